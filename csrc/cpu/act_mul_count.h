@@ -1,0 +1,199 @@
+// act_mul_count on CPU, for one instruction set V (see ../act_mul_count.h for the formula).
+//
+// Work is cut into tiles of rows x columns, one per thread at a time. Inside a tile, rows go in
+// order and a row is walked once from left to right, block by block, so that memory streams. The
+// rows of a run (neighbours with one bin) add up in byte counters, one per column, that stay in the
+// first-level cache: a tile is at most `max_columns` wide, and a run is cut every 255 rows. At the
+// end of a run the counters are added to counts[bin].
+//
+// Threads split the columns, so that no two write one counter; where there are more threads than
+// column tiles, rows too, and then the additions are atomic. Integers: no order changes a result.
+#pragma once
+
+#include "../act_mul_count.h"
+#include "activations.h"
+
+namespace sparcom {
+
+struct Tile {
+  int64_t row_begin, row_end, col_begin, col_end;
+  bool atomic;      // other threads may add to the same counters
+  bool count_rows;  // this tile also keeps `rows`
+  bool stream;      // store past the caches
+};
+
+constexpr int64_t max_columns = 8192;
+#ifndef SPARCOM_AHEAD
+#define SPARCOM_AHEAD 512
+#endif
+constexpr int64_t max_run = 255;
+
+// Which rows of a tile are counted, and how: gate is one range of the gate's bits, any all else.
+enum class Count { none, gate, any };
+
+template <class T>
+struct Row {
+  const T *gate, *up;
+  T* out;
+  uint8_t* counters;
+  int64_t width;
+};
+
+// h and the counted mask of one block.
+template <class V, class T, Activation A, bool gated, Count C>
+inline typename V::template Raw<T> block(const T* gate, const T* up, const Ranges& counted,
+                                         Signal signal, typename V::Mask& mask) {
+  const T tag{};
+  const auto g = V::load(gate);
+  auto y = activate<V, A>(V::widen(g, tag), tag);
+  if constexpr (gated) {
+    const auto u = V::widen(V::load(up), tag);
+    if constexpr (A == Activation::relu2) y = {V::round_to(y.a, tag), V::round_to(y.b, tag)};
+    else if constexpr (A != Activation::relu) y = {V::near_to(y.a, tag), V::near_to(y.b, tag)};
+    y = {V::mul(y.a, u.a), V::mul(y.b, u.b)};
+  }
+  const auto h = V::narrow(y, tag);
+  if constexpr (C == Count::gate) {
+    mask = V::in_range(g, counted.first[0], counted.size[0]);
+  } else if constexpr (C == Count::any) {
+    const auto x = signal == Signal::gate ? g : h;
+    mask = V::in_range(x, counted.first[0], counted.size[0]);
+    for (int i = 1; i < counted.n; ++i)
+      mask = V::either(mask, V::in_range(x, counted.first[i], counted.size[i]));
+  }
+  return h;
+}
+
+template <class V, class T, Activation A, bool gated, Count C>
+void row(const ActMulCount& p, const Row<T> r, const bool stream) {
+  constexpr int64_t n = 2 * V::lanes;
+  const Ranges counted = p.counted;
+  const Signal signal = p.signal;
+  typename V::Mask mask{};
+  int64_t i = 0;
+  for (; i + n <= r.width; i += n) {
+    V::prefetch(r.gate + i + SPARCOM_AHEAD);
+    if constexpr (gated) V::prefetch(r.up + i + SPARCOM_AHEAD);
+    const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, counted, signal, mask);
+    if (stream) V::stream(r.out + i, h);
+    else V::store(r.out + i, h);
+    if constexpr (C != Count::none) V::tally(r.counters + i, mask);
+  }
+  if (i == r.width) return;
+  // The last, short block goes through padded copies.
+  const size_t bytes = size_t(r.width - i) * sizeof(T);
+  T gate[n] = {}, up[n] = {}, out[n];
+  __builtin_memcpy(gate, r.gate + i, bytes);
+  if (gated) __builtin_memcpy(up, r.up + i, bytes);
+  V::store(out, block<V, T, A, gated, C>(gate, up, counted, signal, mask));
+  __builtin_memcpy(r.out + i, out, bytes);
+  if constexpr (C != Count::none) V::tally(r.counters + i, mask);
+}
+
+inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n, bool atomic) {
+  if (!atomic) {
+    for (int64_t i = 0; i < n; ++i) counts[i] += counters[i];
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i)
+    if (counters[i]) __atomic_fetch_add(counts + i, counters[i], __ATOMIC_RELAXED);
+}
+
+// out = out * keep + fill of one row, each rounded; a second pass, since ablation is rare.
+template <class V, class T>
+void ablate(T* out, const T* keep, const T* fill, int64_t width) {
+  constexpr int64_t n = 2 * V::lanes;
+  const T tag{};
+  const auto one = [&](typename V::template Raw<T> h, const T* k, const T* f) {
+    if (k) {
+      const auto x = V::widen(h, tag), y = V::widen(V::load(k), tag);
+      h = V::narrow({V::mul(x.a, y.a), V::mul(x.b, y.b)}, tag);
+    }
+    if (f) {
+      const auto x = V::widen(h, tag), y = V::widen(V::load(f), tag);
+      h = V::narrow({V::add(x.a, y.a), V::add(x.b, y.b)}, tag);
+    }
+    return h;
+  };
+  int64_t i = 0;
+  for (; i + n <= width; i += n)
+    V::store(out + i, one(V::load(out + i), keep ? keep + i : nullptr, fill ? fill + i : nullptr));
+  if (i == width) return;
+  const size_t bytes = size_t(width - i) * sizeof(T);
+  T h[n] = {}, k[n] = {}, f[n] = {};
+  __builtin_memcpy(h, out + i, bytes);
+  if (keep) __builtin_memcpy(k, keep + i, bytes);
+  if (fill) __builtin_memcpy(f, fill + i, bytes);
+  V::store(h, one(V::load(h), keep ? k : nullptr, fill ? f : nullptr));
+  __builtin_memcpy(out + i, h, bytes);
+}
+
+// One tile of at most max_columns columns.
+template <class V, class T, Activation A, bool gated, Count counting>
+void narrow_tile(const ActMulCount& p, const Tile& t) {
+  alignas(64) uint8_t counters[max_columns + 2 * V::lanes];
+  const auto at = [&](const void* base, int64_t r, int64_t stride) {
+    return base ? static_cast<const T*>(base) + r * stride + t.col_begin : nullptr;
+  };
+  const int64_t width = t.col_end - t.col_begin;
+  for (int64_t begin = t.row_begin, end; begin < t.row_end; begin = end) {
+    const int32_t bin = p.bins[begin];
+    for (end = begin + 1; end < t.row_end && end - begin < max_run && p.bins[end] == bin;) ++end;
+    if (bin >= 0) __builtin_memset(counters, 0, size_t(width + 2 * V::lanes - 1));
+    for (int64_t r = begin; r < end; ++r) {
+      T* const out = const_cast<T*>(at(p.out, r, p.width));
+      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride), out, counters,
+                       width};
+      if (bin < 0) row<V, T, A, gated, Count::none>(p, one, t.stream);
+      else row<V, T, A, gated, counting>(p, one, t.stream);
+      const int64_t e = p.expert ? p.expert[r] : 0;
+      if (p.keep || p.fill)
+        ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
+    }
+    if (bin < 0) continue;
+    add_counters(p.counts + bin * p.width + t.col_begin, counters, width, t.atomic);
+    if (t.count_rows) __atomic_fetch_add(p.rows + bin, int32_t(end - begin), __ATOMIC_RELAXED);
+  }
+}
+
+template <class V, class T, Activation A, bool gated>
+void tile(const ActMulCount& p, const Tile& t) {
+  Tile part = t;
+  for (part.col_begin = t.col_begin; part.col_begin < t.col_end; part.col_begin = part.col_end) {
+    part.col_end = t.col_end - part.col_begin < max_columns ? t.col_end
+                                                             : part.col_begin + max_columns;
+    part.count_rows = t.count_rows && part.col_begin == 0;
+    if (p.signal == Signal::gate && p.counted.n == 1)
+      narrow_tile<V, T, A, gated, Count::gate>(p, part);
+    else
+      narrow_tile<V, T, A, gated, Count::any>(p, part);
+  }
+  if (t.stream) V::fence();
+}
+
+template <class V, class T, Activation A>
+void tile_of_gating(const ActMulCount& p, const Tile& t) {
+  p.up ? tile<V, T, A, true>(p, t) : tile<V, T, A, false>(p, t);
+}
+
+template <class V, class T>
+void tile_of_activation(const ActMulCount& p, const Tile& t) {
+  switch (p.activation) {
+    case Activation::silu: return tile_of_gating<V, T, Activation::silu>(p, t);
+    case Activation::gelu: return tile_of_gating<V, T, Activation::gelu>(p, t);
+    case Activation::gelu_tanh: return tile_of_gating<V, T, Activation::gelu_tanh>(p, t);
+    case Activation::relu: return tile_of_gating<V, T, Activation::relu>(p, t);
+    case Activation::relu2: return tile_of_gating<V, T, Activation::relu2>(p, t);
+  }
+}
+
+template <class V>
+void act_mul_count_tile(const ActMulCount& p, const Tile& t) {
+  switch (p.dtype) {
+    case Dtype::fp32: return tile_of_activation<V, float>(p, t);
+    case Dtype::bf16: return tile_of_activation<V, Bf16>(p, t);
+    case Dtype::fp16: return tile_of_activation<V, Fp16>(p, t);
+  }
+}
+
+}  // namespace sparcom

@@ -1,0 +1,29 @@
+// Which instruction set runs: one table of kernels per set, chosen once per process.
+#pragma once
+
+#include <cstdint>
+
+#include "../act_mul_count.h"
+
+namespace sparcom {
+
+struct Tile;
+
+struct Kernels {
+  const char* isa;
+  void (*act_mul_count_tile)(const ActMulCount&, const Tile&);
+  int64_t block;  // elements; tiles begin at multiples of it
+};
+
+extern const Kernels portable_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels, avx512_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
+#endif
+
+// The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|neon overrides it; a set
+// that is unknown or that the machine lacks is a std::runtime_error that names those it has.
+const Kernels& kernels();
+
+}  // namespace sparcom

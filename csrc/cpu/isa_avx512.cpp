@@ -1,0 +1,10 @@
+// The kernels for avx512. setup.py compiles this file, and no other, with the flags it needs.
+#include "act_mul_count.h"
+#include "dispatch.h"
+#include "vec_avx512.h"
+
+namespace sparcom {
+
+const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes};
+
+}  // namespace sparcom

@@ -1,0 +1,148 @@
+// The vector operations of the kernels on AVX-512 (F, BW, DQ, VL: Skylake-SP and later).
+// What each one means is said in vec_portable.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include "dtypes.h"
+
+namespace sparcom {
+
+struct Avx512 {
+  static constexpr int lanes = 16;
+  using F = __m512;
+  struct Pair {
+    F a, b;
+  };
+  struct Raw16 {
+    __m512i v;
+  };
+  struct Raw32 {
+    __m512i a, b;
+  };
+  template <class T>
+  using Raw = std::conditional_t<sizeof(T) == 2, Raw16, Raw32>;
+  using Mask = __mmask32;
+
+  static F set(float x) { return _mm512_set1_ps(x); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F abs(F a) { return _mm512_abs_ps(a); }
+  static F round(F a) { return _mm512_roundscale_ps(a, 8); }
+  static F scale(F a, F n) { return _mm512_scalef_ps(a, n); }
+  static F if_negative(F x, F a, F b) {
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), b, a);
+  }
+  static bool any_above(Pair x, float bound) {
+    return !_kortestz_mask16_u8(_mm512_cmp_ps_mask(x.a, set(bound), _CMP_GT_OQ),
+                                _mm512_cmp_ps_mask(x.b, set(bound), _CMP_GT_OQ));
+  }
+  static Pair split(F t) { return {_mm512_reduce_ps(t, 9), t}; }
+  static F quotient(F a, F b) {
+    const F r = _mm512_rcp14_ps(b);
+    return mul(mul(a, r), fnma(b, r, set(2)));
+  }
+
+  // bf16: a holds the even elements and b the odd ones, so that widening is a shift and a mask.
+  template <class T>
+  static Raw<T> load(const T* p) {
+    if constexpr (sizeof(T) == 2) return {_mm512_loadu_si512(p)};
+    else return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)};
+  }
+  template <class T>
+  static void store(T* p, Raw<T> x) {
+    if constexpr (sizeof(T) == 2) {
+      _mm512_storeu_si512(p, x.v);
+    } else {
+      _mm512_storeu_si512(p, x.a);
+      _mm512_storeu_si512(p + 16, x.b);
+    }
+  }
+  template <class T>
+  static void stream(T* p, Raw<T> x) {
+    if constexpr (sizeof(T) == 2) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x.v);
+    } else {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x.a);
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(p + 16), x.b);
+    }
+  }
+  static void fence() { _mm_sfence(); }
+  template <class T>
+  static void prefetch(const T* p) {
+    __builtin_prefetch(p);
+  }
+
+  static Pair widen(Raw16 x, Bf16) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(int(0xffff0000u))))};
+  }
+  static Pair widen(Raw16 x, Fp16) {
+    return {_mm512_cvtph_ps(_mm512_castsi512_si256(x.v)),
+            _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x.v, 1))};
+  }
+  static Pair widen(Raw32 x, float) { return {_mm512_castsi512_ps(x.a), _mm512_castsi512_ps(x.b)}; }
+
+  static Raw16 narrow(Pair x, Bf16) {
+    // All high halves, all low halves; up where low > 1/2, or low == 1/2 and high is odd.
+    const __m512i a = _mm512_castps_si512(x.a), b = _mm512_castps_si512(x.b);
+    const __m512i high = _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(a, 16), b);
+    const __m512i low = _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16));
+    const __m512i even = _mm512_andnot_si512(high, _mm512_set1_epi16(1));
+    const __mmask32 up = _mm512_movepi16_mask(_mm512_subs_epu16(low, even));
+    return {_mm512_mask_sub_epi16(high, up, high, _mm512_set1_epi16(-1))};
+  }
+  static Raw16 narrow(Pair x, Fp16) {
+    return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtps_ph(x.a, 8)),
+                              _mm512_cvtps_ph(x.b, 8), 1)};
+  }
+  static Raw32 narrow(Pair x, float) { return {_mm512_castps_si512(x.a), _mm512_castps_si512(x.b)}; }
+
+  static F round_to(F x, Bf16) {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(rounded_bits(x), _mm512_set1_epi32(int(0xffff0000u))));
+  }
+  static F round_to(F x, Fp16) { return _mm512_cvtph_ps(_mm512_cvtps_ph(x, 8)); }
+  static F round_to(F x, float) { return x; }
+  static F near_to(F x, Bf16) {
+    const __m512i half = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    return _mm512_castsi512_ps(_mm512_and_si512(half, _mm512_set1_epi32(int(0xffff0000u))));
+  }
+  template <class T>
+  static F near_to(F x, T t) {
+    return round_to(x, t);
+  }
+
+  static Mask in_range(Raw16 x, uint32_t first, uint32_t size) {
+    return _mm512_cmplt_epu16_mask(_mm512_sub_epi16(x.v, _mm512_set1_epi16(short(first))),
+                                   _mm512_set1_epi16(short(size)));
+  }
+  static Mask in_range(Raw32 x, uint32_t first, uint32_t size) {
+    const __m512i f = _mm512_set1_epi32(int(first)), s = _mm512_set1_epi32(int(size));
+    return _mm512_kunpackw(_mm512_cmplt_epu32_mask(_mm512_sub_epi32(x.b, f), s),
+                           _mm512_cmplt_epu32_mask(_mm512_sub_epi32(x.a, f), s));
+  }
+  static Mask either(Mask a, Mask b) { return a | b; }
+  static void tally(uint8_t* counters, Mask m) {
+    __m256i* const c = reinterpret_cast<__m256i*>(counters);
+    const __m256i x = _mm256_load_si256(c);
+    _mm256_store_si256(c, _mm256_mask_add_epi8(x, m, x, _mm256_set1_epi8(1)));
+  }
+
+ private:
+  // The bits of x rounded to bf16, to nearest even, in the upper half. A NaN stays one: its low
+  // half is zero, since it comes from a bf16 or from the hardware.
+  static __m512i rounded_bits(F x) {
+    const __m512i u = _mm512_castps_si512(x);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    return _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+  }
+};
+
+}  // namespace sparcom

@@ -1,0 +1,1 @@
+"""What stored runs say: overlap, generality, change."""

@@ -1,0 +1,82 @@
+"""A figure with its interval and its chance level: what every statistic here comes as."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One figure.
+
+    value: the figure; None where the data do not determine it (a warning says why).
+    low, high: 95 % interval of the value; None where there is none.
+    chance, chance_low, chance_high: mean and central 95 % of the null; None where there is none.
+    p: permutation p-value, (1 + draws at least as extreme) / (1 + draws); None without a null.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    chance_low: float | None = None
+    chance_high: float | None = None
+    p: float | None = None
+
+
+def estimate(
+    value: float,
+    resampled: np.ndarray | None = None,
+    null: np.ndarray | None = None,
+    *,
+    tail: str = "greater",
+) -> Estimate:
+    """An `Estimate` from bootstrap draws and null draws, each [draws] or None.
+
+    tail: "greater", "less" or "both": which null draws are as extreme as the value.
+    A value that is not finite becomes None, and so does every figure that depends on it; draws
+    that are not finite (a resample without a pair) are left out.
+    """
+    if not np.isfinite(value):
+        return Estimate(None)
+    low, high = _interval(resampled)
+    if null is None or not np.isfinite(null).any():
+        return Estimate(float(value), low, high)
+    null = null[np.isfinite(null)]
+    tolerance = 1e-12 * max(1.0, abs(float(value)))
+    greater = int((null >= value - tolerance).sum())
+    less = int((null <= value + tolerance).sum())
+    extreme = {"greater": greater, "less": less, "both": 2 * min(greater, less)}[tail]
+    p = min(1.0, (1 + extreme) / (1 + len(null)))
+    return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
+
+
+def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
+    finite = draws[np.isfinite(draws)] if draws is not None else np.zeros(0)
+    if not len(finite):
+        return None, None
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def estimate_table(columns: dict[str, Sequence], estimates: Sequence[Estimate]) -> pa.Table:
+    """An Arrow table: the given columns, then the fields of each row's estimate (null for None)."""
+    rows = [asdict(item) for item in estimates]
+    names = tuple(Estimate.__dataclass_fields__)
+    fields = {name: pa.array([row[name] for row in rows], pa.float64()) for name in names}
+    return pa.table({**{name: pa.array(list(v)) for name, v in columns.items()}, **fields})
+
+
+def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high): Wilson's 95 % interval of a share; (0, 1) where there were no trials."""
+    k, n = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    z = 1.959963984540054
+    safe = np.maximum(n, 1.0)
+    share = k / safe
+    centre = (share + z**2 / (2 * safe)) / (1 + z**2 / safe)
+    half = z / (1 + z**2 / safe) * np.sqrt(share * (1 - share) / safe + z**2 / (4 * safe**2))
+    empty = n == 0
+    low = np.where(empty, 0.0, np.clip(centre - half, 0.0, 1.0))
+    return low, np.where(empty, 1.0, np.clip(centre + half, 0.0, 1.0))

@@ -1,0 +1,137 @@
+"""One run's configuration: the fields are the keys of a TOML config and the flags of the CLI."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sparcom.errors import InputError
+from sparcom.identify import TIES, Selection
+from sparcom.store import RETAIN
+
+
+def _key(default: Any, text: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": text, **extra})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that says what a run does; see `--help` or docs/config.md for each key."""
+
+    # Field order is the order of --help. `group` starts a new section there.
+    model: str = _key("default", "'default' (SmolLM2-135M-Instruct), a folder, a .gguf file, or a "
+                      "hub id", group="model")  # fmt: skip
+    dtype: str = _key("bfloat16", "number type the model runs in",
+                      choices=("bfloat16", "float16", "float32", "auto"))  # fmt: skip
+    trust_remote_code: bool = _key(False, "run code that comes with the model")
+    corpus: str = _key("hexainst", "'hexainst' (bundled), a .jsonl or .parquet file, or a folder "
+                       "of them", group="corpus")  # fmt: skip
+    limit: int | None = _key(None, "only the first N instructions of each category")
+    template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL")
+    system: str | None = _key(None, "system prompt (default: the template's own)")
+    scope: str = _key("instruction", "which tokens are counted", choices=("instruction", "prompt"))
+    count_tokens: int | None = _key(None, "count at most the first N tokens of each instruction")
+    truncate: bool = _key(False, "cut prompts that are longer than the model's context")
+    threshold: float = _key(0.0, "a neuron fires where its activation exceeds this",
+                            group="counting")  # fmt: skip
+    signal: str = _key("gate", "which activation: f(gate), or the product with up",
+                       choices=("gate", "product"))  # fmt: skip
+    verify: bool = _key(False, "recount everything with plain torch and demand equality")
+    rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F",
+                     group="sets")  # fmt: skip
+    expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X")
+    ties: str = _key(Selection.ties, "components tied at the cut", choices=TIES)
+    pool: bool = _key(False, "rank dense, shared and routed neurons together")
+    engine: str = _key("transformers", "what runs the model", choices=("transformers",),
+                       group="engine and cluster")  # fmt: skip
+    batch_tokens: int = _key(1024, "activation rows of one forward pass")
+    slots: int = _key(64, "instructions in one forward pass at most; bounds count memory")
+    actors: int = _key(1, "model replicas")
+    cpus: int | None = _key(None, "CPU threads per actor (default: all cores shared out)")
+    gpus: float = _key(0.0, "GPUs per actor")
+    ray_address: str | None = _key(None, "a running cluster's address (default: a local Ray, "
+                                   "stopped at the end)")  # fmt: skip
+    part_size: int = _key(128, "instructions per part: the unit of work and of resuming")
+    out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", group="output")
+    retain: str = _key("counts", "what is stored per instruction", choices=RETAIN)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            if choices and value not in choices:
+                raise InputError(f"{flag(f.name)}: expected {', '.join(choices)}, got {value!r}")
+        for name in (
+            "limit",
+            "count_tokens",
+            "batch_tokens",
+            "slots",
+            "actors",
+            "cpus",
+            "part_size",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{flag(name)}: must be at least 1, got {value}")
+        if self.gpus < 0:
+            raise InputError(f"--gpus: must not be negative, got {self.gpus}")
+        self.selection()
+
+    def selection(self) -> Selection:
+        """How sets are selected."""
+        return Selection(self.rule, self.expert_rule, self.ties, self.pool)
+
+    def run_dir(self) -> str:
+        """Where the run is stored."""
+        if self.out:
+            return self.out
+        names = [
+            "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(text).name or text)
+            for text in (self.model, self.corpus)
+        ]
+        return f"runs/{names[0]}-{names[1]}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def flag(name: str) -> str:
+    """`count_tokens` -> `--count-tokens`."""
+    return "--" + name.replace("_", "-")
+
+
+def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """A config from a TOML file (None: the defaults) and overriding values.
+
+    Raises InputError for a missing file, bad TOML, an unknown key (naming the nearest one) or a
+    value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"config {path}: cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"config {path}: not TOML: {error}") from error
+    known = {f.name: f for f in fields(RunConfig)}
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
+            raise InputError(f"config {path}: unknown key {key!r}; did you mean {near!r}?")
+        checked[name] = _typed(f"config {path}: {key}", known[name].type, value)
+    return replace(RunConfig(**checked), **overrides)
+
+
+def _typed(where: str, kind: Any, value: Any) -> Any:
+    """The value where it is of the field's type, an int where a float is meant."""
+    if kind is float and type(value) is int:
+        return float(value)
+    allowed = getattr(kind, "__args__", (kind,))
+    if type(value) not in allowed:
+        names = " or ".join(k.__name__ for k in allowed if k is not type(None))
+        raise InputError(f"{where}: expected {names}, got {type(value).__name__} {value!r}")
+    return value

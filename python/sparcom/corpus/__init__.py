@@ -1,0 +1,1 @@
+"""Instructions: their schema, the bundled HexaInst set, and their prompts."""

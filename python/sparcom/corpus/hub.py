@@ -1,0 +1,82 @@
+"""Data sets of the Hugging Face hub, through the optional `datasets` library, streamed.
+
+A corpus argument names one as `hub:OWNER/NAME[:CONFIG][@SPLIT]`; the split is "train" unless named.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sparcom.corpus.rows import Row
+from sparcom.errors import InputError
+
+_PREFIX = "hub:"
+
+
+@dataclass(frozen=True)
+class HubData:
+    """One split of a data set.
+
+    data_set: hub id, or "json" | "csv" | "parquet" where `urls` names the files themselves.
+    """
+
+    data_set: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    urls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of the id."""
+        return self.data_set.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        if self.urls:
+            return " ".join(self.urls)
+        return f"{_PREFIX}{self.data_set}{':' + self.config if self.config else ''}@{self.split}"
+
+
+def is_hub(location: object) -> bool:
+    """Whether a corpus argument names a data set of the hub."""
+    return isinstance(location, str) and location.startswith(_PREFIX)
+
+
+def parse_hub(location: str) -> HubData:
+    """The data set that `hub:OWNER/NAME[:CONFIG][@SPLIT]` names; raises InputError."""
+    rest, at, split = location.removeprefix(_PREFIX).partition("@")
+    name, colon, config = rest.partition(":")
+    if not name or (at and not split) or (colon and not config):
+        raise InputError(f"corpus {location}: expected hub:OWNER/NAME[:CONFIG][@SPLIT]")
+    return HubData(name, config or None, split or "train")
+
+
+def read_rows(data: HubData) -> Iterator[Row]:
+    """The rows of a data set, as they arrive.
+
+    Raises InputError, one line, where the library is missing or the hub cannot be reached.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"corpus {data}: reading from the hub needs the datasets library "
+            f"(pip install 'sparcom[hub]'): {error}"
+        ) from error
+    try:
+        rows = datasets.load_dataset(
+            data.data_set,
+            data.config,
+            split=data.split,
+            revision=data.revision,
+            data_files=list(data.urls) or None,
+            streaming=True,
+        )
+        number = 0
+        for number, row in enumerate(rows, 1):
+            yield number, row, None
+    except Exception as error:  # its errors have no common base, from HTTP to Arrow
+        first_line = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"corpus {data}: cannot be read ({type(error).__name__}: {first_line}); check the name "
+            "and the network, or download it elsewhere and give the files' folder"
+        ) from error

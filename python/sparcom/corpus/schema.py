@@ -1,0 +1,112 @@
+"""The instruction schema, and what makes a record valid."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pyarrow as pa
+
+from sparcom.errors import InputError
+
+CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
+"""The six categories of HexaInst (arXiv 2505.21191)."""
+
+REQUIRED = frozenset(("id", "category", "instruction"))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One record of a corpus.
+
+    id: unique in its corpus.
+    category: what kind of instruction it is.
+    source: who made it: "human", "ai", or a user's own word.
+    origin: where it was taken from.
+    license: licence of the text.
+    instruction: the request; never blank.
+    input: passage, code or other context; may be empty.
+    reference: a reference answer; may be empty.
+    """
+
+    id: str
+    category: str
+    source: str = ""
+    origin: str = ""
+    license: str = ""
+    instruction: str = ""
+    input: str = ""
+    reference: str = ""
+
+    @property
+    def text(self) -> str:
+        """What the user says: the instruction, a blank line, and the input where there is one."""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+
+FIELDS = tuple(field.name for field in fields(Instruction))
+SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in FIELDS])
+
+
+def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) -> str | None:
+    """Why a decoded row is no instruction, naming the field; None where it is one.
+
+    categories: the allowed ones; None allows any non-blank category.
+    """
+    if not isinstance(record, Mapping):
+        return f"expected an object with the fields {', '.join(FIELDS)}, got {_short(record)}"
+    for name in FIELDS:
+        value = record.get(name)
+        if value is None:
+            if name in REQUIRED:
+                near = ", ".join(sorted(str(key) for key in record)[:8]) or "none"
+                return f"field {name!r} is missing (fields here: {near})"
+        elif not isinstance(value, str):
+            return f"field {name!r} must be text, got {_short(value)}"
+        elif name in REQUIRED and (not value or value.isspace()):
+            return f"field {name!r} is blank"
+        elif not value.isascii() and (at := _lone_surrogate(value)) is not None:
+            return f"field {name!r} is not valid Unicode: half a surrogate pair at character {at}"
+    if categories is not None and record["category"] not in categories:
+        near = difflib.get_close_matches(record["category"], categories, 1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return (
+            f"field 'category' must be one of {', '.join(categories)}, got "
+            f"{_short(record['category'])}{hint}"
+        )
+    return None
+
+
+def parse_categories(text: str) -> tuple[str, ...] | None:
+    """The allowed categories of a `--categories A,B,C` argument; "any" allows every one.
+
+    Raises InputError where a name is blank or repeated.
+    """
+    if text == "any":
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise InputError(f"categories: expected distinct names as A,B,C, or 'any', got {text!r}")
+    return names
+
+
+def to_instruction(record: Mapping) -> Instruction:
+    """The instruction of a row that `problem_of` passed; other fields of the row are dropped."""
+    return Instruction(**{name: record.get(name) or "" for name in FIELDS})
+
+
+def to_table(instructions: Sequence[Instruction]) -> pa.Table:
+    """Instructions as an Arrow table with the columns of `SCHEMA`."""
+    return pa.Table.from_pylist([asdict(item) for item in instructions], schema=SCHEMA)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+
+
+def _lone_surrogate(text: str) -> int | None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None

@@ -1,0 +1,206 @@
+"""The recorder: count buffers of one worker, the bins of the running pass, and conservation.
+
+A *slot* is the place of one instruction in the buffers. For each pass the engine says, row by
+row, which slot a row belongs to (-1: not counted); each site then adds to its own buffers through
+`act_mul_count`. `take` hands the counts of finished slots out, after it has proved that every
+site saw exactly the rows that the corpus side expects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sparcom.components import Site
+from sparcom.counting import reference
+from sparcom.counting.ops import act_mul_count
+from sparcom.errors import CountError
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts of some instructions, one row each.
+
+    ids: instruction ids.
+    tokens: [n] int64, T, the counted tokens.
+    neurons: [n, neurons] int32, c, in the flat order of the worker's sites.
+    experts: [n, experts] int32, r, the routed counts.
+    """
+
+    ids: tuple[str, ...]
+    tokens: np.ndarray
+    neurons: np.ndarray
+    experts: np.ndarray
+
+
+class _Buffers:
+    """counts [slots * bins, width] and rows [slots * bins] of every site, int32, zeroed."""
+
+    def __init__(self, sites: Sequence[Site], slots: int, device: torch.device | str) -> None:
+        self.counts = [
+            torch.zeros(slots * s.bins, s.width, dtype=torch.int32, device=device) for s in sites
+        ]
+        self.rows = [torch.zeros(slots * s.bins, dtype=torch.int32, device=device) for s in sites]
+
+    def gather(self, slots: torch.Tensor, n_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(counts [n, neurons], rows [n, bins of all sites]) of some slots."""
+        counts = [c.view(n_slots, -1)[slots] for c in self.counts]
+        rows = [r.view(n_slots, -1)[slots] for r in self.rows]
+        return torch.cat(counts, 1), torch.cat(rows, 1)
+
+    def clear(self, slots: torch.Tensor, n_slots: int) -> None:
+        for buffer in (*self.counts, *self.rows):
+            buffer.view(n_slots, -1)[slots] = 0
+
+
+class Recorder:
+    """Counts, per slot, how often each neuron of each site fires.
+
+    sites: the worker's sites; counts come out in their order.
+    slots: how many instructions may be under way at once; buffers take
+        `slots * (neurons + bins) * 4` bytes (`nbytes`).
+    threshold, signal: when a neuron fires, as in `act_mul_count`.
+    verify: recount every call with plain torch and demand equality.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        slots: int,
+        *,
+        threshold: float = 0.0,
+        signal: str = "gate",
+        verify: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.sites = tuple(sites)
+        self.slots = slots
+        self.threshold = threshold
+        self.signal = signal
+        self.device = torch.device(device)
+        self._buffers = _Buffers(self.sites, slots, self.device)
+        self._recount = _Buffers(self.sites, slots, self.device) if verify else None
+        self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the count buffers."""
+        return 4 * self.slots * sum(s.neurons + s.bins for s in self.sites)
+
+    def begin(self, slot_of_row: torch.Tensor) -> None:
+        """Start a pass: slot_of_row [rows] int32 is the slot of each activation row, or -1."""
+        self._bins = slot_of_row.to(device=self.device, dtype=torch.int32)
+
+    def count(self, site: int, gate: torch.Tensor, up: torch.Tensor | None) -> torch.Tensor:
+        """f(gate) * up of a dense or shared site, counted into the slots of the running pass.
+
+        gate, up: [rows, width]; up is None where the MLP has no gate.
+        """
+        if len(gate) != len(self._bins):
+            raise CountError(
+                f"{self.sites[site].name}: {len(gate)} rows came where the pass has "
+                f"{len(self._bins)}"
+            )
+        return self._count(site, gate, up, self._bins)
+
+    def _count(
+        self, site: int, gate: torch.Tensor, up: torch.Tensor | None, bins: torch.Tensor
+    ) -> torch.Tensor:
+        options = {
+            "activation": self.sites[site].activation,
+            "threshold": self.threshold,
+            "signal": self.signal,
+        }
+        if self._recount is not None:
+            counts, rows = self._recount.counts[site], self._recount.rows[site]
+            reference.act_mul_count(gate, up, bins, counts, rows, **options)
+        counts, rows = self._buffers.counts[site], self._buffers.rows[site]
+        return act_mul_count(gate, up, bins, counts, rows, **options)
+
+    def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:
+        """The counts of finished slots, proved and then cleared for reuse.
+
+        ids, slots, tokens: [n] the instructions, where they lay, and T of each from the corpus.
+        Raises CountError, with the numbers, where a count is not conserved.
+        """
+        at = torch.as_tensor(slots, dtype=torch.int64, device=self.device)
+        counts, rows = self._buffers.gather(at, self.slots)
+        if self._recount is not None:
+            self._check_recount(ids, counts, rows, *self._recount.gather(at, self.slots))
+            self._recount.clear(at, self.slots)
+        self._buffers.clear(at, self.slots)
+        neurons, seen = counts.cpu().numpy(), rows.cpu().numpy()
+        expected = np.asarray(tokens, dtype=np.int64)
+        check_conservation(self.sites, ids, expected, neurons, seen)
+        routed = [
+            seen[:, start : start + s.bins]
+            for s, start in zip(self.sites, self._bin_starts(), strict=True)
+            if s.experts
+        ]
+        experts = np.concatenate(routed, 1) if routed else np.zeros((len(ids), 0), np.int32)
+        return Counted(tuple(ids), expected, neurons, experts)
+
+    def drop(self, slots: Sequence[int]) -> None:
+        """Forget the counts of some slots (instructions that were given up)."""
+        at = torch.as_tensor(slots, dtype=torch.int64, device=self.device)
+        for buffers in (self._buffers, self._recount):
+            if buffers:
+                buffers.clear(at, self.slots)
+
+    def discard(self) -> None:
+        """Forget all counts under way (after a pass that failed)."""
+        for buffers in (self._buffers, self._recount):
+            for buffer in (*buffers.counts, *buffers.rows) if buffers else ():
+                buffer.zero_()
+
+    def _bin_starts(self) -> np.ndarray:
+        return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]
+
+    def _check_recount(self, ids, counts, rows, plain_counts, plain_rows) -> None:
+        for what, ours, plain in (("count", counts, plain_counts), ("rows", rows, plain_rows)):
+            wrong = (ours != plain).nonzero()
+            if len(wrong):
+                row, column = (int(v) for v in wrong[0])
+                raise CountError(
+                    f"verify: {len(wrong)} cells of {what} differ from plain torch; the first: "
+                    f"instruction {ids[row]}, column {column}: kernel {int(ours[row, column])}, "
+                    f"plain {int(plain[row, column])}"
+                )
+
+
+def check_conservation(
+    sites: Sequence[Site],
+    ids: Sequence[str],
+    tokens: np.ndarray,
+    neurons: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Prove that every site saw every counted token once, and no neuron fired more often.
+
+    tokens: [n] T from the corpus side; neurons: [n, neurons]; rows: [n, bins of all sites], the
+    rows that the kernel itself saw. Demands, per instruction: rows == T at dense and shared sites,
+    sum of rows == top_k * T at routed ones, and 0 <= c <= rows of its bin.
+    Raises CountError naming site, instruction and both numbers (DESIGN.md, 3).
+    """
+    start_bin = start_neuron = 0
+    for site in sites:
+        seen = rows[:, start_bin : start_bin + site.bins]
+        fired = neurons[:, start_neuron : start_neuron + site.neurons]
+        start_bin, start_neuron = start_bin + site.bins, start_neuron + site.neurons
+        expected = tokens * max(site.top_k, 1)
+        wrong = np.flatnonzero(seen.sum(1, dtype=np.int64) != expected)
+        if len(wrong):
+            at = int(wrong[0])
+            raise CountError(
+                f"conservation: {site.name} saw {int(seen[at].sum())} rows of instruction "
+                f"{ids[at]}, expected {int(expected[at])}; {len(wrong)} of {len(ids)} instructions "
+                "are wrong there"
+            )
+        top = fired.reshape(len(ids), site.bins, site.width).max(2, initial=0)
+        low = fired.min(initial=0)
+        if low < 0 or (top > seen).any():
+            at = int((top > seen).any(1).argmax())
+            raise CountError(
+                f"conservation: {site.name} counts {int(top[at].max())} firings of a neuron in "
+                f"instruction {ids[at]} (lowest count {int(low)}), but saw {seen[at].tolist()} rows"
+            )

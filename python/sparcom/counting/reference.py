@@ -1,0 +1,70 @@
+"""act_mul_count in plain torch: what the kernels are compared with, on any device.
+
+Every op is spelled out and every cast explicit. f is computed in double precision and rounded
+once, so this is the correctly rounded f, not torch's own float32 formula.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def silu(x: Tensor) -> Tensor:
+    """x / (1 + e^-x)."""
+    return x / (1 + torch.exp(-x))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x Phi(x), through erfc, which keeps the tail."""
+    return 0.5 * x * torch.special.erfc(-x * math.sqrt(0.5))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x (1 + tanh u) / 2 = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    return x / (1 + torch.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0)."""
+    return torch.relu(x)
+
+
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)^2."""
+    return torch.relu(x) ** 2
+
+
+FUNCTIONS = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "relu2": relu2}
+
+
+def act_mul_count(
+    gate: Tensor,
+    up: Tensor | None,
+    bins: Tensor,
+    counts: Tensor,
+    rows: Tensor,
+    *,
+    activation: str = "silu",
+    threshold: float = 0.0,
+    signal: str = "gate",
+    keep: Tensor | None = None,
+    fill: Tensor | None = None,
+    expert: Tensor | None = None,
+) -> Tensor:
+    """h * keep + fill, h = round(f(gate)) * up; counts and rows grow. See ops.act_mul_count."""
+    exact = FUNCTIONS[activation](gate.double())
+    value = exact.to(gate.dtype)
+    h = value if up is None else value * up
+    count(exact if signal == "gate" else h.double(), threshold, bins, counts, rows)
+    row = torch.zeros_like(bins) if expert is None else expert
+    out = h if keep is None else h * keep[row.long()]
+    return out if fill is None else out + fill[row.long()]
+
+
+def count(value: Tensor, threshold: float, bins: Tensor, counts: Tensor, rows: Tensor) -> None:
+    """counts[bins[r], :] += value[r, :] > threshold; rows[bins[r]] += 1; bins -1: not counted."""
+    at = (bins >= 0).nonzero().flatten()
+    bin_of_row = bins[at].long()
+    counts.index_add_(0, bin_of_row, (value[at] > threshold).to(counts.dtype))
+    rows.index_add_(0, bin_of_row, torch.ones_like(bins[at]).to(rows.dtype))

@@ -1,0 +1,81 @@
+"""What every engine offers: a component space, facts about itself, and counts of prompts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sparcom.components import ComponentSpace
+from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
+from sparcom.errors import SparcomError
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is loaded.
+
+    model: what `models.resolve_model` returned.
+    dtype: "bfloat16" | "float16" | "float32" | "auto" (that of the weights).
+    batch_tokens: activation rows of one forward pass.
+    slots: instructions in one forward pass at most; bounds the memory of the counts.
+    threads: CPU threads of this engine; None leaves torch's own choice.
+    device: "cpu", "cuda", or None (cuda where there is one).
+    threshold, signal: when a neuron fires (`act_mul_count`).
+    verify: recount everything with plain torch beside the kernel.
+    count: False loads the same engine without counting, to compare speed and logits.
+    trust_remote_code: run code that comes with the model.
+    """
+
+    model: str
+    dtype: str = "bfloat16"
+    batch_tokens: int = 1024
+    slots: int = 64
+    threads: int | None = None
+    device: str | None = None
+    threshold: float = 0.0
+    signal: str = "gate"
+    verify: bool = False
+    count: bool = True
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts of a loaded engine that decide its counts; stored in run.json."""
+
+    name: str
+    dtype: str
+    device: str
+    threads: int
+    batch_tokens: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class PromptError(SparcomError):
+    """A forward pass failed: any of the instructions `ids` may be the cause, for `reason`."""
+
+    def __init__(self, ids: Sequence[str], reason: str) -> None:
+        super().__init__(tuple(ids), reason)
+        self.ids, self.reason = tuple(ids), reason
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.ids[:8]) + (", ..." if len(self.ids) > 8 else "")
+        return f"forward pass failed on {len(self.ids)} instructions ({shown}): {self.reason}"
+
+
+class Engine(Protocol):
+    """A loaded model that counts."""
+
+    space: ComponentSpace
+    info: EngineInfo
+
+    def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
+        """The counts of all prompts, in groups, in any order; each prompt exactly once.
+
+        Raises `PromptError` naming the ids where a forward pass fails on them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model and every process that it holds."""
+        ...

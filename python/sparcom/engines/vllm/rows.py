@@ -1,0 +1,100 @@
+"""Which instruction each row of an engine step belongs to, each token exactly once.
+
+vLLM batches tokens of many requests into one step, cuts prompts into chunks, and recomputes
+requests that it had to preempt. Every request says in its sampling parameters which slot it counts
+into and which of its token positions count. A position counts the first time that it is computed:
+`read` remembers how far each request has come, so that recomputed tokens are not counted again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparcom.errors import CountError
+
+KEY = "sparcom"
+END = 2**31 - 1
+
+
+@dataclass
+class _Reading:
+    """A request under way. read: positions below it have been computed once."""
+
+    slot: int
+    ranges: tuple[tuple[int, int], ...]
+    read: int = 0
+
+
+def request_note(
+    slot: int, counted: Sequence[tuple[int, int]], prompt_tokens: int, response: bool
+) -> dict[str, Any]:
+    """What a request carries in `SamplingParams.extra_args`.
+
+    slot: where it counts.
+    counted: half-open ranges of prompt positions that count.
+    response: count generated tokens too. All that are computed count: the last one that is
+        generated never is an input.
+    """
+    ranges = [list(r) for r in counted]
+    if response:
+        ranges.append([prompt_tokens, END])
+    return {KEY: {"slot": slot, "ranges": ranges}}
+
+
+class RowMap:
+    """Slots of the rows of each step, and the progress of the requests under way."""
+
+    def __init__(self) -> None:
+        self._readings: dict[str, _Reading] = {}
+        self._owners: dict[int, str] = {}
+
+    def fill(
+        self,
+        slot_of_row: np.ndarray,
+        requests: Sequence[str],
+        notes: Sequence[Mapping[str, Any]],
+        lengths: Sequence[int],
+        positions: np.ndarray,
+    ) -> None:
+        """Write the slot of every row of a step, -1 where it is not counted.
+
+        slot_of_row: [rows] int32, written.
+        requests, notes: ids of the step's requests in batch order, and their `request_note`s.
+        lengths: rows of each; positions: [rows] of all tokens in their sequences.
+        Raises CountError where two requests share a slot.
+        """
+        slot_of_row.fill(-1)
+        start = 0
+        for request, note, length in zip(requests, notes, lengths, strict=True):
+            reading = self._readings.get(request) or self._open(request, note)
+            at = positions[start : start + length]
+            rows = slot_of_row[start : start + length]
+            start += length
+            first, last = int(at[0]), int(at[-1])
+            if last < reading.read:
+                continue
+            for low, high in reading.ranges:
+                low = max(low, reading.read)
+                if low <= last and high > first:
+                    rows[(at >= low) & (at < high)] = reading.slot
+            reading.read = last + 1
+
+    def close(self, slots: Sequence[int]) -> None:
+        """Forget the requests of these slots: their counts were taken, or are dropped."""
+        for slot in slots:
+            self._readings.pop(self._owners.pop(slot, ""), None)
+
+    def _open(self, request: str, note: Mapping[str, Any]) -> _Reading:
+        if KEY not in note:
+            raise CountError(f"request {request} came without a slot to count into")
+        slot = int(note[KEY]["slot"])
+        if slot in self._owners:
+            raise CountError(
+                f"request {request} was given slot {slot}, which {self._owners[slot]} still holds"
+            )
+        reading = _Reading(slot, tuple((int(a), int(b)) for a, b in note[KEY]["ranges"]))
+        self._readings[request] = reading
+        self._owners[slot] = request
+        return reading

@@ -1,0 +1,215 @@
+"""Instructions streaming through one vLLM engine: slots, admission, results.
+
+A thread owns the engine. It admits instructions while slots are free, steps, and hands out what is
+finished; callers put work in and take results out, several at a time, so that the engine never
+drains between their batches. vLLM's own worker processes run on while this thread waits.
+
+Ranks that an outside launcher started each run this loop on an engine of their own, in lockstep:
+their schedules are equal because the order of admission is, and `agree` makes it so.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+
+from sparcom.corpus.prompts import Prompt
+from sparcom.errors import CountError, SparcomError
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Counts of some finished instructions, as the workers report them.
+
+    tokens: [n] int64, T; parts: per worker [n, its own neurons] int32.
+    """
+
+    ids: tuple[str, ...]
+    tokens: np.ndarray
+    parts: tuple[np.ndarray, ...]
+
+
+class Serving(Protocol):
+    """What the stream asks of an engine (`serving.Serving`)."""
+
+    def add(self, key: str, prompt: Prompt, slot: int) -> None: ...
+    def step(self) -> list[tuple[str, int]]: ...
+    def take(
+        self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
+    ) -> tuple[np.ndarray, ...]: ...
+    def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None: ...
+
+
+@dataclass
+class Job:
+    """The instructions of one caller.
+
+    results: Finished groups, or the exception that ended the job; left: not yet delivered.
+    """
+
+    prompts: Sequence[Prompt]
+    results: SimpleQueue = field(default_factory=SimpleQueue)
+    left: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    prompt: Prompt
+    slot: int
+
+
+class Stream:
+    """The thread that feeds an engine.
+
+    slots: instructions under way at most.
+    agree: number of jobs seen here -> number that every rank has seen; for one rank, the identity.
+    fault: what became known of the cause when the engine died.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        slots: int,
+        agree: Callable[[int], int] = int,
+        fault: Callable[[BaseException, Sequence[str]], SparcomError] | None = None,
+    ) -> None:
+        self._serving, self._agree, self._fault = serving, agree, fault
+        self._free = deque(range(slots))
+        self._running: dict[str, _Running] = {}
+        self._jobs: list[Job] = []  # in the order of submission; those before `_seen` are admitted
+        self._seen = 0
+        self._pending: deque[tuple[Job, Prompt]] = deque()
+        self._cancelled: list[Job] = []
+        self._closing = False
+        self.error: SparcomError | None = None
+        self._keys = 0
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="sparcom-vllm", daemon=True)
+        self._thread.start()
+
+    def submit(self, prompts: Sequence[Prompt]) -> Job:
+        """Queue instructions; raises the error that ended the stream, where it has ended."""
+        job = Job(prompts, left=len(prompts))
+        with self._wake:
+            if self.error is not None or self._closing:
+                raise self.error or SparcomError("this engine is closed")
+            self._jobs.append(job)
+            self._wake.notify_all()
+        return job
+
+    def results(self, job: Job) -> Iterator[Finished]:
+        """The results of a job as they come; leaving early aborts what is still under way."""
+        try:
+            while job.left:
+                item = job.results.get()
+                if isinstance(item, BaseException):
+                    job.ended = True
+                    raise item
+                job.left -= len(item.ids)
+                yield item
+        finally:
+            if job.left and not job.ended:
+                self._cancel(job)
+
+    def close(self) -> None:
+        """End the thread; jobs under way end with an error."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _cancel(self, job: Job) -> None:
+        with self._wake:
+            job.ended = True
+            self._cancelled.append(job)
+            self._wake.notify_all()
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._drop_cancelled()
+                self._see_jobs()
+                self._admit()
+                if self._running:
+                    self._deliver(self._serving.step())
+            self._fail(SparcomError("this engine was closed while it counted"))
+        except BaseException as error:  # every caller is told; nothing is swallowed
+            self._fail(error)
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False where the stream closes."""
+        with self._wake:
+            while not (
+                self._closing
+                or self._running
+                or self._pending
+                or self._cancelled
+                or self._seen < len(self._jobs)
+            ):
+                self._wake.wait()
+            return not self._closing
+
+    def _see_jobs(self) -> None:
+        with self._wake:
+            ready = len(self._jobs)
+        agreed = self._agree(ready)
+        with self._wake:
+            while len(self._jobs) < agreed and not self._closing:
+                self._wake.wait()
+            fresh = self._jobs[self._seen : agreed]
+        for job in fresh:
+            self._pending.extend((job, prompt) for prompt in job.prompts)
+        self._seen += len(fresh)
+
+    def _admit(self) -> None:
+        while self._pending and self._free:
+            job, prompt = self._pending.popleft()
+            if job.ended:
+                continue
+            self._keys += 1
+            key, slot = f"{self._keys}", self._free.popleft()
+            self._running[key] = _Running(job, prompt, slot)
+            self._serving.add(key, prompt, slot)
+
+    def _deliver(self, finished: list[tuple[str, int]]) -> None:
+        """finished: (key, counted tokens) of the requests that ended in this step."""
+        groups: dict[int, list[tuple[_Running, int]]] = {}
+        for key, tokens in finished:
+            one = self._running.pop(key)
+            groups.setdefault(id(one.job), []).append((one, tokens))
+        for group in groups.values():
+            ids = tuple(one.prompt.id for one, _ in group)
+            slots = [one.slot for one, _ in group]
+            tokens = [n for _, n in group]
+            parts = self._serving.take(ids, slots, tokens)
+            self._free.extend(slots)
+            group[0][0].job.results.put(Finished(ids, np.asarray(tokens, np.int64), parts))
+
+    def _drop_cancelled(self) -> None:
+        with self._wake:
+            jobs, self._cancelled = self._cancelled, []
+        keys = [key for key, one in self._running.items() if any(one.job is j for j in jobs)]
+        if keys:
+            slots = [self._running.pop(key).slot for key in keys]
+            self._serving.abort(keys, slots)
+            self._free.extend(slots)
+
+    def _fail(self, error: BaseException) -> None:
+        ids = [one.prompt.id for one in self._running.values()]
+        if not isinstance(error, SparcomError) or isinstance(error, CountError):
+            error = self._fault(error, ids) if self._fault else error
+        with self._wake:
+            self.error = error if isinstance(error, SparcomError) else SparcomError(str(error))
+            for job in self._jobs:
+                if not job.ended:
+                    job.results.put(self.error)
+            self._wake.notify_all()

