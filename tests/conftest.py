@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers such as tiny_models
+settings.register_profile("sparcom", deadline=None)  # a busy machine is no defect
+settings.load_profile("sparcom")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

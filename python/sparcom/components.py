@@ -154,7 +154,8 @@ class ComponentSpace:
         """Inverse of `describe_neuron`."""
         for site, base in zip(self.sites, self.neuron_offsets, strict=False):
             if (site.layer, site.kind) == (layer, kind):
-                if not (0 <= unit < site.width and -1 <= expert < max(site.experts, 1)):
+                known = range(site.experts) if site.experts else (-1,)
+                if not (0 <= unit < site.width and expert in known):
                     break
                 return int(base) + max(expert, 0) * site.width + unit
         raise InputError(f"no neuron (layer {layer}, {kind}, expert {expert}, unit {unit})")

@@ -55,7 +55,7 @@ class Sets:
     ids: instruction ids.
     tokens: [n] int64, T.
     neurons: [n, ceil(neurons / 8)] uint8, bit i % 8 of byte i // 8 is neuron i; experts likewise.
-    cuts: [n, groups] int32, the smallest count that is selected; sizes: [n, groups] int32.
+    cuts: [n, groups] int32, what a count must reach to be selected; sizes: [n, groups] int32.
     expert_cuts, expert_sizes: the same for experts.
     """
 
@@ -195,7 +195,7 @@ def select_top(
 
     values: [components] int32 counts; a count of 0 is never selected.
     hashes: [components] uint64, the order among ties for ties="exact".
-    cut: the smallest count in the set; where nothing is in it, one more than the highest count.
+    cut: what a count must reach; where nothing is in the set, one more than the highest count.
     """
     histogram = np.bincount(values)
     at_least = np.cumsum(histogram[::-1])[::-1]  # at_least[c]: components with count >= c

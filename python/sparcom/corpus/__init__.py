@@ -1,1 +1,1 @@
-"""Instructions: their schema, the bundled HexaInst set, and their prompts."""
+"""Instruction corpora: what a record is, how a corpus is read, what a model is given of it."""

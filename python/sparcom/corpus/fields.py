@@ -16,7 +16,7 @@ from sparcom.corpus.schema import FIELDS
 from sparcom.errors import InputError
 
 CHAT_FIELDS = ("messages", "conversations")
-_MISSING = object()
+MISSING = object()
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 
@@ -49,11 +49,12 @@ class FieldMap:
         for name, path in self.takes.items():
             if name == "messages":
                 continue
-            value = _at(row, path)
-            if value is _MISSING:
+            value = value_at(row, path)
+            if value is MISSING:
                 near = ", ".join(sorted(map(str, row))[:8]) or "none"
                 return None, (
-                    f"field {'.'.join(path)!r}, mapped to {name!r}, is missing (fields here: {near})"
+                    f"field {'.'.join(path)!r}, mapped to {name!r}, is missing (fields here: "
+                    f"{near})"
                 )
             record[name] = str(value) if type(value) in (int, float) else value
         for name, text in self.sets.items():
@@ -62,8 +63,8 @@ class FieldMap:
 
     def _chat(self, row: Mapping) -> object | None:
         if "messages" in self.takes:
-            turns = _at(row, self.takes["messages"])
-            return () if turns is _MISSING else turns
+            turns = value_at(row, self.takes["messages"])
+            return () if turns is MISSING else turns
         if "instruction" in self.takes or "instruction" in row:
             return None
         return next((row[name] for name in CHAT_FIELDS if name in row), None)
@@ -102,15 +103,15 @@ def _pairs(option: str, arguments: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _at(row: object, path: Sequence[str]) -> object:
-    """The value at a path of names and list positions, or `_MISSING`."""
+def value_at(row: object, path: Sequence[str]) -> object:
+    """The value at a path of names and list positions, or `MISSING`."""
     for step in path:
         if isinstance(row, Mapping) and step in row:
             row = row[step]
         elif isinstance(row, list) and step.isdecimal() and int(step) < len(row):
             row = row[int(step)]
         else:
-            return _MISSING
+            return MISSING
     return row
 
 
@@ -132,7 +133,8 @@ def _turns(chat: object, notes: Counter[str]) -> tuple[dict[str, str], str | Non
     record = {"instruction": turns[asked][1]}
     if asked + 1 < len(turns) and turns[asked + 1][0] == "assistant":
         record["reference"] = turns[asked + 1][1]
-    notes["conversations cut to their first turn"] += any(r == "user" for r, _ in turns[asked + 1 :])
+    later = any(role == "user" for role, _ in turns[asked + 1 :])
+    notes["conversations cut to their first turn"] += later
     return record, None
 
 

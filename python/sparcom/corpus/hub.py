@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sparcom.corpus.rows import Row
 from sparcom.errors import InputError
 
+ADVICE = "download it elsewhere and give the files' folder"
 _PREFIX = "hub:"
 
 
@@ -50,19 +51,21 @@ def parse_hub(location: str) -> HubData:
     return HubData(name, config or None, split or "train")
 
 
-def read_rows(data: HubData) -> Iterator[Row]:
+def read_rows(data: HubData, advice: str = ADVICE) -> Iterator[Row]:
     """The rows of a data set, as they arrive.
 
+    advice: what an error tells the user to do.
     Raises InputError, one line, where the library is missing or the hub cannot be reached.
     """
     try:
         import datasets
     except ImportError as error:
         raise InputError(
-            f"corpus {data}: reading from the hub needs the datasets library "
-            f"(pip install 'sparcom[hub]'): {error}"
+            f"{data}: reading from the hub needs the datasets library: {error}; run "
+            f"`pip install 'sparcom[hub]'`, or {advice}"
         ) from error
     try:
+        _probe(data)
         rows = datasets.load_dataset(
             data.data_set,
             data.config,
@@ -77,6 +80,13 @@ def read_rows(data: HubData) -> Iterator[Row]:
     except Exception as error:  # its errors have no common base, from HTTP to Arrow
         first_line = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"corpus {data}: cannot be read ({type(error).__name__}: {first_line}); check the name "
-            "and the network, or download it elsewhere and give the files' folder"
+            f"{data}: cannot be read ({type(error).__name__}: {first_line}); check the name and "
+            f"the network, or {advice}"
         ) from error
+
+
+def _probe(data: HubData) -> None:
+    """One request to the data's host: without it the library retries for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    get_session().head(data.urls[0] if data.urls else constants.ENDPOINT, timeout=10)

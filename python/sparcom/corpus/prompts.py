@@ -1,21 +1,28 @@
 """From instructions to token ids, and which of the tokens are counted.
 
-A template wraps the user's text (`model`: the tokenizer's own chat template; `from:MODEL`: that of
-another model; `plain`: a fixed text frame; `raw`: nothing). The scope then says which tokens are
-counted. In scope `instruction` these are the tokens that hold at least one character of the user's
-own text, found by character offsets; everything that the wrapper adds is left out.
+A frame (`corpus.frames`) wraps the user's text; the scope says which tokens are counted:
+
+    instruction   those that hold at least one character of the user's own text
+    prompt        all of the rendered prompt
+    response      those of the answer: the reference, fed after the prompt (teacher-forced), or what
+                  the model itself writes (`generate`)
+    all           prompt and response
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sparcom.corpus.encode import Encoded, covering, encode
+from sparcom.corpus.frames import Frame, make_frame
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
 
-SCOPES = ("instruction", "prompt")
-PLAIN = "Instruction:\n{text}\n\nResponse:\n"
-# Stands for the user's text while the frame around it is found; no template rewrites letters.
-_MARK = "SPARCOMxUSERxTEXT"
+__all__ = ["SCOPES", "Frame", "Prompt", "make_frame", "make_prompts"]
+
+SCOPES = ("instruction", "prompt", "response", "all")
+_ANSWERED = ("response", "all")
+
+Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -23,80 +30,24 @@ class Prompt:
     """What the engine is given for one instruction.
 
     id: of the instruction.
-    token_ids: all tokens of the rendered prompt.
-    counted: half-open token ranges that are counted, ascending and disjoint.
+    token_ids: all tokens that are read: the rendered prompt, and the reference where it is fed.
+    counted: half-open token ranges of them that are counted, ascending and disjoint.
     truncated: whether tokens were cut to fit the model's context.
+    generate: how many tokens of the model's own answer are counted at most; 0: none is written.
+        A token counts when it is read: the last one that is written never is, so one more is
+        written than is counted.
     """
 
     id: str
     token_ids: tuple[int, ...]
     counted: tuple[tuple[int, int], ...]
     truncated: bool = False
+    generate: int = 0
 
     @property
     def n_counted(self) -> int:
-        """T: the number of counted tokens."""
+        """T without generated tokens, whose number only the engine knows."""
         return sum(stop - start for start, stop in self.counted)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a template puts around the user's text.
-
-    strips: the template trims white space off the text's ends (LLaMA-2's does).
-    special: the tokenizer adds its own special tokens (BOS), since the frame holds none.
-    """
-
-    prefix: str
-    suffix: str
-    strips: bool
-    special: bool
-
-
-def make_frame(template: str, tokenizer, system: str | None = None, donor=None) -> Frame:
-    """The frame of a template.
-
-    template: "model" | "plain" | "raw" | "from:MODEL".
-    tokenizer: the model's own; donor: that of MODEL where the template is `from:`.
-    system: system prompt; None leaves the template's default.
-    Raises InputError where there is no chat template, or it changes the user's text.
-    """
-    if template in ("plain", "raw"):
-        frame = PLAIN if template == "plain" else "{text}"
-        if system:
-            frame = f"{system}\n\n{frame}"
-        prefix, suffix = frame.split("{text}")
-        return Frame(prefix, suffix, strips=False, special=True)
-    if template != "model" and not template.startswith("from:"):
-        raise InputError(
-            f"template: expected model, plain, raw or from:MODEL, got {template!r}"
-        )
-    owner = tokenizer if template == "model" else donor
-    if not getattr(owner, "chat_template", None):
-        raise InputError(
-            f"template {template}: this tokenizer has no chat template (a base model has none); "
-            "use template plain, or from:MODEL with the chat model's name"
-        )
-
-    def render(text: str) -> str:
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": text})
-        try:
-            return owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # a template is a program of its own: any error is its verdict
-            raise InputError(f"template {template}: {type(error).__name__}: {error}") from error
-
-    prefix, mark, suffix = render(_MARK).partition(_MARK)
-    if not mark:
-        raise InputError(f"template {template}: the chat template drops the user's text")
-    spaced = render(f" {_MARK} ")
-    if spaced == f"{prefix} {_MARK} {suffix}":
-        strips = False
-    elif spaced == prefix + _MARK + suffix:
-        strips = True
-    else:
-        raise InputError(f"template {template}: the chat template rewrites the user's text")
-    return Frame(prefix, suffix, strips, special=False)
 
 
 def make_prompts(
@@ -108,77 +59,96 @@ def make_prompts(
     max_tokens: int | None = None,
     context: int | None = None,
     truncate: bool = False,
+    generate: int = 0,
 ) -> list[Prompt]:
     """The prompts of instructions, in their order.
 
     tokenizer: a fast tokenizer of transformers (offsets are needed).
-    scope: "instruction" (the user's own tokens) or "prompt" (all tokens).
+    scope: one of `SCOPES`.
     max_tokens: L; only the first L counted tokens of each instruction stay counted.
     context: the model's longest sequence in tokens; a longer prompt is an error, or is cut from
         the right where `truncate` is set.
+    generate: tokens of the model's own answer that are counted at most, for scopes response and
+        all; 0 feeds it the reference instead.
     Raises InputError naming the instruction.
+
+    >>> frame = make_frame("model", tokenizer)
+    >>> make_prompts(instructions, tokenizer, frame=frame, scope="instruction", max_tokens=64)
     """
-    if scope not in SCOPES:
-        raise InputError(f"scope: expected {' or '.join(SCOPES)}, got {scope!r}")
-    if max_tokens is not None and max_tokens < 1:
-        raise InputError(f"max-tokens: must be at least 1, got {max_tokens}")
-    if not tokenizer.is_fast:
-        raise InputError("tokenizer: a fast one is needed (it maps tokens to characters); "
-                         "this model has only a slow one")
-    texts = [item.text.strip() if frame.strips else item.text for item in instructions]
-    encoded = tokenizer(
-        [frame.prefix + text + frame.suffix for text in texts],
-        add_special_tokens=frame.special,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-    )
-    prompts = []
-    for item, text, ids, offsets in zip(
-        instructions, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        cut = context is not None and len(ids) > context
-        if cut and not truncate:
+    _check_arguments(scope, max_tokens, generate)
+    wrapped = [frame.wrap(item.text) for item in instructions]
+    encoded = encode(tokenizer, [text for text, _, _ in wrapped], frame.special)
+    answers = [Encoded([], [])] * len(instructions)
+    if scope in _ANSWERED and not generate:
+        if blank := next((item.id for item in instructions if not item.reference), None):
             raise InputError(
-                f"instruction {item.id}: {len(ids)} tokens, but the model reads at most {context}; "
-                "shorten it, or cut such prompts with --truncate"
+                f"instruction {blank}: scope {scope} needs a reference to read, and it has none; "
+                "leave it out, or let the model answer with --generate N"
             )
-        ids = ids[:context] if cut else ids
-        if scope == "prompt":
-            counted = ((0, len(ids)),)
-        else:
-            start = len(frame.prefix)
-            counted = _overlapping(offsets[: len(ids)], start, start + len(text))
-        counted = _first(counted, max_tokens)
-        if not any(stop > start for start, stop in counted):
-            raise InputError(f"instruction {item.id}: no token of it is left to count")
-        prompts.append(Prompt(item.id, tuple(ids), counted, cut))
+        answers = encode(tokenizer, [item.reference for item in instructions], special=False)
+    prompts = []
+    for item, (_, start, stop), asked, answer in zip(
+        instructions, wrapped, encoded, answers, strict=True
+    ):
+        asked = _with_bos(asked, tokenizer.bos_token_id, frame.bos)
+        n = len(asked.ids)
+        counted: Ranges = {
+            "instruction": covering(asked.offsets, start, stop),
+            "prompt": ((0, n),),
+            "response": ((n, n + len(answer.ids)),),
+            "all": ((0, n + len(answer.ids)),),
+        }[scope]
+        prompt = Prompt(item.id, (*asked.ids, *answer.ids), counted, generate=generate)
+        prompts.append(_counting(_fitting(prompt, context, truncate), max_tokens))
     return prompts
 
 
-def _overlapping(
-    offsets: Sequence[tuple[int, int]], start: int, stop: int
-) -> tuple[tuple[int, int], ...]:
-    """Ranges of tokens that hold at least one of the characters [start, stop)."""
-    ranges: list[tuple[int, int]] = []
-    for at, (first, last) in enumerate(offsets):
-        if first < last and first < stop and last > start:
-            if ranges and ranges[-1][1] == at:
-                ranges[-1] = (ranges[-1][0], at + 1)
-            else:
-                ranges.append((at, at + 1))
-    return tuple(ranges)
+def _check_arguments(scope: str, max_tokens: int | None, generate: int) -> None:
+    if scope not in SCOPES:
+        raise InputError(f"scope: expected {', '.join(SCOPES)}, got {scope!r}")
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(f"count-tokens: must be at least 1, got {max_tokens}")
+    if generate < 0 or (generate and scope not in _ANSWERED):
+        raise InputError(
+            f"generate: scope {scope} counts no answer, so none is written; use scope response or "
+            f"all (generate is {generate})"
+        )
 
 
-def _first(
-    ranges: tuple[tuple[int, int], ...], limit: int | None
-) -> tuple[tuple[int, int], ...]:
-    """The ranges cut to their first `limit` tokens."""
-    if limit is None:
-        return ranges
-    kept = []
-    for start, stop in ranges:
-        stop = min(stop, start + limit)
+def _with_bos(encoded: Encoded, bos: int | None, rule: str) -> Encoded:
+    ids, offsets = encoded
+    if rule == "always" and ids[:1] != [bos]:
+        return Encoded([bos, *ids], [(0, 0), *offsets])
+    if rule == "never" and ids[:1] == [bos]:
+        return Encoded(ids[1:], offsets[1:])
+    return encoded
+
+
+def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
+    """The prompt within the model's context: as it is, or cut."""
+    needed = len(prompt.token_ids) + prompt.generate
+    if context is None or needed <= context:
+        return prompt
+    if not truncate:
+        written = f" and {prompt.generate} to write" if prompt.generate else ""
+        raise InputError(
+            f"instruction {prompt.id}: {len(prompt.token_ids)} tokens{written}, but the model "
+            f"reads at most {context}; shorten it, or cut such prompts with --truncate"
+        )
+    ids = prompt.token_ids[: context - bool(prompt.generate)]
+    counted = tuple((start, min(stop, len(ids))) for start, stop in prompt.counted)
+    return Prompt(prompt.id, ids, counted, True, min(prompt.generate, context - len(ids)))
+
+
+def _counting(prompt: Prompt, limit: int | None) -> Prompt:
+    """The prompt with at most `limit` counted tokens; raises InputError where none is left."""
+    kept, left = [], len(prompt.token_ids) + prompt.generate if limit is None else limit
+    for start, stop in prompt.counted:
+        stop = min(stop, start + left)
         if stop > start:
             kept.append((start, stop))
-            limit -= stop - start
-    return tuple(kept)
+            left -= stop - start
+    generate = min(prompt.generate, left)
+    if not kept and not generate:
+        raise InputError(f"instruction {prompt.id}: no token of it is left to count")
+    return replace(prompt, counted=tuple(kept), generate=generate)

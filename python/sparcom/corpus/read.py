@@ -32,7 +32,7 @@ class ReadOptions:
     """
 
     categories: Sequence[str] | None = CATEGORIES
-    fields: FieldMap = FieldMap()
+    fields: FieldMap = field(default_factory=FieldMap)
     on_error: str = "stop"
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Corpus:
     """
 
     location: str | Path
-    options: ReadOptions = ReadOptions()
+    options: ReadOptions = field(default_factory=ReadOptions)
     log: ProblemLog = field(default_factory=ProblemLog)
     rows: int = 0
     notes: Counter[str] = field(default_factory=Counter)
@@ -140,8 +140,8 @@ def corpus_files(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(
-            f"corpus {path}: no such file or folder; give a {', '.join(SUFFIXES)} file, a folder of "
-            "them, hub:OWNER/NAME, or the name 'hexainst'"
+            f"corpus {path}: no such file or folder; give a {', '.join(SUFFIXES)} file, a folder "
+            "of them, hub:OWNER/NAME, or the name 'hexainst'"
         )
     files = sorted(file for file in path.iterdir() if is_corpus_file(file) and file.is_file())
     if not files:

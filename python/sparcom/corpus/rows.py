@@ -68,7 +68,7 @@ def _jsonl_rows(data: BinaryIO) -> Iterator[Row]:
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         try:
-            yield number, json.loads(line), None
+            yield number, json.loads(line.decode()), None
         except UnicodeDecodeError as error:
             problem = f"not UTF-8 at byte {error.start} of the line; save it as UTF-8"
             yield number, None, problem

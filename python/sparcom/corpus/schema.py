@@ -1,6 +1,7 @@
 """The instruction schema, and what makes a record valid."""
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -67,7 +68,7 @@ def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) ->
         elif not value.isascii() and (at := _lone_surrogate(value)) is not None:
             return f"field {name!r} is not valid Unicode: half a surrogate pair at character {at}"
     if categories is not None and record["category"] not in categories:
-        near = difflib.get_close_matches(record["category"], categories, 1, cutoff=0.5)
+        near = difflib.get_close_matches(record["category"], categories, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return (
             f"field 'category' must be one of {', '.join(categories)}, got "
@@ -97,6 +98,11 @@ def to_instruction(record: Mapping) -> Instruction:
 def to_table(instructions: Sequence[Instruction]) -> pa.Table:
     """Instructions as an Arrow table with the columns of `SCHEMA`."""
     return pa.Table.from_pylist([asdict(item) for item in instructions], schema=SCHEMA)
+
+
+def to_jsonl(instructions: Sequence[Instruction]) -> str:
+    """Instructions as JSON lines, in the order of the schema's fields."""
+    return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in instructions)
 
 
 def _short(value: object) -> str:

@@ -229,9 +229,14 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("engine", f"{engine.get('name')} on {engine.get('device')}, {engine.get('dtype')}, "
                    f"{engine.get('threads')} threads, {engine.get('batch_tokens')} rows a pass"),
         ("template, scope", f"{config['template']}, {config['scope']}"),
-        ("a neuron fires", f"where its {config['signal']} exceeds {config['threshold']:g}"),
+        ("a neuron fires", _fires(config)),
         ("retained", config["retain"]),
         ("time", f"{m.get('seconds', 0):.1f} s; {m.get('actor_seconds', 0):.1f} s in actors"),
         ("versions", ", ".join(f"{k} {v}" for k, v in engine.get("versions", {}).items())),
         ("created", m["created"]),
     ]  # fmt: skip
+
+
+def _fires(config: dict[str, Any]) -> str:
+    what = "f(gate)" if config["signal"] == "gate" else "f(gate) * up"
+    return f"where {what} exceeds {config['threshold']:g}"

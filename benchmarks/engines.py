@@ -1,0 +1,126 @@
+"""Engines: tokens per second with counting against the same engine without it.
+
+    python benchmarks/engines.py --engine transformers
+
+Both engines run the same prompts, alternately, each at its own best number of rows per pass;
+medians of pairs. Counting is proved first: every count equals a plain forward hook's.
+`bars`: transformers_counting_over_bare.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from common import alternate, emit, median_ratio, print_card, print_table
+from sparcom.config import RunConfig
+from sparcom.corpus.hexainst import load_corpus
+from sparcom.corpus.prompts import Prompt
+from sparcom.engines.packing import plan_passes
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.errors import CountError
+from sparcom.pipeline import engine_options, plan_prompts
+
+SHAPES = (512, 1024, 2048)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("transformers",), default="transformers")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--corpus", default="hexainst")
+    parser.add_argument("--tokens", type=int, default=8000, help="prompt tokens of one round")
+    parser.add_argument("--rounds", type=int, default=11)
+    bench_transformers(parser.parse_args())
+
+
+def bench_transformers(arguments: argparse.Namespace) -> None:
+    """Print table and JSON line of the transformers engine."""
+    config = RunConfig(model=arguments.model, corpus=arguments.corpus)
+    options = engine_options(config)
+    prompts = plan_prompts(config, options, load_corpus(config.corpus))[1]
+    prompts = spread(prompts, arguments.tokens)
+    tokens = sum(len(p.token_ids) for p in prompts)
+    engines = {
+        "bare": TransformersEngine(replace(options, count=False)),
+        "counting": TransformersEngine(options),
+    }
+    print_card()
+    prove(engines["counting"], prompts[:8])
+    best = {name: best_shape(engine, prompts) for name, engine in engines.items()}
+    times = alternate(
+        {n: lambda n=n: run(engines[n], prompts, best[n]) for n in engines}, arguments.rounds
+    )
+    ratio, low, high = median_ratio(times["bare"], times["counting"])
+    rate = {name: tokens / statistics.median(t) for name, t in times.items()}
+    print_table(
+        ("engine", "rows a pass", "tokens/s", "ratio", "95 % interval"),
+        [
+            ("transformers, bare", best["bare"], f"{rate['bare']:.0f}", "1.000", ""),
+            ("transformers, counting", best["counting"], f"{rate['counting']:.0f}",
+             f"{ratio:.3f}", f"{low:.3f} to {high:.3f}"),
+        ],
+    )  # fmt: skip
+    emit(
+        "engines.transformers",
+        {"transformers_counting_over_bare": round(ratio, 4)},
+        interval=[round(low, 4), round(high, 4)],
+        tokens_per_s={name: round(value, 1) for name, value in rate.items()},
+        prompts=len(prompts),
+        tokens=tokens,
+    )
+
+
+def spread(prompts: Sequence[Prompt], tokens: int) -> list[Prompt]:
+    """Prompts from all over a corpus, about `tokens` tokens of them."""
+    total = sum(len(p.token_ids) for p in prompts)
+    step = max(1, total // tokens)
+    return list(prompts[::step])
+
+
+def run(engine: TransformersEngine, prompts: Sequence[Prompt], rows: int) -> None:
+    """Read all prompts, with `rows` rows a pass."""
+    if engine.recorder is None:
+        lengths = [len(p.token_ids) for p in prompts]
+        for one in plan_passes(lengths, rows, engine.options.slots):
+            engine.forward([prompts[i] for i in one.prompts], one)
+        return
+    engine.options = replace(engine.options, batch_tokens=rows)
+    for _ in engine.count(prompts):
+        pass
+
+
+def best_shape(engine: TransformersEngine, prompts: Sequence[Prompt]) -> int:
+    """The fastest of SHAPES."""
+    times = alternate({str(rows): lambda r=rows: run(engine, prompts, r) for rows in SHAPES}, 2)
+    return int(min(times, key=lambda rows: min(times[rows])))
+
+
+def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
+    """Raise CountError where counts differ from a plain hook on the same passes."""
+    plain = {p.id: torch.zeros(engine.space.neurons, dtype=torch.int64) for p in prompts}
+    gates: list[torch.Tensor] = []
+    modules = [m for n, m in engine.model.named_modules() if n.endswith("gate_proj")]
+    hooks = [m.register_forward_hook(lambda m, i, out: gates.append(out[0] > 0)) for m in modules]
+    lengths = [len(p.token_ids) for p in prompts]
+    passes = plan_passes(lengths, engine.options.batch_tokens, engine.options.slots)
+    counted = engine.count(prompts)
+    for one in passes:
+        gates.clear()
+        ours = next(counted)
+        start = 0
+        for row, i in enumerate(one.prompts):
+            prompt = prompts[i]
+            for first, last in prompt.counted:
+                fired = [g[start + first : start + last].sum(0) for g in gates]
+                plain[prompt.id] += torch.cat(fired)
+            if not torch.equal(torch.from_numpy(ours.neurons[row]).long(), plain[prompt.id]):
+                raise CountError(f"{prompt.id}: counts differ from a plain hook's")
+            start += len(prompt.token_ids)
+    for hook in hooks:
+        hook.remove()
+
+
+if __name__ == "__main__":
+    main()

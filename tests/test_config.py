@@ -1,0 +1,155 @@
+"""Configs: TOML, overrides, and errors that name the key."""
+
+import json
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sparcom.config import RunConfig, flag, load_config
+from sparcom.errors import InputError
+from sparcom.identify import Selection
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load_config(None, {}) == RunConfig()
+
+
+def test_a_file_sets_values_and_flags_override_it(tmp_path: Path) -> None:
+    path = written(tmp_path, 'model = "some/model"\nbatch_tokens = 64\nrule = "top:0.05"\n')
+    config = load_config(path, {"batch_tokens": 32})
+    assert (config.model, config.batch_tokens, config.rule) == ("some/model", 32, "top:0.05")
+    assert config.slots == RunConfig().slots
+
+
+def test_keys_may_be_written_as_flags_are(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "batch-tokens = 64\n"), {}).batch_tokens == 64
+
+
+def test_an_int_may_stand_for_a_float(tmp_path: Path) -> None:
+    threshold = load_config(written(tmp_path, "threshold = 1\n"), {}).threshold
+    assert (threshold, type(threshold)) == (1.0, float)
+
+
+def test_every_key_can_be_written_and_read_back(tmp_path: Path) -> None:
+    config = RunConfig(limit=3, system="be brief", count_tokens=8, cpus=1, ray_address="auto",
+                       out="x", verify=True, gpus=0.5, ties="exact")  # fmt: skip
+    lines = [f"{f.name} = {json.dumps(getattr(config, f.name))}" for f in fields(RunConfig)]
+    assert load_config(written(tmp_path, "\n".join(lines)), {}) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("batch_token", "batch_tokens"), ("modle", "model"), ("Rule", "rule"),
+                      ("zzz", ""), ("", "")],
+)  # fmt: skip
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, key: str, near: str) -> None:
+    path = written(tmp_path, f'"{key}" = 1\n')
+    with pytest.raises(InputError, match=f"run.toml: unknown key '{key}'; did you mean '{near}"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("batch_tokens = '64'", "batch_tokens: expected int, got str '64'"),
+        ("batch_tokens = 64.0", "batch_tokens: expected int, got float 64.0"),
+        ("batch_tokens = true", "batch_tokens: expected int, got bool True"),
+        ("verify = 1", "verify: expected bool, got int 1"),
+        ("limit = 'all'", "limit: expected int, got str 'all'"),
+        ("threshold = 'x'", "threshold: expected float, got str 'x'"),
+        ("threshold = true", "threshold: expected float, got bool True"),
+        ("model = ['a']", "model: expected str, got list"),
+        ("[model]\nname = 'a'", "model: expected str, got dict"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(written(tmp_path, line), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dtype": "int8"}, "--dtype: expected bfloat16, float16, float32, auto, got 'int8'"),
+        ({"scope": "none"}, "--scope: expected .*instruction.*, got 'none'"),
+        ({"signal": "up"}, "--signal: expected gate, product, got 'up'"),
+        ({"ties": "some"}, "--ties: expected inclusive, exclusive, exact, got 'some'"),
+        ({"retain": "all"}, "--retain: expected .*counts.*, got 'all'"),
+        ({"engine": "onnx"}, "--engine: expected .*transformers.*, got 'onnx'"),
+        ({"limit": 0}, "--limit: must be at least 1, got 0"),
+        ({"count_tokens": -1}, "--count-tokens: must be at least 1, got -1"),
+        ({"batch_tokens": 0}, "--batch-tokens: must be at least 1, got 0"),
+        ({"slots": 0}, "--slots: must be at least 1, got 0"),
+        ({"actors": 0}, "--actors: must be at least 1, got 0"),
+        ({"cpus": 0}, "--cpus: must be at least 1, got 0"),
+        ({"part_size": 0}, "--part-size: must be at least 1, got 0"),
+        ({"gpus": -1.0}, "--gpus: must not be negative, got -1.0"),
+        ({"gpus": float("nan")}, "--gpus: must not be negative, got nan"),
+        ({"threshold": float("nan")}, "--threshold: must be a number, got nan"),
+        ({"threshold": float("inf")}, "--threshold: must be a number, got inf"),
+        ({"rule": "top:2"}, "rule: expected top:NUMBER .* got 'top:2'"),
+        ({"expert_rule": "high"}, "rule: expected .*lift:NUMBER.* got 'high'"),
+    ],
+)
+def test_a_bad_value_is_refused_wherever_it_comes_from(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig(**values)
+    with pytest.raises(InputError, match=message):
+        load_config(None, values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"model = ", "not TOML: Invalid value"), (b"x = '\xff'", "not TOML: .*utf-8")],
+)
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"config .*run.toml: {message}"):
+        load_config(path, {})
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none.toml: cannot be read: No such file"):
+        load_config(tmp_path / "none.toml", {})
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_config(tmp_path, {})
+
+
+def test_the_selection_is_that_of_the_config() -> None:
+    config = RunConfig(rule="fixed:0.5", expert_rule="lift:2", ties="exact", pool=True)
+    assert config.selection() == Selection("fixed:0.5", "lift:2", "exact", True)
+
+
+@pytest.mark.parametrize(
+    ("model", "corpus", "expected"),
+    [
+        ("default", "hexainst", "runs/default-hexainst"),
+        ("owner/Some-7B", "data/my set.jsonl", "runs/Some-7B-my-set.jsonl"),
+        ("/models/x/", "../", "runs/x-.."),
+    ],
+)
+def test_a_run_is_named_after_model_and_corpus(model: str, corpus: str, expected: str) -> None:
+    assert RunConfig(model=model, corpus=corpus).run_dir() == expected
+    assert RunConfig(model=model, corpus=corpus, out="here").run_dir() == "here"
+
+
+def test_flags_are_written_with_dashes() -> None:
+    assert flag("count_tokens") == "--count-tokens"
+
+
+@pytest.mark.skipif(not CONFIGS, reason="installed without the configs folder")
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_configs_that_come_along_are_valid(path: Path) -> None:
+    config = load_config(path, {})
+    for key, value in tomllib.loads(path.read_text("utf-8")).items():
+        assert getattr(config, key.replace("-", "_")) == value
