@@ -1,6 +1,7 @@
 """One run's configuration: the fields are the keys of a TOML config and the flags of the CLI."""
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -74,8 +75,10 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{flag(name)}: must be at least 1, got {value}")
-        if self.gpus < 0:
+        if not 0 <= self.gpus < math.inf:
             raise InputError(f"--gpus: must not be negative, got {self.gpus}")
+        if not math.isfinite(self.threshold):
+            raise InputError(f"--threshold: must be a number, got {self.threshold}")
         self.selection()
 
     def selection(self) -> Selection:

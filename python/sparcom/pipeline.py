@@ -10,6 +10,7 @@ write results to, the run directory. What an actor does to a part is a plain fun
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,7 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
     instructions = load_corpus(config.corpus, limit=config.limit)
     options = engine_options(config)
     space, prompts = plan_prompts(config, options, instructions)
+    _demand_space(config, store, space, len(prompts))
     manifest = {
         "status": "running",
         "config": config.to_json(),
@@ -172,6 +174,23 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
     work = Work(store.location, config.engine, options, config.selection(), config.retain)
     todo = sorted(set(range(parts)) - store.done_parts())
     return Plan(config, store, manifest, work, todo, len(prompts))
+
+
+def _demand_space(
+    config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
+) -> None:
+    """Raise InputError where the disk of a local run directory cannot hold the run.
+
+    Sets take one bit a component, counts about one byte once compressed (docs/storage.md).
+    """
+    components = space.neurons + space.experts
+    per_instruction = components // 8 + (components if config.retain == "counts" else 0) + 4096
+    needed, free = instructions * per_instruction, store.free_bytes()
+    if free is not None and free < needed:
+        raise InputError(
+            f"{store.location}: the run needs about {needed >> 20} MB, {free >> 20} MB are free; "
+            "free some, give another --out, or keep less with --retain sets"
+        )
 
 
 @dataclass(frozen=True)
@@ -298,28 +317,50 @@ def ray_session(config: RunConfig) -> Iterator[None]:
 
     The local one listens on loopback only and has no dashboard.
     """
+    _quiet_ray()
     import ray
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if ray.is_initialized():
         yield
         return
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if config.ray_address:
-        ray.init(address=config.ray_address, log_to_driver=False)
+        options["address"] = config.ray_address
     else:
-        # One logical CPU more than the actors take: Ray Data has small tasks of its own.
-        ray.init(
-            num_cpus=config.actors * cpus_per_actor(config) + 1,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            object_store_memory=256 << 20,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
+        options |= {
+            # One logical CPU more than the actors take: Ray Data has small tasks of its own.
+            "num_cpus": config.actors * cpus_per_actor(config) + 1,
+            "include_dashboard": False,
+            "object_store_memory": 256 << 20,
+            "_node_ip_address": "127.0.0.1",
+        }
+    with _hushed_stderr():
+        ray.init(**options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet_ray() -> None:
+    """Keep Ray's own remarks out of our output; its errors still come as exceptions."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
+@contextmanager
+def _hushed_stderr() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: Ray's C++ part announces its own log level there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def count_parts(plan: Plan) -> Iterator[PartResult]:

@@ -12,8 +12,10 @@ whose `sets` file is there is done; writing a part again replaces it by itself.
 """
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +80,13 @@ class RunStore:
             self._fs.get_file_info(fs.FileSelector(self._root))
         )
 
+    def free_bytes(self) -> int | None:
+        """Free space on the disk of a local run directory; None where that cannot be known."""
+        if not isinstance(self._fs, fs.LocalFileSystem):
+            return None
+        root = Path(self._root)
+        return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+
     def is_run(self) -> bool:
         """Whether the location holds a run."""
         return self._is_file("run.json")
@@ -91,6 +100,8 @@ class RunStore:
                 manifest = json.loads(file.read().decode("utf-8"))
             except ValueError as error:
                 raise InputError(f"{self.location}/run.json: not JSON: {error}") from error
+        if not isinstance(manifest, dict):
+            raise InputError(f"{self.location}/run.json: not a run's manifest: {manifest!r:.40}")
         version = manifest.get("schema_version")
         if version != SCHEMA_VERSION:
             raise InputError(
@@ -140,8 +151,8 @@ class RunStore:
 
     def read_prompts(self, part: int) -> list[Prompt]:
         """The prompts of one part."""
+        columns = ["id", "token_ids", "counted", "truncated"]
         with self._open("corpus.parquet") as file:
-            columns = ["id", "token_ids", "counted", "truncated"]
             rows = file.read_row_group(part, columns=columns).to_pylist()
         return [
             Prompt(
@@ -165,6 +176,8 @@ class RunStore:
         if failures:
             rows = [{"id": f.id, "reason": f.reason} for f in failures]
             self._write_table(f"failed/{name}", pa.Table.from_pylist(rows, FAILED_SCHEMA))
+        else:  # those of an earlier try
+            self._discard(f"{self._root}/failed/{name}")
         self.write_sets(part, sets)
 
     def write_sets(self, part: int, sets: Sets) -> None:
@@ -192,6 +205,12 @@ class RunStore:
             for row in self._read_table(f"failed/{name}").to_pylist()
         ]
 
+    def set_parts(self) -> Iterator[tuple[int, Sets]]:
+        """The sets of every part, one part at a time."""
+        for name in self._names("sets"):
+            part = int(name[len("part-") : -len(".parquet")])
+            yield part, sets_of(self._read_table(f"sets/{name}"))
+
     def read_sets(self) -> Sets:
         """The sets of all parts, in part order."""
         names = self._names("sets")
@@ -218,13 +237,23 @@ class RunStore:
         found = [i.base_name for i in self._fs.get_file_info(selector)]
         return sorted(n for n in found if n.startswith("part-") and n.endswith(".parquet"))
 
-    def _open(self, name: str) -> pq.ParquetFile:
+    @contextmanager
+    def _open(self, name: str) -> Iterator[pq.ParquetFile]:
+        path = f"{self._root}/{name}"
         try:
-            return pq.ParquetFile(f"{self._root}/{name}", filesystem=self._fs)
+            with pq.ParquetFile(
+                path, filesystem=self._fs, page_checksum_verification=True
+            ) as file:
+                yield file
         except (OSError, ValueError) as error:
+            mend = (
+                "start anew with --overwrite"
+                if name == "corpus.parquet"
+                else "delete this file and finish the run with --resume"
+            )
             raise SparcomError(
-                f"{self.location}/{name}: not readable as Parquet ({error}); delete this file and "
-                "finish the run with --resume"
+                f"{self.location}/{name}: not readable as Parquet "
+                f"({str(error).partition(chr(10))[0]}); {mend}"
             ) from error
 
     def _read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -233,15 +262,17 @@ class RunStore:
 
     def _write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+        pq.write_table(
+            table, sink, compression="zstd", row_group_size=row_group_size, write_page_checksum=True
+        )
         self._write_bytes(name, sink.getvalue())
 
     def _write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a whole file or nothing: under a temporary name, then renamed."""
         target = f"{self._root}/{name}"
         temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
-        self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
         try:
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
             with self._fs.open_output_stream(temporary) as file:
                 file.write(data)
             self._fs.move(temporary, target)

@@ -96,15 +96,48 @@ class Recorder:
 
         gate, up: [rows, width]; up is None where the MLP has no gate.
         """
-        if len(gate) != len(self._bins):
-            raise CountError(
-                f"{self.sites[site].name}: {len(gate)} rows came where the pass has "
-                f"{len(self._bins)}"
-            )
+        self.check_rows(site, len(gate))
         return self._count(site, gate, up, self._bins)
 
+    def count_routed(
+        self,
+        site: int,
+        gate: torch.Tensor,
+        up: torch.Tensor | None,
+        token_of_row: torch.Tensor,
+        expert_of_row: torch.Tensor,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """f(gate) * up of a routed site, counted per slot and expert.
+
+            bins[r] = slot of token_of_row[r] * experts + expert_of_row[r]
+
+        gate, up: [rows, width], each row one token in one of its experts, in any order; rows of one
+            expert that lie together, in the order of their tokens, are the cheapest.
+        token_of_row: [rows] int64, the row of the pass that was routed; -1: a row of no token.
+        expert_of_row: [rows] int32.
+        out: [rows, width] to write to; None: a new tensor.
+        """
+        slots = self._bins[token_of_row]
+        bins = torch.where(
+            (token_of_row >= 0) & (slots >= 0), slots * self.sites[site].experts + expert_of_row, -1
+        )
+        return self._count(site, gate, up, bins, out)
+
+    def check_rows(self, site: int, rows: int) -> None:
+        """Raise CountError where a site is called with another number of rows than the pass has."""
+        if rows != len(self._bins):
+            raise CountError(
+                f"{self.sites[site].name}: {rows} rows came where the pass has {len(self._bins)}"
+            )
+
     def _count(
-        self, site: int, gate: torch.Tensor, up: torch.Tensor | None, bins: torch.Tensor
+        self,
+        site: int,
+        gate: torch.Tensor,
+        up: torch.Tensor | None,
+        bins: torch.Tensor,
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         options = {
             "activation": self.sites[site].activation,
@@ -115,7 +148,7 @@ class Recorder:
             counts, rows = self._recount.counts[site], self._recount.rows[site]
             reference.act_mul_count(gate, up, bins, counts, rows, **options)
         counts, rows = self._buffers.counts[site], self._buffers.rows[site]
-        return act_mul_count(gate, up, bins, counts, rows, **options)
+        return act_mul_count(gate, up, bins, counts, rows, out=out, **options)
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:
         """The counts of finished slots, proved and then cleared for reuse.
@@ -197,10 +230,12 @@ def check_conservation(
                 "are wrong there"
             )
         top = fired.reshape(len(ids), site.bins, site.width).max(2, initial=0)
-        low = fired.min(initial=0)
-        if low < 0 or (top > seen).any():
-            at = int((top > seen).any(1).argmax())
+        low = fired.min(1, initial=0)
+        wrong = np.flatnonzero((top > seen).any(1) | (low < 0))
+        if len(wrong):
+            at = int(wrong[0])
             raise CountError(
                 f"conservation: {site.name} counts {int(top[at].max())} firings of a neuron in "
-                f"instruction {ids[at]} (lowest count {int(low)}), but saw {seen[at].tolist()} rows"
+                f"instruction {ids[at]} (lowest count {int(low[at])}), but saw "
+                f"{seen[at].tolist()} rows"
             )

@@ -57,6 +57,8 @@ def packed_attention(
     Returns ([1, rows, heads, dim], None).
     """
     unknown = sorted(k for k, v in others.items() if v is not None and k not in _NEUTRAL)
+    if attention_mask is not None:  # not from `_no_mask`: the model has masks of its own
+        unknown.append("a mask of its own")
     if unknown:
         raise SparcomError(
             f"{type(module).__name__} hands {', '.join(unknown)} to its attention, which the "

@@ -13,6 +13,7 @@ from sparcom.engines.transformers import attention, sites
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -55,8 +56,8 @@ class TransformersEngine:
             )
             inputs = sites.probe_inputs(ffns)
             before = sites.run_probe(ffns, inputs)
-            sites.instrument(ffns, self.recorder.count)
-            self.recorder.begin(torch.full((4,), -1))
+            sites.instrument(ffns, self.recorder, options.batch_tokens)
+            self.recorder.begin(torch.full((sites.PROBE_ROWS,), -1))
             sites.compare_probe(ffns, before, sites.run_probe(ffns, inputs))
         self._solo_above = solo_above(config)
         self.info = EngineInfo(
@@ -131,6 +132,7 @@ class TransformersEngine:
 
     def _load_model(self, config):
         options = self.options
+        transformers_logging.disable_progress_bar()
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 options.model,
@@ -169,8 +171,11 @@ def describe_model(config) -> ComponentSpace:
     with init_empty_weights():
         try:
             model = AutoModelForCausalLM.from_config(config)
-        except ValueError as error:
-            raise InputError(f"model {config.model_type}: {_first_line(error)}") from error
+        except Exception as error:  # models check their configs each in its own way
+            raise InputError(
+                f"model {config.model_type}: cannot be built from its config: "
+                f"{type(error).__name__}: {_first_line(error)}"
+            ) from error
     if not model._supports_attention_backend:
         raise InputError(
             f"model {type(model).__name__}: its attention cannot be exchanged, which packing needs"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from sparcom.components import ComponentSpace, Site
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.transformers import experts
 from sparcom.errors import InputError
 from torch import nn
 
@@ -30,8 +32,10 @@ ACTIVATION_MODULES = {
 }
 SUPPORTED = (
     "gate_proj/up_proj/down_proj, gate_up_proj/down_proj, c_fc/c_proj, "
-    "dense_h_to_4h/dense_4h_to_h, fc1/fc2, up_proj/down_proj"
+    "dense_h_to_4h/dense_4h_to_h, fc1/fc2, up_proj/down_proj, and routed experts of transformers' "
+    "experts interface,"
 )
+PROBE_ROWS = 4
 _ACT_NAMES = ("act_fn", "activation_fn", "act", "activation")
 _UNGATED = (
     ("c_fc", "c_proj"),
@@ -47,7 +51,7 @@ CountSite = Callable[[int, torch.Tensor, torch.Tensor | None], torch.Tensor]
 class Ffn:
     """One FFN of a model: the module, its place, and how gate and up come out of it.
 
-    form: "gated" | "merged" | "ungated".
+    form: "gated" | "merged" | "ungated" | "routed".
     act: name of the activation's attribute.
     """
 
@@ -69,6 +73,10 @@ def find_ffns(model: nn.Module) -> list[Ffn]:
         found = list(_ffns_of(block, name, layer))
         if not found:
             raise InputError(_unsupported(model, name, block, "no FFN found in it"))
+        if len({ffn.site.kind for ffn in found}) < len(found):
+            names = ", ".join(ffn.name for ffn in found)
+            why = f"several FFNs of one kind ({names}), such as experts that are modules"
+            raise InputError(_unsupported(model, name, block, why))
         ffns += found
     return ffns
 
@@ -94,19 +102,29 @@ def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
+    kinds: set[str] = set()
     for child_name, module in block.named_modules(prefix=name):
-        if _is_experts(module):
-            raise InputError(_unsupported(None, child_name, module, "routed experts"))
         parts = dict(module.named_children())
-        form = _form(parts)
+        form = "routed" if experts.is_experts(module) else _form(parts)
         if form is None:
             continue
         act = next((n for n in _ACT_NAMES if n in parts or hasattr(module, n)), None)
         f = ACTIVATION_MODULES.get(type(getattr(module, act or "", None)).__name__)
+        if form == "routed":
+            owner = block.get_submodule(child_name.removeprefix(f"{name}.").rpartition(".")[0])
+            try:
+                site = experts.describe_experts(module, owner, layer, f)
+            except InputError as error:
+                raise InputError(_unsupported(None, child_name, module, str(error))) from None
+            yield Ffn(site, child_name, module, form, act or "")
+            continue
         if f is None:
             what = type(getattr(module, act, None)).__name__ if act else "none"
             raise InputError(_unsupported(None, child_name, module, f"activation {what}"))
         kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
+        if kind in kinds:
+            raise InputError(_unsupported(None, child_name, module, f"a second {kind} FFN here"))
+        kinds.add(kind)
         site = Site(kind, layer, _width(parts, form), f, gated=form != "ungated")
         yield Ffn(site, child_name, module, form, act)
 
@@ -132,11 +150,6 @@ def _width(parts: dict[str, nn.Module], form: str) -> int:
     return last.weight.shape[0]  # GPT-2's Conv1D keeps its weight as [in, out]
 
 
-def _is_experts(module: nn.Module) -> bool:
-    """Whether a module holds fused routed experts: parameters of three dimensions."""
-    return any(p.dim() == 3 for p in module.parameters(recurse=False))
-
-
 def _unsupported(model: nn.Module | None, name: str, module: nn.Module, why: str) -> str:
     owner = f"model {type(model).__name__}: " if model is not None else ""
     return (
@@ -145,13 +158,27 @@ def _unsupported(model: nn.Module | None, name: str, module: nn.Module, why: str
     )
 
 
-def instrument(ffns: list[Ffn], count: CountSite) -> None:
-    """Put counting into every FFN: f(gate) * up is computed by `count(site, gate, up)`.
+def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> None:
+    """Put counting into every FFN: f(gate) * up is computed by `recorder.count(site, gate, up)`.
 
+    batch_tokens: rows of a pass.
     Gated FFNs get a forward of their own; in ungated ones the activation module is replaced, which
-    leaves the rest of the layer (OPT has no MLP module) as it is.
+    leaves the rest of the layer (OPT has no MLP module) as it is; routed experts get an
+    implementation of transformers' experts interface.
+    Raises InputError naming a module whose weights are not there (on the meta device).
     """
+    for ffn in ffns:
+        if any(p.is_meta for p in ffn.module.parameters()):
+            raise InputError(
+                f"{ffn.name} ({type(ffn.module).__name__}): its weights are on the meta device, so "
+                "it cannot run here; load the whole model, without offloading"
+            )
+    routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.form == "routed"]
+    experts.instrument_experts(routed, recorder, batch_tokens)
+    count = recorder.count
     for at, ffn in enumerate(ffns):
+        if ffn.form == "routed":
+            continue
         if ffn.form == "ungated":
             setattr(ffn.module, ffn.act, _CountingActivation(count, at))
         else:
@@ -188,9 +215,9 @@ class _CountingActivation(nn.Module):
         return self.count(self.at, gate.flatten(0, -2), None).view(gate.shape)
 
 
-def probe_inputs(ffns: list[Ffn]) -> dict[int, torch.Tensor]:
-    """[4, hidden] random rows for the first FFN of each class, keyed by site."""
-    inputs: dict[int, torch.Tensor] = {}
+def probe_inputs(ffns: list[Ffn]) -> dict[int, tuple[torch.Tensor, ...]]:
+    """Arguments with PROBE_ROWS random rows for the first FFN of each class, keyed by site."""
+    inputs: dict[int, tuple[torch.Tensor, ...]] = {}
     seen: set[tuple[type, str]] = set()
     generator = torch.Generator().manual_seed(0)
     for at, ffn in enumerate(ffns):
@@ -198,11 +225,14 @@ def probe_inputs(ffns: list[Ffn]) -> dict[int, torch.Tensor]:
         if key in seen or not _has_own_forward(ffn):
             continue
         seen.add(key)
+        if ffn.form == "routed":
+            inputs[at] = experts.probe_experts(ffn.module, ffn.site, PROBE_ROWS)
+            continue
         weight = next(ffn.module.parameters())
         first = next(m for m in ffn.module.children() if hasattr(m, "weight"))
         hidden = first.in_features if isinstance(first, nn.Linear) else first.weight.shape[0]
-        rows = torch.randn(4, hidden, generator=generator)
-        inputs[at] = rows.to(device=weight.device, dtype=weight.dtype)
+        rows = torch.randn(PROBE_ROWS, hidden, generator=generator)
+        inputs[at] = (rows.to(device=weight.device, dtype=weight.dtype),)
     return inputs
 
 
@@ -212,9 +242,11 @@ def _has_own_forward(ffn: Ffn) -> bool:
 
 
 @torch.inference_mode()
-def run_probe(ffns: list[Ffn], inputs: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+def run_probe(
+    ffns: list[Ffn], inputs: dict[int, tuple[torch.Tensor, ...]]
+) -> dict[int, torch.Tensor]:
     """Output of each probed FFN, as its forward stands now."""
-    return {at: ffns[at].module(rows) for at, rows in inputs.items()}
+    return {at: ffns[at].module(*arguments) for at, arguments in inputs.items()}
 
 
 def compare_probe(

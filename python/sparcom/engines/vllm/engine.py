@@ -14,12 +14,12 @@ from sparcom.components import ComponentSpace, Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
-from sparcom.engines.vllm import launch
+from sparcom.engines.vllm import launch, lockstep
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.serving import Serving
 from sparcom.engines.vllm.sites import HeldSite, assemble
 from sparcom.engines.vllm.stream import Finished, Stream
-from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
 
 _PROBE = "sparcom-self-test"
@@ -52,6 +52,8 @@ class VllmEngine:
         self._llm: Any = None
         self._stream: Stream | None = None
         self.count_bytes = 0
+        self.space: ComponentSpace
+        self.shards: list[Shard] = []
         try:
             self._start()
         except BaseException:
@@ -60,15 +62,20 @@ class VllmEngine:
 
     @property
     def context(self) -> int:
-        """Longest sequence in tokens: prompt and counted response together."""
+        """Longest sequence in tokens: prompt and counted answer together."""
         return launch.context_of(self.options, self._facts)
+
+    @property
+    def recomputed(self) -> int:
+        """Tokens read again because the KV cache was too small, so far: raise kv_cache_tokens."""
+        return self._serving.recomputed
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, as instructions finish (see `engines.base.Engine`)."""
+        if self._launched_outside:
+            raise SparcomError("this rank holds one shard: use count_parts, or shards.ShardGroup")
         for finished in self.count_parts(prompts):
-            neurons = np.zeros((len(finished.ids), self.space.neurons), np.int32)
-            for shard, part in zip(self.shards, finished.parts, strict=True):
-                neurons[:, shard.neuron_indices()] = part
+            neurons = merge_parts(self.space, self.shards, finished.parts)
             experts = np.zeros((len(finished.ids), 0), np.int32)
             yield Counted(finished.ids, finished.tokens, neurons, experts)
 
@@ -92,19 +99,29 @@ class VllmEngine:
             llm.engine_core.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def _launched_outside(self) -> bool:
+        return self.options.executor == "external_launcher" and self.options.world_size > 1
+
     def _run(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
+        """Queue prompts now; their results come as they are asked for."""
         self._check_prompts(prompts)
         stream = self._ready()
-        yield from stream.results(stream.submit(prompts))
+        return stream.results(stream.submit(prompts))
 
     def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        room = self.context - self.options.max_new_tokens
         for prompt in prompts:
-            if not 1 <= len(prompt.token_ids) <= room:
+            ids, room = prompt.token_ids, self.context - prompt.generate
+            if not 1 <= len(ids) <= room:
                 raise InputError(
-                    f"instruction {prompt.id}: {len(prompt.token_ids)} tokens, but this engine "
-                    f"reads 1 to {room} (context {self.context}, {self.options.max_new_tokens} of "
-                    "it for the response); shorten or truncate it, or raise context"
+                    f"instruction {prompt.id}: {len(ids)} tokens, but this engine reads 1 to {room} "
+                    f"(context {self.context}, {prompt.generate} of it for the answer); shorten or "
+                    "truncate it, or raise context"
+                )
+            if not 0 <= min(ids) <= max(ids) < self._vocabulary:
+                raise InputError(
+                    f"instruction {prompt.id}: token id outside the model's vocabulary of "
+                    f"{self._vocabulary}; its prompt was made for another model"
                 )
 
     def _ready(self) -> Stream:
@@ -116,8 +133,6 @@ class VllmEngine:
                 if not self._restarts:
                     raise self._stream.error
                 self._restarts -= 1
-                self._llm.engine_core.shutdown()
-                self._llm = None
                 self._start()
             return self._stream
 
@@ -140,17 +155,24 @@ class VllmEngine:
                     f"vllm {self._version} did not start: {_cause(error, fault_file)}"
                 ) from error
         self.info = self._describe()
+        self._vocabulary = self._llm.vllm_config.model_config.get_vocab_size()
         widths = self._meet_workers() if options.count else []
-        eos = end_tokens(options) if options.max_new_tokens else []
-        serving = Serving(self._llm, options, widths, eos)
+        self._serving = serving = Serving(self._llm, options, widths, end_tokens(options))
+        agree = lockstep.agree if self._launched_outside else None
+        self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
+        self._self_test()
 
-        def fault(error: BaseException, ids: Sequence[str]) -> SparcomError:
-            if isinstance(error, CountError):
+    def _end_of_engine(self, fault_file: Path) -> Callable[..., SparcomError]:
+        """What the stream calls when a pass failed: frees the engine, and names the cause."""
+        llm = self._llm
+
+        def end(error: BaseException, ids: Sequence[str]) -> SparcomError:
+            llm.engine_core.shutdown()
+            if isinstance(error, SparcomError):
                 return error
             return PromptError(ids, _cause(error, fault_file))
 
-        self._stream = Stream(serving, options.slots, self._agreement(), fault)
-        self._self_test()
+        return end
 
     def _meet_workers(self) -> list[int]:
         """Learn what each worker holds; the neurons of each."""
@@ -158,28 +180,21 @@ class VllmEngine:
         for rank, reply in enumerate(replies):
             if "error" in reply:
                 raise InputError(f"worker {rank}: {reply['error']}")
-        self.held = [[HeldSite.from_json(site) for site in reply["sites"]] for reply in replies]
+        held = [[HeldSite.from_json(site) for site in reply["sites"]] for reply in replies]
         self.count_bytes = sum(reply["bytes"] for reply in replies)
-        self.space: ComponentSpace
-        self.shards: list[Shard]
-        self.space, self.shards = assemble(self.held)
-        if self.options.executor != "external_launcher":
-            merge_shards(self.shards)
+        if self._launched_outside:
+            held = lockstep.gather(held[0])
+        self.space, shards = assemble(held)
+        merge_shards(shards)
+        self.shards = [shards[lockstep.rank()]] if self._launched_outside else shards
         return [len(shard.neuron_indices()) for shard in self.shards]
 
     def _self_test(self) -> None:
         """Count three tokens: an engine that does not count must not come to life."""
-        probe = Prompt(_PROBE, (1, 1, 1)[: self.context - self.options.max_new_tokens], ((0, 1),))
+        probe = Prompt(_PROBE, (1, 1, 1)[: self.context], ((0, 1),))
         stream = self._stream
         for _ in stream.results(stream.submit([probe])):
             pass
-
-    def _agreement(self) -> Callable[[int], int]:
-        if self.options.executor != "external_launcher" or self.options.world_size == 1:
-            return int
-        from sparcom.engines.vllm.lockstep import agree
-
-        return agree
 
     def _describe(self) -> EngineInfo:
         from vllm.platforms import current_platform
@@ -195,6 +210,16 @@ class VllmEngine:
         )
 
 
+def merge_parts(
+    space: ComponentSpace, shards: Sequence[Shard], parts: Sequence[np.ndarray]
+) -> np.ndarray:
+    """[n, all neurons] int32 of the workers' [n, their own neurons]."""
+    neurons = np.zeros((len(parts[0]), space.neurons), np.int32)
+    for shard, part in zip(shards, parts, strict=True):
+        neurons[:, shard.neuron_indices()] = part
+    return neurons
+
+
 def kernel_version() -> str:
     """Fingerprint of what decides a compiled graph with counting in it."""
     from sparcom.counting import ops
@@ -204,7 +229,7 @@ def kernel_version() -> str:
 
 
 def end_tokens(options: VllmOptions) -> list[int]:
-    """Token ids that end a response, from the generation config, else the model's config."""
+    """Token ids that end an answer, from the generation config, else the model's config."""
     from transformers import AutoConfig, GenerationConfig
 
     try:

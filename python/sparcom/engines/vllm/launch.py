@@ -124,15 +124,19 @@ def context_of(options: VllmOptions, facts: ModelFacts) -> int:
     return options.context or min(facts.context, DEFAULT_CONTEXT)
 
 
-def cpu_lists(options: VllmOptions) -> str:
-    """`VLLM_CPU_OMP_THREADS_BIND`: this process's CPUs, shared out over the local workers."""
+def cpu_binding(options: VllmOptions) -> dict[str, str]:
+    """Environment that gives the workers their CPUs.
+
+    A process that has all its CPUs for itself binds its workers' threads to them. One that takes
+    fewer shares the machine with others, about which it knows nothing: its threads stay free.
+    """
     cpus = sorted(os.sched_getaffinity(0))
     workers = 1 if options.executor == "external_launcher" else options.world_size
-    each = min(options.threads or max(1, len(cpus) // workers), len(cpus))
-    chosen = [
-        [cpus[(worker * each + i) % len(cpus)] for i in range(each)] for worker in range(workers)
-    ]
-    return "|".join(",".join(map(str, sorted(set(cpu)))) for cpu in chosen)
+    each = options.threads or max(1, len(cpus) // workers)
+    if options.executor == "external_launcher" or each * workers != len(cpus):
+        return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(each)}
+    lists = (cpus[at * each : (at + 1) * each] for at in range(workers))
+    return {"VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, one)) for one in lists)}
 
 
 def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
@@ -142,11 +146,10 @@ def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
         "VLLM_USE_V2_MODEL_RUNNER": "0",  # the tested runner; CUDA's default is another one
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # room for the one token after a full context
-        "VLLM_CPU_OMP_THREADS_BIND": cpu_lists(options),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "SPARCOM_VLLM_FAULT_FILE": fault_file,
-        "TOKENIZERS_PARALLELISM": "false",
+        **cpu_binding(options),
     }
 
 
@@ -201,7 +204,7 @@ def kv_cache_tokens(options: VllmOptions, facts: ModelFacts) -> int:
     """Tokens that the KV cache holds on CPU: enough that `slots` short prompts never wait."""
     if options.kv_cache_tokens is not None:
         return options.kv_cache_tokens
-    busy = 2 * options.batch_tokens + options.slots * (_KV_BLOCK + options.max_new_tokens)
+    busy = 2 * options.batch_tokens + options.slots * 2 * _KV_BLOCK
     return max(context_of(options, facts) + 1, busy) + _KV_BLOCK
 
 

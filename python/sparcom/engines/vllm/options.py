@@ -1,7 +1,6 @@
 """How the vLLM engine is loaded, and what can be refused before anything is."""
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -22,9 +21,10 @@ class VllmOptions(EngineOptions):
         "external_launcher" (they exist already, one engine each; see `shards`).
     context: longest sequence in tokens; None takes the model's own, at most 8192.
     kv_cache_tokens: tokens that the KV cache holds; None: what `slots` prompts need.
-    max_new_tokens: generated tokens that are counted, per instruction; 0 counts prompts only.
-    temperature, seed: 0 generates greedily, else tokens are sampled, each instruction by this seed.
-    restarts: how often an engine that a failed pass killed is started anew.
+    temperature, seed: how answers are written (`Prompt.generate`): 0 greedily, else tokens are
+        sampled, each instruction's by this seed.
+    restarts: how often an engine that a failed pass killed is started anew; halving a batch until
+        the guilty instruction is alone takes up to 8.
     """
 
     compile: bool = False
@@ -33,14 +33,13 @@ class VllmOptions(EngineOptions):
     executor: str = "mp"
     context: int | None = None
     kv_cache_tokens: int | None = None
-    max_new_tokens: int = 0
     temperature: float = 0.0
     seed: int = 0
-    restarts: int = 2
+    restarts: int = 10
 
     def __post_init__(self) -> None:
         least = {"batch_tokens": 1, "slots": 1, "tensor_parallel": 1, "pipeline_parallel": 1,
-                 "max_new_tokens": 0, "temperature": 0, "restarts": 0}  # fmt: skip
+                 "temperature": 0, "restarts": 0}  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"{_flag(name)}: must be at least {low}, got {getattr(self, name)}")
@@ -91,11 +90,6 @@ class CountingConfig:
     def compute_hash(self) -> str:
         """What of this is in the compiled graph: a counting run never meets a bare one's cache."""
         return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}"
-
-
-def additional_config(counting: CountingConfig | None) -> Mapping[str, Any] | CountingConfig:
-    """vLLM's `additional_config`: empty for a bare engine."""
-    return counting if counting is not None else {}
 
 
 def _flag(name: str) -> str:

@@ -44,9 +44,13 @@ def request_note(
 
 
 class RowMap:
-    """Slots of the rows of each step, and the progress of the requests under way."""
+    """Slots of the rows of each step, and the progress of the requests under way.
+
+    recomputed: tokens that came again after a preemption, so far.
+    """
 
     def __init__(self) -> None:
+        self.recomputed = 0
         self._readings: dict[str, _Reading] = {}
         self._owners: dict[int, str] = {}
 
@@ -73,13 +77,12 @@ class RowMap:
             rows = slot_of_row[start : start + length]
             start += length
             first, last = int(at[0]), int(at[-1])
-            if last < reading.read:
-                continue
+            self.recomputed += max(0, min(reading.read, last + 1) - first)
             for low, high in reading.ranges:
                 low = max(low, reading.read)
                 if low <= last and high > first:
                     rows[(at >= low) & (at < high)] = reading.slot
-            reading.read = last + 1
+            reading.read = max(reading.read, last + 1)
 
     def close(self, slots: Sequence[int]) -> None:
         """Forget the requests of these slots: their counts were taken, or are dropped."""

@@ -16,7 +16,8 @@ class Serving:
 
     llm: vLLM's `LLMEngine`.
     widths: neurons of each worker, in rank order; () where nothing is counted.
-    eos: token ids that end a response.
+    eos: token ids that end an answer.
+    recomputed: tokens that the engine read again after preempting their request, so far.
     """
 
     def __init__(
@@ -24,30 +25,28 @@ class Serving:
     ) -> None:
         self._llm, self._options = llm, options
         self._widths, self._eos = tuple(widths), list(eos)
-        self._prompt_tokens: dict[str, int] = {}
+        self._prompts: dict[str, Prompt] = {}
+        self.recomputed = 0
 
     def add(self, key: str, prompt: Prompt, slot: int) -> None:
         """Queue a prompt as request `key`, counting into `slot`."""
-        response = self._options.max_new_tokens > 0
-        self._prompt_tokens[key] = prompt.n_counted
-        note = request_note(slot, prompt.counted, len(prompt.token_ids), response)
-        self._llm.add_request(
-            key, {"prompt_token_ids": list(prompt.token_ids)}, self._sampling(note)
-        )
+        self._prompts[key] = prompt
+        note = request_note(slot, prompt.counted, len(prompt.token_ids), prompt.generate > 0)
+        tokens = {"prompt_token_ids": list(prompt.token_ids)}
+        self._llm.add_request(key, tokens, self._sampling(prompt.generate, note))
 
     def step(self) -> list[tuple[str, int]]:
         """Run one step; (key, T) of the requests that it finished.
 
-        Of n generated tokens n - 1 were read again, and those are the response: the last one is
-        the end of the sequence, or one more than was asked for.
+        Of n written tokens n - 1 were read again, and those are the answer: the last one is the
+        end of the sequence, or one more than was asked for.
         """
         finished = []
         for output in self._llm.step():
             if output.finished:
-                tokens = self._prompt_tokens.pop(output.request_id)
-                if self._options.max_new_tokens:
-                    tokens += len(output.outputs[0].token_ids) - 1
-                finished.append((output.request_id, tokens))
+                prompt = self._prompts.pop(output.request_id)
+                answer = len(output.outputs[0].token_ids) - 1
+                finished.append((output.request_id, prompt.n_counted + answer))
         return finished
 
     def take(
@@ -65,6 +64,7 @@ class Serving:
         for rank, reply in enumerate(replies):
             if "error" in reply:
                 raise CountError(f"worker {rank}: {reply['error']}")
+        self.recomputed = replies[0]["recomputed"]
         return tuple(
             np.frombuffer(reply["neurons"], np.int32).reshape(len(ids), width)
             for reply, width in zip(replies, self._widths, strict=True)
@@ -74,20 +74,20 @@ class Serving:
         """End requests early and clear their slots."""
         self._llm.abort_request(list(keys))
         for key in keys:
-            self._prompt_tokens.pop(key, None)
+            self._prompts.pop(key, None)
         if self._widths:
             self._llm.collective_rpc("sparcom_drop", args=(list(slots),))
 
-    def _sampling(self, note: dict[str, Any]) -> Any:
+    def _sampling(self, generate: int, note: dict[str, Any]) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         options = self._options
         return SamplingParams(
-            max_tokens=options.max_new_tokens + 1,
+            max_tokens=generate + 1,
             temperature=options.temperature,
             seed=options.seed if options.temperature else None,
-            stop_token_ids=self._eos if options.max_new_tokens else None,
+            stop_token_ids=self._eos if generate else None,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=note,

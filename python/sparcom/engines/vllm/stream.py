@@ -32,6 +32,12 @@ class Finished:
     tokens: np.ndarray
     parts: tuple[np.ndarray, ...]
 
+    @property
+    def neurons(self) -> np.ndarray:
+        """[n, own neurons] of the only worker (a rank of its own holds one part)."""
+        (part,) = self.parts
+        return part
+
 
 class Serving(Protocol):
     """What the stream asks of an engine (`serving.Serving`)."""
@@ -68,16 +74,17 @@ class Stream:
     """The thread that feeds an engine.
 
     slots: instructions under way at most.
-    agree: number of jobs seen here -> number that every rank has seen; for one rank, the identity.
-    fault: what became known of the cause when the engine died.
+    agree: number of jobs seen here -> number that all ranks admit; None where there is one engine.
+        In lockstep nothing is aborted: a job that nobody waits for runs to its end.
+    fault: ends the engine, and makes the callers' error of what it raised and whom it concerns.
     """
 
     def __init__(
         self,
         serving: Serving,
         slots: int,
-        agree: Callable[[int], int] = int,
-        fault: Callable[[BaseException, Sequence[str]], SparcomError] | None = None,
+        fault: Callable[[BaseException, Sequence[str]], SparcomError],
+        agree: Callable[[int], int] | None = None,
     ) -> None:
         self._serving, self._agree, self._fault = serving, agree, fault
         self._free = deque(range(slots))
@@ -128,8 +135,9 @@ class Stream:
     def _cancel(self, job: Job) -> None:
         with self._wake:
             job.ended = True
-            self._cancelled.append(job)
-            self._wake.notify_all()
+            if self._agree is None:
+                self._cancelled.append(job)
+                self._wake.notify_all()
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -161,7 +169,7 @@ class Stream:
     def _see_jobs(self) -> None:
         with self._wake:
             ready = len(self._jobs)
-        agreed = self._agree(ready)
+        agreed = ready if self._agree is None else self._agree(ready)
         with self._wake:
             while len(self._jobs) < agreed and not self._closing:
                 self._wake.wait()
@@ -173,7 +181,7 @@ class Stream:
     def _admit(self) -> None:
         while self._pending and self._free:
             job, prompt = self._pending.popleft()
-            if job.ended:
+            if job.ended and self._agree is None:
                 continue
             self._keys += 1
             key, slot = f"{self._keys}", self._free.popleft()
@@ -204,12 +212,12 @@ class Stream:
             self._free.extend(slots)
 
     def _fail(self, error: BaseException) -> None:
+        """Tell every caller; CountError and the like pass as they are, others name the ids."""
         ids = [one.prompt.id for one in self._running.values()]
-        if not isinstance(error, SparcomError) or isinstance(error, CountError):
-            error = self._fault(error, ids) if self._fault else error
+        told = self._fault(error, ids)
         with self._wake:
-            self.error = error if isinstance(error, SparcomError) else SparcomError(str(error))
+            self.error = told
             for job in self._jobs:
                 if not job.ended:
-                    job.results.put(self.error)
+                    job.results.put(told)
             self._wake.notify_all()

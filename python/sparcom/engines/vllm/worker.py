@@ -36,7 +36,15 @@ class PlainWorker(PlatformWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         keep_memory()
+        if options.get("distributed_init_method") == "env://":
+            options["distributed_init_method"] = meeting_place()
         super().__init__(*args, **options)
+
+    def determine_available_memory(self) -> int:
+        """As vLLM's; on CPU its eager mode skips the pass that makes the pipeline's buffers."""
+        if current_platform.is_cpu() and self.parallel_config.pipeline_parallel_size > 1:
+            self.model_runner.profile_run()
+        return super().determine_available_memory()
 
     def execute_model(self, *args: Any, **options: Any) -> Any:
         """As vLLM's; what it raises is noted for the front end, which sees only a dead engine."""
@@ -89,13 +97,19 @@ class CountingWorker(PlainWorker):
     def sparcom_take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
     ) -> dict[str, Any]:
-        """Proved counts of finished slots: `neurons` [n, local] int32 as bytes, or `error`."""
+        """Proved counts of finished slots, or `error`, what they break.
+
+        `neurons`: [n, local] int32 as bytes; `recomputed`: tokens of preempted requests so far.
+        """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
         except SparcomError as error:
             return {"error": str(error)}
         self.sparcom_rows.close(slots)
-        return {"neurons": counted.neurons.tobytes()}
+        return {
+            "neurons": counted.neurons.tobytes(),
+            "recomputed": self.sparcom_rows.recomputed,
+        }
 
     def sparcom_drop(self, slots: Sequence[int]) -> None:
         """Forget what was counted in the slots of aborted requests."""
@@ -132,6 +146,15 @@ class CountedForward:
             return self._forward(positions=positions, **inputs)
         finally:
             self._counter.end()
+
+
+def meeting_place() -> str:
+    """Where the ranks of an outside launcher meet, by address and port.
+
+    On CPU vLLM names the shared memory of a group's sums after the end of this text, and `env://`
+    ends alike for every group: two groups on one machine would add into each other's sums.
+    """
+    return f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def check_hook_points(runner: Any) -> None:
