@@ -6,6 +6,8 @@ are 0.
 
 import numpy as np
 
+from sparcom import bits as kernels
+
 _BLOCK = 1024  # bytes of a row that are unpacked at once: 255 rows of them stay in cache
 
 
@@ -17,14 +19,9 @@ def set_sizes(bits: np.ndarray) -> np.ndarray:
 def intersections(bits: np.ndarray) -> np.ndarray:
     """[n, n] int64: |S_I & S_K| of every pair of rows; the diagonal holds the sizes.
 
-    bits: [n, bytes] uint8. A product of 0/1 matrices in float32, exact below 2^24 per block; a
-    matrix product is ten times faster here than NumPy's population count.
+    bits: [n, bytes] uint8, of any strides.
     """
-    out = np.zeros((len(bits), len(bits)), np.int64)
-    for start in range(0, bits.shape[1], _BLOCK):
-        block = indicator(bits[:, start : start + _BLOCK]).astype(np.float32)
-        out += (block @ block.T).astype(np.int64)
-    return out
+    return kernels.intersections(np.ascontiguousarray(bits)).astype(np.int64)
 
 
 def paired_intersections(bits: np.ndarray, others: np.ndarray) -> np.ndarray:

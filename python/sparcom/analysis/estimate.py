@@ -32,15 +32,20 @@ def estimate(
     null: np.ndarray | None = None,
     *,
     tail: str = "greater",
+    recentre: bool = False,
 ) -> Estimate:
     """An `Estimate` from bootstrap draws and null draws, each [draws] or None.
 
     tail: "greater", "less" or "both": which null draws are as extreme as the value.
+    recentre: shift the draws so that their mean is the value: for distances, which resampling
+        noise inflates in the draws once more than in the value.
     A value that is not finite becomes None, and so does every figure that depends on it; draws
     that are not finite (a resample without a pair) are left out.
     """
     if not np.isfinite(value):
         return Estimate(None)
+    if recentre and resampled is not None and len(resampled):
+        resampled = resampled - np.nanmean(resampled) + value
     low, high = _interval(resampled)
     if null is None or not np.isfinite(null).any():
         return Estimate(float(value), low, high)

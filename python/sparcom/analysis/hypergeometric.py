@@ -7,13 +7,15 @@ Cochran-Mantel-Haenszel test). Its distribution is taken from the product of the
 functions: exact up to `FLOOR`, below which p is reported as `FLOOR`.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 FLOOR = 1e-13
-EXACT_LIMIT = 20_000
-"""Instructions up to which tails are exact; beyond, the normal form of the same test is used."""
+EXACT_LIMIT = 5_000
+"""Instructions up to which tails are exact; beyond, three moments give them."""
 
 _CHUNK = 2048
 
@@ -38,39 +40,52 @@ def stratified_tail(
         return np.ones(len(x))
     held, ours, total = members[:, open_], ours[open_], total[open_]
     if total.sum() > EXACT_LIMIT:
-        return normal_tail(x, held, ours, total)
+        return approximate_tail(x, held, ours, total)
     return _exact_tail(x, held, ours, total)
 
 
-def moments(
+def cumulants(
     members: np.ndarray, in_category: np.ndarray, count: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) [tests] of X: sums over strata of the hypergeometric ones.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, variance, third cumulant) [tests] of X: sums over strata of the hypergeometric ones.
 
-    mean m N_c / N; variance m N_c (N - m)(N - N_c) / (N^2 (N - 1)); shapes as in `stratified_tail`.
+    mean m N_c / N; variance v = m N_c (N - m)(N - N_c) / (N^2 (N - 1)); third cumulant
+    v (N - 2 N_c)(N - 2 m) / (N (N - 2)). Shapes as in `stratified_tail`.
     """
-    m, ours, n = members.astype(np.float64), np.float64(in_category), np.float64(count)
-    spread = ours * (n - ours) / (n**2 * np.maximum(n - 1, 1))
-    return m @ (ours / n), (m * (n - m)) @ spread
+    m, ours, n = (np.asarray(a, np.float64) for a in (members, in_category, count))
+    variance = m * (n - m) * (ours * (n - ours) / (n**2 * np.maximum(n - 1, 1)))
+    skew = (n - 2 * ours) / (n * np.maximum(n - 2, 1))
+    return m @ (ours / n), variance.sum(1), (variance * (n - 2 * m)) @ skew
 
 
-def normal_tail(
+def approximate_tail(
     inside: np.ndarray, members: np.ndarray, in_category: np.ndarray, count: np.ndarray
 ) -> np.ndarray:
-    """[tests] the tail by the one-sided Cochran-Mantel-Haenszel z with continuity correction."""
-    mean, variance = moments(members, in_category, count)
-    z = np.divide(inside - mean - 0.5, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)
-    return np.clip(np.where(variance > 0, upper_normal(z), 1.0), FLOOR, 1.0)
+    """The tail from three moments, for many instructions: Pearson's type III (a shifted gamma).
+
+    The normal form of the same test understates small p tenfold where members are few; matching
+    the skewness as well keeps p = 1e-6 within a few tens of per cent. Continuity-corrected.
+    """
+    mean, variance, third = cumulants(members, in_category, count)
+    sd = np.sqrt(np.maximum(variance, 1e-300))
+    z = torch.from_numpy((inside - mean - 0.5) / sd)
+    skew = torch.from_numpy(third / sd**3)
+    size = skew.abs().clamp(min=1e-3)
+    shape = 4.0 / size**2
+    point = (shape + shape.sqrt() * z * skew.sign()).clamp(min=0.0)
+    gamma = torch.where(
+        skew > 0, torch.special.gammaincc(shape, point), torch.special.gammainc(shape, point)
+    )
+    normal = 0.5 * torch.special.erfc(z / math.sqrt(2.0))
+    tail = torch.where(skew.abs() < 1e-3, normal, gamma).numpy()
+    return np.where(variance > 0, np.clip(tail, FLOOR, 1.0), 1.0)
 
 
-def upper_normal(z: np.ndarray) -> np.ndarray:
-    """P(Z >= z), relative error below 2e-7 (Chebyshev fit of erfc, Numerical Recipes 6.2)."""
-    x = np.abs(z) / np.sqrt(2.0)
-    t = 1.0 / (1.0 + 0.5 * x)
-    fit = (-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398,
-           1.48851587, -0.82215223, 0.17087277)  # fmt: skip
-    tail = 0.5 * t * np.exp(-x * x + np.polynomial.polynomial.polyval(t, fit))
-    return np.where(z >= 0, tail, 1.0 - tail)
+def hypergeometric_at_least(
+    least: np.ndarray, members: np.ndarray, in_category: int, count: int
+) -> np.ndarray:
+    """[tests] P(X >= least) in one stratum; least, members: [tests] int64."""
+    return stratified_tail(least, members[:, None], [in_category], [count])
 
 
 def hypergeometric_pmf(ours: int, total: int) -> np.ndarray:
@@ -97,9 +112,7 @@ def _log_choose(factorial: np.ndarray, n: int, k: np.ndarray) -> np.ndarray:
     return factorial[n] - factorial[k] - factorial[n - k]
 
 
-def _exact_tail(
-    x: np.ndarray, held: np.ndarray, ours: np.ndarray, total: np.ndarray
-) -> np.ndarray:
+def _exact_tail(x: np.ndarray, held: np.ndarray, ours: np.ndarray, total: np.ndarray) -> np.ndarray:
     """P(X >= x) by the discrete Fourier transform of length L > max X.
 
     With phi the product of the strata's characteristic functions at 2 pi k / L,
@@ -112,7 +125,7 @@ def _exact_tail(
     tail = np.cumsum(steps[::-1], 0)[::-1]  # [x, k]: sum over j >= x
     tail *= np.where((half > 0) & (2 * half != length), 2.0, 1.0) / length
     tables = [
-        hypergeometric_pmf(int(a), int(n)) @ np.exp(-np.arange(a + 1)[:, None] * angle)
+        np.fft.rfft(hypergeometric_pmf(int(a), int(n)), length, axis=1)
         for a, n in zip(ours, total, strict=True)
     ]
     out = np.empty(len(x))
@@ -123,4 +136,5 @@ def _exact_tail(
         for stratum, table in enumerate(tables):
             phi *= table[held[chunk, stratum]]
         out[chunk] = phi.real.sum(1)
+    out[x >= length] = 0.0
     return np.where(x <= 0, 1.0, np.clip(out, FLOOR, 1.0))

@@ -138,4 +138,5 @@ def ratio_of_sums(profile: Profile) -> np.ndarray:
     count, members = profile.by_category()
     size = members.sum(1, dtype=np.int64) / np.maximum(count, 1)
     union = size[:, None] + size[None, :] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    empty = np.where(np.isnan(inter), np.nan, 0.0)
+    return np.divide(inter, union, out=empty, where=union > 0)

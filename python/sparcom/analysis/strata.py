@@ -21,10 +21,19 @@ class Strata:
     source: np.ndarray
 
 
+MAX_RATIO = 1.5
+"""No length bin holds two instructions of which one is more than this times as long."""
+
+
 def length_bins(tokens: np.ndarray, bins: int = 10) -> np.ndarray:
-    """[n] int64 codes: quantile bins of the counted tokens, equal lengths always together."""
-    edges = np.unique(np.quantile(tokens, np.linspace(0, 1, bins + 1)[1:-1], method="lower"))
-    return np.searchsorted(edges, tokens, side="left").astype(np.int64)
+    """[n] int64 codes: `bins` quantile bins of the counted tokens, cut further by a geometric grid.
+
+    Equal lengths are always together, and none is more than `MAX_RATIO` times another of its bin.
+    """
+    quantiles = np.quantile(tokens, np.linspace(0, 1, bins + 1)[1:-1], method="lower")
+    steps = np.arange(np.log(max(int(tokens.max()), 1)) // np.log(MAX_RATIO) + 1)
+    edges = np.unique(np.concatenate([quantiles, MAX_RATIO**steps]))
+    return np.unique(np.searchsorted(edges, tokens, side="left"), return_inverse=True)[1]
 
 
 def make_strata(tokens: np.ndarray, sources: Sequence[str], bins: int = 10) -> Strata:

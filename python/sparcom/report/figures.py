@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from sparcom.analysis.layers import LayerHistogram
 from sparcom.analysis.overlap import CategoryMatrix, SameDifferent
 

@@ -1,0 +1,200 @@
+"""`analyse`: everything that one run says, each figure with its interval and chance level."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.achieved import achieved_sizes, size_warnings
+from sparcom.analysis.bitsets import set_sizes
+from sparcom.analysis.family_components import FamilyComponents, family_components
+from sparcom.analysis.family_overlap import FamilyOverlap, family_overlap
+from sparcom.analysis.lape import Lape, lape
+from sparcom.analysis.layers import FamilySite, families, family_sites
+from sparcom.analysis.load import Labels, Loaded, load
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.strata import overlap_share
+from sparcom.analysis.tables import component_tables, overlap_tables
+from sparcom.identify import Selection
+from sparcom.store import Run
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The analysis of a run.
+
+    categories, sources, strata: names.
+    instructions: with sets; paired: those whose pairs were taken.
+    overlaps: family -> pair statistics; components: "neurons" and "experts" -> component scores.
+    sizes: nominal and achieved set sizes, one row per group that was ranked together.
+    stratum_overlap: category -> share of its instructions that share a stratum with another
+        category; what is not shared cannot be told from length and source.
+    tables: name -> Arrow table, as written to analysis/*.parquet.
+    warnings: what a reader must know before believing a figure.
+    """
+
+    categories: tuple[str, ...]
+    sources: tuple[str, ...]
+    strata: tuple[str, ...]
+    instructions: int
+    paired: int
+    overlaps: dict[str, FamilyOverlap]
+    components: dict[str, FamilyComponents]
+    sizes: pa.Table
+    stratum_overlap: dict[str, float]
+    tables: dict[str, pa.Table]
+    warnings: tuple[str, ...]
+
+
+def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = True) -> Analysis:
+    """Analyse a stored run; writes analysis/*.parquet into it unless `write` is False.
+
+    >>> analysis = analyse(Run("runs/chat"))
+    >>> analysis.overlaps["neurons"].effect
+    """
+    options = options or AnalysisOptions()
+    loaded = load(run, options)
+    selection = Selection(**run.manifest["selection"])
+    sizes = achieved_sizes(selection, run.space, loaded.sizes["neurons"], loaded.sizes["experts"])
+    warnings = [*loaded.warnings, *size_warnings(sizes)]
+    overlaps = _overlaps(run, loaded, options, warnings)
+    components = _components(run, loaded, options, warnings)
+    labels = loaded.labels
+    share = overlap_share(labels.codes, labels.strata.codes, len(labels.categories))
+    warnings += _stratum_warnings(labels, share)
+    tables = {
+        "set_sizes": sizes,
+        **overlap_tables(overlaps),
+        **component_tables(components, loaded.profiles, run.space),
+    }
+    if write:
+        for name, table in tables.items():
+            run.store.write_analysis(name, table)
+    return Analysis(
+        labels.categories,
+        labels.strata.sources,
+        labels.strata.names,
+        len(labels.ids),
+        len(loaded.sample),
+        overlaps,
+        components,
+        sizes,
+        dict(zip(labels.categories, share.tolist(), strict=True)),
+        tables,
+        tuple(warnings),
+    )
+
+
+def _overlaps(
+    run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
+) -> dict[str, FamilyOverlap]:
+    out = {}
+    for family in families(run.space):
+        sites = family_sites(run.space, family)
+        bits = _family_bits(loaded, family, sites)
+        empty = set_sizes(bits) == 0
+        if empty.any():
+            names = [loaded.labels.ids[loaded.sample[row]] for row in np.flatnonzero(empty)[:3]]
+            warnings.append(
+                f"{family}: {int(empty.sum())} of {len(empty)} sets are empty ({', '.join(names)}"
+                f"{', ...' if empty.sum() > 3 else ''}); they are left out of all pairs"
+            )
+        if (~empty).sum() < 2:
+            warnings.append(f"{family}: fewer than two non-empty sets, so there are no pairs")
+            continue
+        labels = loaded.labels.take(loaded.sample[~empty])
+        out[family] = family_overlap(family, bits[~empty], sites, labels, options)
+        warnings += _overlap_warnings(out[family])
+    return out
+
+
+def _family_bits(loaded: Loaded, family: str, sites: list[FamilySite]) -> np.ndarray:
+    """The packed sets of a family; for one kind of site, everything outside it is cleared."""
+    if family in loaded.bits:
+        return loaded.bits[family]
+    bits = loaded.bits["neurons"]
+    keep = np.zeros(8 * bits.shape[1], bool)
+    for site in sites:
+        keep[site.part] = True
+    return bits & np.packbits(keep, bitorder="little")
+
+
+def _overlap_warnings(result: FamilyOverlap) -> list[str]:
+    out = []
+    if result.effect.value is None:
+        out.append(f"{result.family}: no category effect: same-type or different-type pairs lack")
+    elif result.adjusted.effect.value is None:
+        out.append(
+            f"{result.family}: no two categories share a stratum, so the category effect cannot "
+            "be told from length and source"
+        )
+    diagonal = result.distributions
+    if diagonal and diagonal.same.sd == 0 and diagonal.different.sd == 0:
+        out.append(f"{result.family}: all pairs overlap alike; are all counts equal?")
+    return out
+
+
+def _components(
+    run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
+) -> dict[str, FamilyComponents]:
+    lapes = _lapes(run, loaded.labels, options, warnings)
+    out = {}
+    for name, profile in loaded.profiles.items():
+        out[name] = family_components(
+            name, profile, run.space, loaded.labels.strata, lapes.get(name), options
+        )
+        if not len(out[name].test.tested):
+            warnings.append(f"{name}: no component is held often enough to be tested")
+    return out
+
+
+def _lapes(
+    run: Run, labels: Labels, options: AnalysisOptions, warnings: list[str]
+) -> dict[str, Lape]:
+    """The LAPE rule for neurons and experts, from summed counts."""
+    if not run.store.has_counts():
+        warnings.append("no counts retained: the LAPE rule, which needs them, is left out")
+        return {}
+    row_of = {name: row for row, name in enumerate(labels.ids)}
+    sums: dict[str, np.ndarray] = {}
+    tokens = np.zeros(len(labels.categories), np.int64)
+    for _, counted in run.store.count_parts():
+        kept = [row for row, name in enumerate(counted.ids) if name in row_of]
+        codes = labels.codes[[row_of[counted.ids[row]] for row in kept]]
+        np.add.at(tokens, codes, counted.tokens[kept])
+        for name in ("neurons", "experts"):
+            counts = getattr(counted, name)
+            total = sums.setdefault(name, np.zeros((len(tokens), counts.shape[1]), np.int64))
+            for code in np.unique(codes):
+                rows = np.array(kept)[codes == code]
+                total[code] += counts[rows].sum(0, dtype=np.int64)
+    if (tokens > 0).sum() < 2:
+        warnings.append("the LAPE rule needs two categories with counted tokens; left out")
+        return {}
+    used = tokens > 0
+    out = {}
+    for name, total in sums.items():
+        if total.shape[1]:
+            found = lape(total[used], tokens[used], options.lape)
+            selected = np.zeros(total.shape, bool)
+            selected[used] = found.selected
+            out[name] = Lape(found.entropy, selected, found.filter_value, found.bar_value)
+    return out
+
+
+def _stratum_warnings(labels: Labels, share: np.ndarray) -> list[str]:
+    count = np.bincount(labels.codes, minlength=len(share))
+    out = [
+        f"category {name}: only {part:.0%} of its instructions have others of like length and "
+        "source beside them; its specific components rest on those alone"
+        for name, part, size in zip(labels.categories, share, count, strict=True)
+        if size and part < 0.5 and (count > 0).sum() > 1
+    ]
+    for code, name in enumerate(labels.categories):
+        origins = len(np.unique(labels.origins[labels.codes == code]))
+        if 0 < origins < 3:
+            out.append(
+                f"category {name} comes from {origins} collection(s): its style cannot be told "
+                "from its type, and intervals by origin say little"
+            )
+    return out

@@ -1,0 +1,135 @@
+"""Whether two runs may be compared: the same components, settings, instructions and token ids."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparcom.errors import InputError
+from sparcom.store import Run
+
+SETTINGS = ("scope", "count_tokens", "threshold", "signal")
+"""Keys of a run's config that change what is counted."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """The instructions that two runs share.
+
+    table: id, category, source, origin, n_counted of them, in the first run's order.
+    first, second: [n] int64 rows of each run's sets.
+    warnings: what a reader must know.
+    """
+
+    table: pa.Table
+    first: np.ndarray
+    second: np.ndarray
+    warnings: tuple[str, ...]
+
+
+def check_comparable(first: Run, second: Run) -> Common:
+    """The instructions that two runs share, once it is sure that their sets mean the same.
+
+    Raises InputError where the models' components differ, where a setting that changes counts or
+    sets differs, where no instruction is shared, or where token ids differ (naming instructions).
+    """
+    _check_space(first, second)
+    _check_settings(first, second)
+    common, warnings = _shared_ids(first, second)
+    tables = [_tokens(run, common) for run in (first, second)]
+    differ = pc.or_(
+        pc.not_equal(tables[0]["key"], tables[1]["key"]),
+        pc.not_equal(tables[0]["category"], tables[1]["category"]),
+    )
+    if pc.any(differ).as_py():
+        wrong = tables[0]["id"].filter(differ).to_pylist()
+        named = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        raise InputError(
+            f"compare: {len(wrong)} of {len(common)} instructions have different token ids (or "
+            f"categories) in the two runs: {named}; render both by one template: "
+            "count the base again with --template from:TUNED, or both with --template plain"
+        )
+    rows = [{name: row for row, name in enumerate(run.sets.ids)} for run in (first, second)]
+    first_rows, second_rows = (np.array([at[name] for name in common], np.int64) for at in rows)
+    return Common(tables[0].drop_columns(["key"]), first_rows, second_rows, tuple(warnings))
+
+
+def paired_bits(
+    first: Run, second: Run, common: Common, family: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packed sets [n, bytes] of the shared instructions in the two runs, "neurons" or "experts"."""
+    return getattr(first.sets, family)[common.first], getattr(second.sets, family)[common.second]
+
+
+def indices(run: Run) -> tuple[str, ...]:
+    """What a run has sets of: "neurons", and "experts" where it has routed ones."""
+    return ("neurons", "experts") if run.space.experts else ("neurons",)
+
+
+def name_of(run: Run) -> str:
+    """The last part of a run's location."""
+    return run.store.location.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _check_space(first: Run, second: Run) -> None:
+    a, b = first.space.sites, second.space.sites
+    if a == b:
+        return
+    if len(a) != len(b):
+        detail = f"{len(a)} sites against {len(b)}"
+    else:
+        one, other = next(pair for pair in zip(a, b, strict=True) if pair[0] != pair[1])
+        detail = f"{one} against {other}"
+    raise InputError(
+        f"compare: {name_of(first)} and {name_of(second)} are of different architectures "
+        f"({detail}); only the same model before and after tuning can be compared"
+    )
+
+
+def _check_settings(first: Run, second: Run) -> None:
+    configs = [run.manifest.get("config", {}) for run in (first, second)]
+    pairs = {key: [config.get(key) for config in configs] for key in SETTINGS}
+    selections = [run.manifest.get("selection", {}) for run in (first, second)]
+    for key in sorted(set(selections[0]) | set(selections[1])):
+        pairs[key] = [selection.get(key) for selection in selections]
+    changed = [f"{key} ({a!r} against {b!r})" for key, (a, b) in pairs.items() if a != b]
+    if changed:
+        raise InputError(
+            f"compare: {name_of(first)} and {name_of(second)} differ in {'; '.join(changed)}; "
+            "select sets anew with `sparcom identify`, or count one of them again"
+        )
+
+
+def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:
+    known = set(second.sets.ids)
+    common = [name for name in first.sets.ids if name in known]
+    if not common:
+        raise InputError(
+            f"compare: {name_of(first)} and {name_of(second)} share no instruction id; count both "
+            "on the same corpus"
+        )
+    warnings = []
+    for run in (first, second):
+        missing = len(run.sets.ids) - len(common)
+        if missing:
+            warnings.append(f"{name_of(run)}: {missing} instructions are not in the other run")
+        if run.manifest.get("status") != "complete":
+            warnings.append(f"{name_of(run)}: the run is not complete; finish it with --resume")
+    return common, warnings
+
+
+def _tokens(run: Run, ids: list[str]) -> pa.Table:
+    """Labels of the instructions in the given order, with a key: token ids and counted ranges."""
+    columns = ["id", "category", "source", "origin", "n_counted", "token_ids", "counted"]
+    table = run.store.corpus(columns)
+    row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
+    table = table.take(pa.array([row_of[name] for name in ids]))
+    text = [
+        f"{tokens}|{counted}"
+        for tokens, counted in zip(
+            table["token_ids"].to_pylist(), table["counted"].to_pylist(), strict=True
+        )
+    ]
+    kept = table.drop_columns(["token_ids", "counted"])
+    return kept.append_column("key", pa.array(text, pa.string()))

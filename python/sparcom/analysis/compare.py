@@ -1,0 +1,164 @@
+"""`compare`: how tuning changed a model's sets and frequencies, instruction by instruction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.alteration import FamilyAlteration, family_alteration
+from sparcom.analysis.bitsets import set_sizes
+from sparcom.analysis.comparable import (
+    Common,
+    check_comparable,
+    indices,
+    name_of,
+    paired_bits,
+)
+from sparcom.analysis.floor import Floor
+from sparcom.analysis.frequency_change import FrequencyChange, frequency_change
+from sparcom.analysis.layers import family_sites
+from sparcom.analysis.load import Labels, make_labels
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.resample import bootstrap_weights
+from sparcom.store import Run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A base run against a tuned one.
+
+    categories: [C]; instructions: how many are compared.
+    alterations: "neurons", "experts" -> change of sets.
+    frequencies: the same -> change of p and f; empty where a run retains no counts.
+    floor: the precision floor it is held against; None where none was given.
+    tables: name -> Arrow table, as written to the tuned run's analysis/*.parquet.
+    """
+
+    base: str
+    tuned: str
+    categories: tuple[str, ...]
+    instructions: int
+    alterations: dict[str, FamilyAlteration]
+    frequencies: dict[str, FrequencyChange]
+    floor: Floor | None
+    tables: dict[str, pa.Table]
+    warnings: tuple[str, ...]
+
+
+def compare(
+    base: Run,
+    tuned: Run,
+    options: AnalysisOptions | None = None,
+    *,
+    floor: Floor | None = None,
+    write: bool = True,
+) -> Comparison:
+    """Compare two runs; writes alteration_*.parquet into the tuned run unless `write` is False.
+
+    Raises InputError where the runs cannot be compared (`check_comparable`), or where the floor
+    lacks one of the instructions.
+
+    >>> compare(Run("runs/base"), Run("runs/chat")).alterations["neurons"].overlap[-1]
+    """
+    options = options or AnalysisOptions()
+    common = check_comparable(base, tuned)
+    labels = make_labels(common.table, options)
+    warnings = list(common.warnings)
+    if floor is None:
+        warnings.append(
+            "no precision floor given: which categories moved more than the same model differs "
+            "from itself in another dtype is not known"
+        )
+    rng = np.random.default_rng(options.seed)
+    weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
+    alterations = {
+        family: _alteration(family, base, tuned, common, labels, weights, floor, rng, warnings)
+        for family in indices(base)
+    }
+    frequencies = _frequencies(base, tuned, labels, weights, warnings)
+    tables = _tables(labels, alterations, frequencies)
+    if write:
+        for name, table in tables.items():
+            tuned.store.write_analysis(name, table)
+    return Comparison(
+        name_of(base),
+        name_of(tuned),
+        labels.categories,
+        len(labels.ids),
+        alterations,
+        frequencies,
+        floor,
+        tables,
+        tuple(warnings),
+    )
+
+
+def _alteration(
+    family: str,
+    base: Run,
+    tuned: Run,
+    common: Common,
+    labels: Labels,
+    weights: np.ndarray,
+    floor: Floor | None,
+    rng: np.random.Generator,
+    warnings: list[str],
+) -> FamilyAlteration:
+    first, second = paired_bits(base, tuned, common, family)
+    empty = int((set_sizes(first | second) == 0).sum())
+    if empty:
+        warnings.append(
+            f"{family}: {empty} instructions have empty sets in both runs; counted as unchanged"
+        )
+    against = None if floor is None else floor.values(family, labels.ids)
+    return family_alteration(
+        family, first, second, base.space, family_sites(base.space, family), labels.codes,
+        labels.categories, weights, rng, against,
+    )  # fmt: skip
+
+
+def _frequencies(
+    base: Run, tuned: Run, labels: Labels, weights: np.ndarray, warnings: list[str]
+) -> dict[str, FrequencyChange]:
+    without = [name_of(run) for run in (base, tuned) if not run.store.has_counts()]
+    if without:
+        warnings.append(f"{' and '.join(without)}: no counts retained, so no change of frequency")
+        return {}
+    return {
+        family: frequency_change(
+            family, base, tuned, list(labels.ids), labels.codes, labels.categories, weights
+        )
+        for family in indices(base)
+    }
+
+
+def _tables(
+    labels: Labels,
+    alterations: dict[str, FamilyAlteration],
+    frequencies: dict[str, FrequencyChange],
+) -> dict[str, pa.Table]:
+    out: dict[str, pa.Table] = {}
+    for family, result in alterations.items():
+        out[f"alteration_{family}"] = _instruction_table(labels, result)
+        out[f"alteration_layers_{family}"] = result.layers
+        out[f"alteration_components_{family}"] = result.components
+    for family, change in frequencies.items():
+        out[f"frequency_layers_{family}"] = change.layers
+        out[f"frequency_components_{family}"] = change.components
+    return out
+
+
+def _instruction_table(labels: Labels, result: FamilyAlteration) -> pa.Table:
+    return pa.table(
+        {
+            "id": list(labels.ids),
+            "category": [labels.categories[code] for code in labels.codes],
+            "source": [labels.strata.sources[code] for code in labels.source],
+            "jaccard": result.jaccard,
+            "before": result.before,
+            "after": result.after,
+            "kept": result.kept,
+            "gained": result.after - result.kept,
+            "lost": result.before - result.kept,
+        }
+    )

@@ -1,0 +1,84 @@
+"""Everything that prevalence says about the components of one index: general, unique, specific."""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from sparcom.analysis.generality import Generality, classify
+from sparcom.analysis.lape import Lape
+from sparcom.analysis.layers import family_sites
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.profile import Profile
+from sparcom.analysis.specificity import (
+    Confirmation,
+    SpecificityTest,
+    candidates,
+    confirm,
+    specificity_test,
+)
+from sparcom.analysis.strata import Strata
+from sparcom.components import ComponentSpace
+
+
+@dataclass(frozen=True)
+class FamilyComponents:
+    """family: "neurons" or "experts".
+    generality: thresholded and graded scores of all components.
+    test: specificity within strata (length bin x source), what "specific" means here.
+    plain: the same test without strata; what it finds beyond `test` may be length or source.
+    confirmations: what each source discovers, tested in each other one.
+    lape: the LAPE rule on summed counts; None where the run retains no counts.
+    """
+
+    family: str
+    generality: Generality
+    test: SpecificityTest
+    plain: SpecificityTest
+    confirmations: tuple[Confirmation, ...]
+    lape: Lape | None
+
+    def specific_counts(self) -> dict[str, int]:
+        """How many components are specific to each category at the test's alpha."""
+        counts = self.test.specific.sum(1).tolist()
+        return dict(zip(self.test.categories, counts, strict=True))
+
+
+def family_components(
+    family: str,
+    profile: Profile,
+    space: ComponentSpace,
+    strata: Strata,
+    lape: Lape | None,
+    options: AnalysisOptions,
+) -> FamilyComponents:
+    """Scores and tests of the components of a profile."""
+    sites = family_sites(space, family)
+    widths = np.array([site.width for site in sites])
+    count, members = profile.by_category()
+    held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
+    fill = held / np.maximum(count, 1)[:, None] / widths
+    tested = candidates(profile, options.min_prevalence)
+    return FamilyComponents(
+        family,
+        classify(
+            profile.categories, count, members, fill, widths, high=options.high, low=options.low
+        ),
+        specificity_test(profile, alpha=options.alpha, tested=tested),
+        specificity_test(profile.pooled(), alpha=options.alpha, tested=tested),
+        tuple(_confirmations(profile, strata, options.alpha)),
+        lape,
+    )
+
+
+def _confirmations(profile: Profile, strata: Strata, alpha: float) -> list[Confirmation]:
+    """Every ordered pair of sources that both hold two categories or more."""
+    parts = {}
+    for code, name in enumerate(strata.sources):
+        part = profile.within(np.flatnonzero(strata.source == code))
+        if len(np.unique(part.category)) > 1:
+            parts[name] = part
+    return [
+        confirm(parts[first], parts[second], (first, second), alpha)
+        for first, second in permutations(parts, 2)
+    ]

@@ -1,0 +1,48 @@
+"""What an analysis is asked to do: every default in one place."""
+
+from dataclasses import dataclass, field
+
+from sparcom.analysis.lape import LapeRule
+from sparcom.errors import InputError
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """Options of `analyse` and `compare`.
+
+    alpha: false discovery rate of the component tests.
+    high, low: prevalence bounds of general and unique components.
+    min_prevalence: components held by fewer of all instructions are not tested.
+    length_bins: bins of counted tokens in the strata.
+    permutations, bootstraps: draws of the nulls and intervals of whole-family figures.
+    small_draws: draws of what is repeated per layer, split in halves, or adjusted for strata.
+    pair_limit: up to so many instructions all pairs are taken; beyond, those of a random sample
+        of `pair_sample` instructions, evenly over categories.
+    lape: the LAPE rule.
+    seed: of every draw: the same run gives the same figures.
+    """
+
+    alpha: float = 0.05
+    high: float = 0.5
+    low: float = 0.1
+    min_prevalence: float = 0.01
+    length_bins: int = 10
+    permutations: int = 1000
+    bootstraps: int = 1000
+    small_draws: int = 200
+    pair_limit: int = 4000
+    pair_sample: int = 2000
+    lape: LapeRule = field(default_factory=LapeRule)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "min_prevalence"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{name}: expected between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.low < self.high <= 1:
+            raise InputError(
+                f"low, high: expected 0 <= low < high <= 1, got {self.low}, {self.high}"
+            )
+        for name in ("length_bins", "permutations", "bootstraps", "small_draws", "pair_sample"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: must be at least 1, got {getattr(self, name)}")

@@ -1,0 +1,252 @@
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import (
+    CATEGORIES,
+    dense_space,
+    draw_sets,
+    mixed_space,
+    planted_prevalence,
+    write_run,
+)
+
+from sparcom.analysis.analyse import Analysis, analyse
+from sparcom.analysis.estimate import Estimate
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.errors import InputError
+from sparcom.store import Run
+
+QUICK = AnalysisOptions(permutations=99, bootstraps=50, small_draws=20)
+CODES = np.arange(240) % 6
+LABELS = [CATEGORIES[code] for code in CODES]
+
+
+def _planted(seed: int = 0) -> np.ndarray:
+    q = planted_prevalence(CATEGORIES, 600)
+    q[q == 0.5] = 0.8
+    return draw_sets(q, CODES, np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Analysis]:
+    run = write_run(tmp_path_factory.mktemp("planted"), _planted(), LABELS, dense_space(),
+                    counts=True)  # fmt: skip
+    return run, analyse(run, QUICK)
+
+
+def _estimates(value: object) -> list[Estimate]:
+    """Every Estimate anywhere inside a result."""
+    if isinstance(value, Estimate):
+        return [value]
+    if is_dataclass(value):
+        return [e for f in fields(value) for e in _estimates(getattr(value, f.name))]
+    if isinstance(value, dict):
+        return [e for item in value.values() for e in _estimates(item)]
+    if isinstance(value, tuple | list):
+        return [e for item in value for e in _estimates(item)]
+    return []
+
+
+def _assert_no_silent_nan(result: Analysis) -> None:
+    found = _estimates(result)
+    for item in found:
+        for f in fields(item):
+            assert getattr(item, f.name) is None or np.isfinite(getattr(item, f.name))
+    for name, table in result.tables.items():
+        for column in table.column_names:
+            values = table[column].combine_chunks()
+            if str(values.type) in ("float", "double"):
+                assert not np.isnan(values.drop_null().to_numpy()).any(), (name, column)
+
+
+def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis]) -> None:
+    result = planted[1].components["neurons"]
+    np.testing.assert_array_equal(np.flatnonzero(result.generality.general), np.arange(20))
+    assert result.specific_counts() == pytest.approx(dict.fromkeys(CATEGORIES, 15), abs=2)
+    for c, name in enumerate(CATEGORIES):
+        block = np.arange(20 + 15 * c, 35 + 15 * c)
+        found = result.test.tested[result.test.specific[c]]
+        assert np.isin(block, found).all(), name
+    assert [(c.found_in, c.tested_in) for c in result.confirmations] == [
+        ("ai", "human"), ("human", "ai")
+    ]  # fmt: skip
+    assert all(c.share > 0.9 for c in result.confirmations)
+
+
+def test_the_sentence_can_be_written(planted: tuple[Run, Analysis]) -> None:
+    first = planted[1].tables["specific_neurons"].to_pylist()[0]
+    assert first["q"] < 0.05
+    assert first["prevalence"] > 0.5 > first["elsewhere"]
+    assert first["prevalence_low"] < first["prevalence"] < first["prevalence_high"]
+    assert {"layer", "kind", "expert", "unit", "category"} <= set(first)
+
+
+def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> None:
+    overlap = planted[1].overlaps["neurons"]
+    for effect in (overlap.effect, overlap.adjusted.effect, *(s.effect for s in overlap.sources)):
+        assert effect.low > 0
+        assert effect.chance == pytest.approx(0, abs=0.003)
+        assert effect.p <= 0.05
+    assert overlap.adjusted.explained == pytest.approx(0, abs=0.1)
+    assert np.diagonal(overlap.matrix.mean).min() > overlap.effect.value
+    assert (overlap.corrected.mean < overlap.matrix.mean).all()
+    assert len(overlap.by_layer) == 3
+    assert overlap.by_layer[0].effect.value > overlap.by_layer[2].effect.value
+    assert all(e.value > 0.5 for e in overlap.reliability.prevalence)
+
+
+def test_tables_are_stored_and_read_back(planted: tuple[Run, Analysis]) -> None:
+    run, result = planted
+    for name, table in result.tables.items():
+        stored = run.store.read_table(f"analysis/{name}.parquet")
+        assert stored.equals(table), name
+    sizes = result.tables["set_sizes"].to_pylist()[0]
+    assert (sizes["nominal"], sizes["components"]) == (6, 600)
+    assert sizes["mean"] == pytest.approx(_planted().sum(1).mean())
+
+
+def test_nothing_is_silently_nan_and_the_same_run_gives_the_same_figures(
+    planted: tuple[Run, Analysis],
+) -> None:
+    run, result = planted
+    _assert_no_silent_nan(result)
+    again = analyse(run, QUICK, write=False)
+    assert _estimates(again) == _estimates(result)
+
+
+def test_permuted_labels_leave_nothing(tmp_path: Path) -> None:
+    labels = list(np.random.default_rng(1).permutation(LABELS))
+    result = analyse(write_run(tmp_path / "r", _planted(), labels, dense_space()), QUICK)
+    assert result.overlaps["neurons"].effect.p > 0.01
+    assert sum(result.components["neurons"].specific_counts().values()) <= 1
+    assert (result.components["neurons"].generality.unique_counts() == 0).all()
+
+
+def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
+    space = mixed_space()
+    rng = np.random.default_rng(0)
+    mask = rng.random((240, space.neurons)) < 0.3
+    experts = rng.random((240, space.experts)) < 0.3
+    experts[CODES == 2, 4] = True
+    experts[CODES != 2, 4] = False
+    result = analyse(write_run(tmp_path / "r", mask, LABELS, space, experts=experts, counts=True),
+                     QUICK)  # fmt: skip
+    assert list(result.overlaps) == ["neurons", "dense", "routed", "shared", "experts"]
+    assert result.components["experts"].generality.unique[4] == 2
+    assert result.components["experts"].specific_counts()["QA"] == 1
+    routed = result.overlaps["routed"].histogram
+    per_site = mask[:, 37:82].sum(1).mean()
+    assert routed.mean[:, 0].mean() == pytest.approx(per_site, rel=1e-12)
+    _assert_no_silent_nan(result)
+
+
+def test_a_sample_of_pairs_beyond_the_limit(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
+    options = replace(QUICK, pair_limit=100, pair_sample=60)
+    result = analyse(run, options, write=False)
+    whole = analyse(run, QUICK, write=False)
+    assert (result.paired, result.instructions) == (60, 240)
+    assert any("sample of 60 of 240" in w for w in result.warnings)
+    exact = whole.overlaps["neurons"].effect.value
+    assert result.overlaps["neurons"].effect.low < exact < result.overlaps["neurons"].effect.high
+    np.testing.assert_array_equal(
+        result.components["neurons"].test.q, whole.components["neurons"].test.q
+    )
+
+
+def test_one_category_only(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", _planted()[:30], ["QA"] * 30, dense_space(), counts=True)
+    result = analyse(run, QUICK)
+    assert any("one category only" in w for w in result.warnings)
+    assert any("LAPE rule needs two categories" in w for w in result.warnings)
+    assert result.overlaps["neurons"].effect.value is None
+    assert result.overlaps["neurons"].distributions is None
+    assert not result.components["neurons"].test.specific.any()
+    _assert_no_silent_nan(result)
+
+
+def test_one_instruction_in_a_category(tmp_path: Path) -> None:
+    labels = ["QA"] * 30 + ["SUM"]
+    result = analyse(write_run(tmp_path / "r", _planted()[:31], labels, dense_space()), QUICK)
+    assert any("category SUM has 1 instruction" in w for w in result.warnings)
+    cell = result.overlaps["neurons"].cells[1][1]
+    assert cell == Estimate(None)
+    assert result.tables["category_matrix"]["value"].null_count == 1
+    _assert_no_silent_nan(result)
+
+
+def test_two_instructions(tmp_path: Path) -> None:
+    labels = ["QA", "SUM"]
+    result = analyse(write_run(tmp_path / "r", _planted()[:2], labels, dense_space()), QUICK)
+    assert result.overlaps["neurons"].effect.value is None
+    assert result.overlaps["neurons"].reliability is None
+    _assert_no_silent_nan(result)
+
+
+def test_empty_sets_are_left_out_and_named(tmp_path: Path) -> None:
+    mask = _planted()
+    mask[[3, 9]] = False
+    result = analyse(write_run(tmp_path / "r", mask, LABELS, dense_space()), QUICK)
+    assert any("2 of 240 sets are empty (GEN-0003, GEN-0009)" in w for w in result.warnings)
+    assert result.overlaps["neurons"].instructions == 238
+    _assert_no_silent_nan(result)
+    nothing = write_run(tmp_path / "e", mask & False, LABELS, dense_space())
+    result = analyse(nothing, QUICK)
+    assert result.overlaps == {}
+    assert any("fewer than two non-empty sets" in w for w in result.warnings)
+    assert any("no component is held often enough" in w for w in result.warnings)
+    _assert_no_silent_nan(result)
+
+
+def test_equal_sets_everywhere(tmp_path: Path) -> None:
+    mask = np.tile(np.arange(600) < 30, (240, 1))
+    result = analyse(write_run(tmp_path / "r", mask, LABELS, dense_space()), QUICK)
+    assert any("all pairs overlap alike" in w for w in result.warnings)
+    assert result.overlaps["neurons"].effect.value == pytest.approx(0, abs=1e-12)
+    assert result.overlaps["neurons"].effect.p == 1
+    _assert_no_silent_nan(result)
+
+
+def test_a_truncated_run_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), status="running",
+                    skip=range(64, 240))  # fmt: skip
+    result = analyse(run, QUICK)
+    assert any("64 of 240 instructions are counted; finish it" in w for w in result.warnings)
+    assert result.instructions == 64
+    done = write_run(tmp_path / "d", _planted(), LABELS, dense_space(), skip=[5])
+    assert any("1 of 240 instructions were set aside" in w for w in analyse(done, QUICK).warnings)
+    none = write_run(tmp_path / "n", _planted(), LABELS, dense_space(), skip=range(240))
+    with pytest.raises(InputError, match="no sets in this run; is it complete"):
+        analyse(none, QUICK)
+
+
+def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
+    tokens = 10 * 2**CODES + np.arange(240) // 6 % 3
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens)
+    result = analyse(run, QUICK)
+    assert any("cannot be told from length and source" in w for w in result.warnings)
+    assert any(w.startswith("category SUM: only 0%") for w in result.warnings)
+    assert result.overlaps["neurons"].adjusted.effect.value is None
+    assert sum(result.components["neurons"].specific_counts().values()) == 0
+    _assert_no_silent_nan(result)
+
+
+def test_without_counts_the_lape_rule_is_left_out(tmp_path: Path) -> None:
+    result = analyse(write_run(tmp_path / "r", _planted(), LABELS, dense_space()), QUICK)
+    assert result.components["neurons"].lape is None
+    assert any("no counts retained" in w for w in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0}, "alpha: expected between 0 and 1, got 0"),
+        ({"low": 0.6}, "expected 0 <= low < high <= 1, got 0.6, 0.5"),
+        ({"permutations": 0}, "permutations: must be at least 1, got 0"),
+    ],
+)
+def test_options_are_checked(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AnalysisOptions(**options)
