@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from functools import partial
 from types import NoneType
 from typing import Any
 
+from sparcom.cli_corpus import add_corpus_commands
 from sparcom.config import RunConfig, flag, load_config
 from sparcom.errors import InputError, SparcomError
 
@@ -23,17 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1" if quiet else "0")
     arguments.progress = not quiet
     try:
-        result = arguments.handler(arguments)
+        result, code = arguments.handler(arguments)
+        print(json.dumps(result, default=_plain) if arguments.json else result, flush=True)
     except SparcomError as error:
         print(f"sparcom: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("sparcom: interrupted; --resume finishes the run", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has gone, and Python's own flush at exit would fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    text, code = result
-    print(json.dumps(text, default=_plain) if arguments.json else text)
     return code
 
 
@@ -57,13 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_field(identify, next(f for f in fields(RunConfig) if f.name == name))
     report = _add(commands, "report", _report, "write the page and the figures of a run")
     report.add_argument("run", help="run directory")
-    corpus = commands.add_parser("corpus", help="look at a corpus")
+    corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
-    for name, handler, text in (
-        ("check", _corpus_check, "say what is wrong with a corpus"),
-        ("stats", _corpus_stats, "categories, sources and lengths of a corpus"),
-    ):
-        _add(of_corpus, name, handler, text).add_argument("corpus", help="'hexainst' or a path")
+    add_corpus_commands(partial(_add, of_corpus))
     _add(commands, "doctor", _doctor, "what this machine can do, and why not more")
     return parser
 
@@ -87,7 +85,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_field(target: Any, f: Any) -> None:
-    """A flag for one config field; absent flags leave no trace, so that the config's value stays."""
+    """A flag for one config field; an absent one leaves no trace: the config's value stays."""
     text = f.metadata["help"]
     if f.type is bool:
         target.add_argument(
@@ -151,10 +149,8 @@ def _identify(arguments: argparse.Namespace) -> tuple[Any, int]:
     summary = run_identify(arguments.run, given, progress=arguments.progress)
     if arguments.json:
         return summary, 0
-    return (
-        f"{summary['instructions']} sets of {summary['rule']} ({summary['ties']}) in {arguments.run}",
-        0,
-    )
+    how = f"{summary['rule']}, ties {summary['ties']}"
+    return f"{summary['instructions']} sets of {how} in {arguments.run}", 0
 
 
 def _report(arguments: argparse.Namespace) -> tuple[Any, int]:
@@ -162,23 +158,6 @@ def _report(arguments: argparse.Namespace) -> tuple[Any, int]:
 
     page = write_report(arguments.run)
     return ({"report": page} if arguments.json else f"report: {page}"), 0
-
-
-def _corpus_check(arguments: argparse.Namespace) -> tuple[Any, int]:
-    from sparcom.corpus.hexainst import load_corpus
-
-    count = len(load_corpus(arguments.corpus))
-    if arguments.json:
-        return {"corpus": arguments.corpus, "instructions": count, "problems": []}, 0
-    return f"{arguments.corpus}: {count} instructions, nothing wrong", 0
-
-
-def _corpus_stats(arguments: argparse.Namespace) -> tuple[Any, int]:
-    from sparcom.corpus.hexainst import load_corpus
-    from sparcom.corpus.stats import render_stats, stats_of
-
-    stats = stats_of(load_corpus(arguments.corpus))
-    return (stats if arguments.json else render_stats(stats)), 0
 
 
 def _doctor(arguments: argparse.Namespace) -> tuple[Any, int]:

@@ -246,11 +246,11 @@ def before(age, weekday, three_d):
     if weekday == "Tue":
         return 500 if age < 12 else 700
     base = 650 if age < 12 else 800 if age >= 65 else 1050
-    return base + (200 if three_d else 0)
+    return base + (200 if three_d == True else 0)
 
 for age in (0, 11, 12, 40, 64, 65, 99):
     for weekday in ("Mon", "Tue", "Sun"):
-        for three_d in (True, False):
+        for three_d in (True, False, 1, "yes", None):
             assert ticket(age, weekday, three_d) == before(age, weekday, three_d)
 assert ticket(70, "Tue", True) == 700
 assert ticket(11, "Sat", True) == 850

@@ -50,9 +50,14 @@ def real_tokenizer():
 def check_counted_cover_the_text(tokenizer, template, text):
     """Each token is counted if and only if it holds a character of the user's text."""
     frame = make_frame(template, tokenizer)
-    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
     rendered, start, stop = frame.wrap(text)
     (encoded,) = encode(tokenizer, [rendered], frame.special)
+    if not any(max(first, start) < min(last, stop) for first, last in encoded.offsets):
+        # SmolLM2 has no token for some control characters, and drops them
+        with pytest.raises(InputError, match="no token of it is left to count"):
+            make_prompts([item(text)], tokenizer, frame=frame)
+        return
+    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
     assert list(prompt.token_ids) == encoded.ids
     counted = {at for a, b in prompt.counted for at in range(a, b)}
     for at, (first, last) in enumerate(encoded.offsets):

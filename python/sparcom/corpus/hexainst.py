@@ -1,6 +1,6 @@
 """HexaInst: the bundled instruction set, and what a corpus argument means."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -43,6 +43,29 @@ def open_corpus(
     return Corpus(location, options or ReadOptions(), log or ProblemLog())
 
 
+def iter_corpus(
+    corpus: str,
+    categories: Sequence[str] | None = CATEGORIES,
+    limit: int | None = None,
+    *,
+    options: ReadOptions | None = None,
+    log: ProblemLog | None = None,
+) -> Iterator[Instruction]:
+    """The instructions that a corpus argument names (see `open_corpus`), one at a time.
+
+    categories: the allowed ones; None allows any. `options`, where given, says it instead.
+    limit: keep the first `limit` instructions of each category; None keeps all.
+    log: takes what `on_error="skip"` leaves out.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: must be at least 1 instruction per category, got {limit}")
+    taken: dict[str, int] = {}
+    for item in open_corpus(corpus, options or ReadOptions(categories), log):
+        taken[item.category] = taken.get(item.category, 0) + 1
+        if limit is None or taken[item.category] <= limit:
+            yield item
+
+
 def load_corpus(
     corpus: str,
     categories: Sequence[str] | None = CATEGORIES,
@@ -51,24 +74,8 @@ def load_corpus(
     options: ReadOptions | None = None,
     log: ProblemLog | None = None,
 ) -> list[Instruction]:
-    """The instructions that a corpus argument names (see `open_corpus`), in memory.
-
-    categories: the allowed ones; None allows any. `options`, where given, says it instead.
-    limit: keep the first `limit` instructions of each category; None keeps all.
-    log: takes what `on_error="skip"` leaves out.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit: must be at least 1 instruction per category, got {limit}")
-    opened = open_corpus(corpus, options or ReadOptions(categories), log)
-    if limit is None:
-        return list(opened)
-    taken: dict[str, int] = {}
-    kept = []
-    for item in opened:
-        taken[item.category] = taken.get(item.category, 0) + 1
-        if taken[item.category] <= limit:
-            kept.append(item)
-    return kept
+    """The instructions of `iter_corpus`, in memory."""
+    return list(iter_corpus(corpus, categories, limit, options=options, log=log))
 
 
 def build_corpus(

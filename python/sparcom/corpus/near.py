@@ -58,6 +58,7 @@ class NearDuplicates:
         if not self._hashed:
             return []
         signatures = np.concatenate(self._hashed)
+        self._hashed = [signatures]
         best = np.zeros(len(signatures))
         origin = np.zeros(len(signatures), dtype=np.int64)
         for first, second in _candidates(signatures):
@@ -133,7 +134,7 @@ def _signatures(grams: np.ndarray, owners: np.ndarray, n: int) -> np.ndarray:
         firsts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
         for row, factor in zip(table, _FACTORS, strict=True):
             row[owners[firsts]] = np.minimum.reduceat(grams * factor, firsts) >> np.uint32(16)
-    return table.T
+    return np.ascontiguousarray(table.T)
 
 
 def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -142,13 +143,23 @@ def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
     No text comes twice as second within one yield, which is at most `_CHUNK` pairs.
     """
     worded = np.flatnonzero(signatures.any(1))  # a text without a word is like no other
-    keys = np.ascontiguousarray(signatures[worded]).view(np.uint64)
-    for key in keys.T:
-        order = np.argsort(key, kind="stable")
+    for band in signatures.view(np.uint64).T:
+        members = _repeated(band, worded)
+        order = members[np.argsort(band[members], kind="stable")]
         new = np.ones(len(order), dtype=bool)
-        new[1:] = key[order][1:] != key[order][:-1]
+        new[1:] = band[order][1:] != band[order][:-1]
         heads = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
         again = np.flatnonzero(~new)
         for at in np.array_split(again, len(again) // _CHUNK + 1):
-            yield worded[order[heads[at]]], worded[order[at]]
-            yield worded[order[at - 1]], worded[order[at]]
+            yield order[heads[at]], order[at]
+            yield order[at - 1], order[at]
+
+
+def _repeated(band: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Those of `texts`, ascending, whose value in the band another of them has too."""
+    order = texts[np.argsort(band[texts])]
+    same = band[order][1:] == band[order][:-1]
+    again = np.zeros(len(order), dtype=bool)
+    again[1:] = same
+    again[:-1] |= same
+    return np.sort(order[again])

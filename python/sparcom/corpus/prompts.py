@@ -150,5 +150,8 @@ def _counting(prompt: Prompt, limit: int | None) -> Prompt:
             left -= stop - start
     generate = min(prompt.generate, left)
     if not kept and not generate:
-        raise InputError(f"instruction {prompt.id}: no token of it is left to count")
+        raise InputError(
+            f"instruction {prompt.id}: no token of it is left to count (all were cut, or the "
+            "tokenizer has none for its characters)"
+        )
     return replace(prompt, counted=tuple(kept), generate=generate)

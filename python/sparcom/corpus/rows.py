@@ -7,12 +7,11 @@ of others). A row that cannot be decoded has a problem and no record; the rows a
 import csv
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -81,9 +80,11 @@ def _jsonl_rows(data: BinaryIO) -> Iterator[Row]:
 
 def _json_rows(data: BinaryIO, file: Path) -> Iterator[Row]:
     """Items of the file's list: the file itself, or the first list among its top-level fields."""
+    import ijson  # here, so that the other formats do not need it
+
     number = 0
     try:
-        prefix = _list_prefix(data)
+        prefix = _list_prefix(ijson.parse(data))
         if prefix is None:
             yield 1, None, "expected a JSON list of records, or an object with one in a field"
             return
@@ -95,8 +96,8 @@ def _json_rows(data: BinaryIO, file: Path) -> Iterator[Row]:
         yield number + 1, None, f"not JSON here, and the rest of {file.name} is unread: {text}"
 
 
-def _list_prefix(data: BinaryIO) -> str | None:
-    for prefix, event, _ in ijson.parse(data):
+def _list_prefix(events: Iterable[tuple[str, str, object]]) -> str | None:
+    for prefix, event, _ in events:
         if event == "start_array":
             return f"{prefix}.item" if prefix else "item"
         if not prefix and event not in ("start_map", "map_key"):

@@ -57,16 +57,16 @@ def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) ->
         return f"expected an object with the fields {', '.join(FIELDS)}, got {_short(record)}"
     for name in FIELDS:
         value = record.get(name)
-        if value is None:
-            if name in REQUIRED:
-                near = ", ".join(sorted(str(key) for key in record)[:8]) or "none"
-                return f"field {name!r} is missing (fields here: {near})"
-        elif not isinstance(value, str):
+        if isinstance(value, str):
+            if name in REQUIRED and (not value or value.isspace()):
+                return f"field {name!r} is blank"
+            if not value.isascii() and (at := _lone_surrogate(value)) is not None:
+                return f"field {name!r} is not valid Unicode: half a surrogate pair at {at}"
+        elif value is not None:
             return f"field {name!r} must be text, got {_short(value)}"
-        elif name in REQUIRED and (not value or value.isspace()):
-            return f"field {name!r} is blank"
-        elif not value.isascii() and (at := _lone_surrogate(value)) is not None:
-            return f"field {name!r} is not valid Unicode: half a surrogate pair at character {at}"
+        elif name in REQUIRED:
+            near = ", ".join(sorted(str(key) for key in record)[:8]) or "none"
+            return f"field {name!r} is missing (fields here: {near})"
     if categories is not None and record["category"] not in categories:
         near = difflib.get_close_matches(record["category"], categories, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
