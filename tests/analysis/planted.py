@@ -12,7 +12,7 @@ from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.recorder import Counted
 from sparcom.identify import Group, Selection, Sets, expert_groups, neuron_groups
-from sparcom.store import Run, RunStore
+from sparcom.store import CellRule, Run, RunStore, length_edges, part_profile
 
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
@@ -58,7 +58,7 @@ def write_run(
     experts: np.ndarray | None = None,
     sources: Sequence[str] | None = None,
     tokens: np.ndarray | None = None,
-    counts: bool = False,
+    retain: str = "sets",
     config: dict | None = None,
     status: str = "complete",
     part_size: int = 64,
@@ -78,6 +78,7 @@ def write_run(
     prompts = [
         Prompt(ids[i], tuple(range(int(t))), ((0, int(t)),), False) for i, t in enumerate(tokens)
     ]
+    rule = CellRule(length_edges(np.bincount(tokens)))
     parts = store.write_corpus(instructions, prompts, part_size)
     for part in range(parts):
         rows = [r for r in range(part * part_size, min(n, (part + 1) * part_size)) if r not in skip]
@@ -90,10 +91,14 @@ def write_run(
             (experts[rows] * tokens[rows, None]).astype(np.int32),
         )
         sets = _sets(counted, space)
-        store.write_part(part, counted if counts else None, sets, [])
+        keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]).take(rows))
+        profile = part_profile(counted, sets, keys)
+        kept = None if retain == "profile" else sets
+        store.write_part(part, counted if retain == "counts" else None, kept, [], profile)
     store.write_manifest(
         {
             "status": status,
+            "cells": rule.to_json(),
             "sites": space.to_json(),
             "config": {"scope": "instruction", "threshold": 0.0, **(config or {})},
             "selection": asdict(Selection()),

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def _planted(seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Analysis]:
     run = write_run(tmp_path_factory.mktemp("planted"), _planted(), LABELS, dense_space(),
-                    counts=True)  # fmt: skip
+                    retain="counts")  # fmt: skip
     return run, analyse(run, QUICK)
 
 
@@ -131,8 +132,9 @@ def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
     experts = rng.random((240, space.experts)) < 0.3
     experts[CODES == 2, 4] = True
     experts[CODES != 2, 4] = False
-    result = analyse(write_run(tmp_path / "r", mask, LABELS, space, experts=experts, counts=True),
-                     QUICK)  # fmt: skip
+    run = write_run(tmp_path / "r", mask, LABELS, space, experts=experts)
+    result = analyse(run, QUICK)
+    assert result.components["experts"].lape.selected.shape == (6, 10)
     assert list(result.overlaps) == ["neurons", "dense", "routed", "shared", "experts"]
     assert result.components["experts"].generality.unique[4] == 2
     assert result.components["experts"].specific_counts()["QA"] == 1
@@ -157,7 +159,7 @@ def test_a_sample_of_pairs_beyond_the_limit(tmp_path: Path) -> None:
 
 
 def test_one_category_only(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "r", _planted()[:30], ["QA"] * 30, dense_space(), counts=True)
+    run = write_run(tmp_path / "r", _planted()[:30], ["QA"] * 30, dense_space(), retain="counts")
     result = analyse(run, QUICK)
     assert any("one category only" in w for w in result.warnings)
     assert any("LAPE rule needs two categories" in w for w in result.warnings)
@@ -233,10 +235,29 @@ def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
     _assert_no_silent_nan(result)
 
 
-def test_without_counts_the_lape_rule_is_left_out(tmp_path: Path) -> None:
-    result = analyse(write_run(tmp_path / "r", _planted(), LABELS, dense_space()), QUICK)
+def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(3).integers(5, 90, 240)
+    runs = [
+        write_run(tmp_path / name, _planted(), LABELS, dense_space(), retain=name, tokens=tokens)
+        for name in ("sets", "profile")
+    ]
+    whole, thin = (analyse(run, QUICK) for run in runs)
+    assert thin.overlaps == {}
+    assert any("retains only its profile" in w for w in thin.warnings)
+    assert not thin.sizes.num_rows
+    for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
+        assert thin.tables[table].equals(whole.tables[table]), table
+    assert thin.stratum_overlap == whole.stratum_overlap
+    assert thin.components["neurons"].lape.selected.any()
+    _assert_no_silent_nan(thin)
+
+
+def test_without_a_profile_the_lape_rule_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
+    shutil.rmtree(tmp_path / "r" / "profiles")
+    result = analyse(run, QUICK)
     assert result.components["neurons"].lape is None
-    assert any("no counts retained" in w for w in result.warnings)
+    assert any("no profile is stored" in w for w in result.warnings)
 
 
 @pytest.mark.parametrize(

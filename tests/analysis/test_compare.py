@@ -40,7 +40,7 @@ def _runs(folder: Path, **options: object) -> tuple[Run, Run]:
 
 
 def test_planted_changes_are_found_and_nothing_else(tmp_path: Path) -> None:
-    base, tuned = _runs(tmp_path, counts=True)
+    base, tuned = _runs(tmp_path, retain="counts")
     result = compare(base, tuned, QUICK)
     table = result.alterations["neurons"].components.to_pylist()
     index = [base.space.neuron_index(r["layer"], r["kind"], -1, r["unit"]) for r in table]
@@ -98,7 +98,7 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
 
 
 def test_a_run_against_itself_has_not_changed(tmp_path: Path) -> None:
-    base, _ = _runs(tmp_path, counts=True)
+    base, _ = _runs(tmp_path, retain="counts")
     result = compare(base, base, QUICK, write=False)
     change = result.alterations["neurons"]
     assert all(e.value == 1 for e in change.overlap)
@@ -111,7 +111,7 @@ def test_experts_are_compared_too(tmp_path: Path) -> None:
     space = mixed_space()
     rng = np.random.default_rng(0)
     mask, experts = rng.random((240, space.neurons)) < 0.3, rng.random((240, 10)) < 0.3
-    options = {"experts": experts, "counts": True}
+    options = {"experts": experts, "retain": "counts"}
     base = write_run(tmp_path / "b", mask, LABELS, space, **options)
     options["experts"] = experts.copy()
     options["experts"][:, 7] = True
@@ -123,8 +123,8 @@ def test_experts_are_compared_too(tmp_path: Path) -> None:
 
 
 def test_counts_stored_in_other_parts_still_pair(tmp_path: Path) -> None:
-    base = write_run(tmp_path / "b", _base(), LABELS, dense_space(), counts=True, part_size=64)
-    again = write_run(tmp_path / "t", _base(), LABELS, dense_space(), counts=True, part_size=50)
+    base = write_run(tmp_path / "b", _base(), LABELS, dense_space(), retain="counts", part_size=64)
+    again = write_run(tmp_path / "t", _base(), LABELS, dense_space(), retain="counts", part_size=50)
     change = compare(base, again, QUICK).frequencies["neurons"]
     assert np.abs(change.components["value"].to_numpy()).max() == 0
 

@@ -1,6 +1,7 @@
 """Nominal against achieved set size: what ties at the cut made of the rule."""
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -9,24 +10,37 @@ import pyarrow as pa
 from sparcom.components import ComponentSpace
 from sparcom.identify import Selection, expert_groups, neuron_groups
 
+SCHEMA = pa.schema(
+    [
+        ("family", pa.string()),
+        ("group", pa.string()),
+        ("components", pa.int64()),
+        ("nominal", pa.int64()),
+        ("mean", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("share", pa.float64()),
+    ]
+)
+
 
 def achieved_sizes(
-    selection: Selection, space: ComponentSpace, sizes: np.ndarray, expert_sizes: np.ndarray
+    selection: Selection, space: ComponentSpace, sizes: Mapping[str, np.ndarray]
 ) -> pa.Table:
     """One row per group that was ranked together.
 
-    sizes: [n, groups] of the neurons, expert_sizes: [n, groups] of the experts, as in `Sets`.
+    sizes: "neurons" and "experts" -> [n, groups], as in `Sets`; what is not there has no rows.
     Columns: family, group, components, nominal (size that the rule asks for; null where it asks
     for none), mean, low, high (5 and 95 % of instructions), share (mean / components).
     """
     rows = []
-    for family, rule, groups, values in (
-        ("neurons", selection.rule, neuron_groups(space, selection), sizes),
-        ("experts", selection.expert_rule, expert_groups(space, selection), expert_sizes),
+    for family, rule, groups in (
+        ("neurons", selection.rule, neuron_groups(space, selection)),
+        ("experts", selection.expert_rule, expert_groups(space, selection)),
     ):
         kind, _, value = rule.partition(":")
-        for at, group in enumerate(groups):
-            column = values[:, at]
+        for at, group in enumerate(groups if family in sizes else ()):
+            column = sizes[family][:, at]
             asked = kind in ("top", "per-layer")
             rows.append(
                 {
@@ -40,7 +54,7 @@ def achieved_sizes(
                     "share": float(column.mean()) / max(group.size, 1),
                 }
             )
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def size_warnings(table: pa.Table) -> list[str]:

@@ -1,6 +1,6 @@
 """`analyse`: everything that one run says, each figure with its interval and chance level."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from sparcom.analysis.lape import Lape, lape
 from sparcom.analysis.layers import FamilySite, families, family_sites
 from sparcom.analysis.load import Labels, Loaded, load
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.overlap import encode
 from sparcom.analysis.strata import overlap_share
 from sparcom.analysis.tables import component_tables, overlap_tables
 from sparcom.identify import Selection
@@ -54,8 +55,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
     """
     options = options or AnalysisOptions()
     loaded = load(run, options)
-    selection = Selection(**run.manifest["selection"])
-    sizes = achieved_sizes(selection, run.space, loaded.sizes["neurons"], loaded.sizes["experts"])
+    sizes = achieved_sizes(Selection(**run.manifest["selection"]), run.space, loaded.sizes)
     warnings = [*loaded.warnings, *size_warnings(sizes)]
     overlaps = _overlaps(run, loaded, options, warnings)
     components = _components(run, loaded, options, warnings)
@@ -89,7 +89,7 @@ def _overlaps(
     run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, FamilyOverlap]:
     out = {}
-    for family in families(run.space):
+    for family in families(run.space) if loaded.bits else ():
         sites = family_sites(run.space, family)
         bits = _family_bits(loaded, family, sites)
         empty = set_sizes(bits) == 0
@@ -151,34 +151,24 @@ def _components(
 def _lapes(
     run: Run, labels: Labels, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, Lape]:
-    """The LAPE rule for neurons and experts, from summed counts."""
-    if not run.store.has_counts():
-        warnings.append("no counts retained: the LAPE rule, which needs them, is left out")
+    """The LAPE rule for neurons and experts, from the summed counts of the stored profile."""
+    if not run.store.spans():
+        warnings.append("no profile is stored: the LAPE rule, which needs it, is left out")
         return {}
-    row_of = {name: row for row, name in enumerate(labels.ids)}
-    sums: dict[str, np.ndarray] = {}
-    tokens = np.zeros(len(labels.categories), np.int64)
-    for _, counted in run.store.count_parts():
-        kept = [row for row, name in enumerate(counted.ids) if name in row_of]
-        codes = labels.codes[[row_of[counted.ids[row]] for row in kept]]
-        np.add.at(tokens, codes, counted.tokens[kept])
-        for name in ("neurons", "experts"):
-            counts = getattr(counted, name)
-            total = sums.setdefault(name, np.zeros((len(tokens), counts.shape[1]), np.int64))
-            for code in np.unique(codes):
-                rows = np.array(kept)[codes == code]
-                total[code] += counts[rows].sum(0, dtype=np.int64)
+    cells, sums = run.store.read_profile(("category",), ("neuron_counts", "expert_counts"))
+    tokens = cells["tokens"].to_numpy()
     if (tokens > 0).sum() < 2:
         warnings.append("the LAPE rule needs two categories with counted tokens; left out")
         return {}
+    category = encode(cells["category"].to_pylist(), labels.categories)[1]
     used = tokens > 0
     out = {}
-    for name, total in sums.items():
-        if total.shape[1]:
-            found = lape(total[used], tokens[used], options.lape)
-            selected = np.zeros(total.shape, bool)
-            selected[used] = found.selected
-            out[name] = Lape(found.entropy, selected, found.filter_value, found.bar_value)
+    for name, column in (("neurons", "neuron_counts"), ("experts", "expert_counts")):
+        if column in sums:
+            found = lape(sums[column][used], tokens[used], options.lape)
+            selected = np.zeros((len(labels.categories), sums[column].shape[1]), bool)
+            selected[category[used]] = found.selected
+            out[name] = replace(found, selected=selected)
     return out
 
 

@@ -26,8 +26,12 @@ from sparcom.analysis.overlap import (
     same_different,
 )
 from sparcom.analysis.reliability import Reliability, split_half
-from sparcom.analysis.resample import bootstrap_draws, bootstrap_weights, permutation_draws
-from sparcom.analysis.resample import permuted_codes as permute
+from sparcom.analysis.resample import (
+    bootstrap_draws,
+    bootstrap_weights,
+    permutation_draws,
+    permuted_codes,
+)
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,7 @@ def family_overlap(
     """
     rng = np.random.default_rng(options.seed)
     codes, names = labels.codes, labels.categories
-    draws = _Draws(
-        permute(codes, labels.strata.codes, options.permutations, rng),
-        bootstrap_weights(codes, np.arange(len(codes)), options.bootstraps, rng),
-        bootstrap_weights(codes, labels.origins, options.bootstraps, rng),
-        options.small_draws,
-    )
+    draws = _make_draws(labels, options, rng)
     inter = np.zeros((len(codes), len(codes)), np.int64)
     sizes = np.zeros((len(codes), len(sites)), np.int64)
     by_layer = []
@@ -137,6 +136,16 @@ def family_overlap(
         histogram_of_sizes(sizes, sites, words, family, names),
         layer_pattern(sizes, widths, codes, names, draws.permuted, draws.weights),
         _reliability(inter, values, labels, int(widths.sum()), options, rng),
+    )
+
+
+def _make_draws(labels: Labels, options: AnalysisOptions, rng: np.random.Generator) -> _Draws:
+    codes = labels.codes
+    return _Draws(
+        permuted_codes(codes, labels.strata.codes, options.permutations, rng),
+        bootstrap_weights(codes, np.arange(len(codes)), options.bootstraps, rng),
+        bootstrap_weights(codes, labels.origins, options.bootstraps, rng),
+        options.small_draws,
     )
 
 

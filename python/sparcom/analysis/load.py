@@ -5,7 +5,7 @@ at: all of them up to `pair_limit`, a sample beyond. Memory does not grow with t
 its labels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,10 @@ from sparcom.analysis.profile import Profile, ProfileBuilder
 from sparcom.analysis.strata import Strata, make_strata, origin_group
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
-from sparcom.store import Run
+from sparcom.identify import Sets
+from sparcom.store import CellRule, Run
+
+COLUMNS = ("id", "category", "source", "origin", "n_counted")
 
 
 @dataclass(frozen=True)
@@ -96,48 +99,98 @@ def make_labels(table: pa.Table, options: AnalysisOptions) -> Labels:
 
 
 def load(run: Run, options: AnalysisOptions) -> Loaded:
-    """Read a run's sets once. Raises InputError where it has none."""
-    columns = ["id", "category", "source", "origin", "n_counted"]
-    labels = make_labels(run.store.corpus(columns), options)
-    row_of = {name: row for row, name in enumerate(labels.ids)}
-    wanted = choose_sample(labels.codes, options)
-    place = np.full(len(labels.ids), -1, np.int64)
-    place[wanted] = np.arange(len(wanted))
-    sizes = {"neurons": run.space.neurons, "experts": run.space.experts}
-    builders = {
-        name: ProfileBuilder(
-            labels.categories, labels.codes, labels.strata.names, labels.strata.codes, size
-        )
-        for name, size in sizes.items()
-        if size
-    }
-    bits = {name: np.zeros((len(wanted), -(-sizes[name] // 8)), np.uint8) for name in builders}
-    present = np.zeros(len(labels.ids), bool)
-    achieved: dict[str, list[np.ndarray]] = {"neurons": [], "experts": []}
-    order = []
+    """Read a run once: its sets, or its stored profile where it retains no sets.
+
+    Raises InputError where it has neither.
+    """
+    if not run.store.has_sets() and run.store.spans():
+        return load_profile(run, options)
+    labels = make_labels(run.store.corpus(COLUMNS), options)
+    reader = _Reader(run, labels, choose_sample(labels.codes, options))
     for _, sets in run.store.set_parts():
-        rows = np.array([row_of[name] for name in sets.ids], dtype=np.int64)
-        present[rows] = True
-        order.append(rows)
-        achieved["neurons"].append(sets.sizes)
-        achieved["experts"].append(sets.expert_sizes)
-        kept = np.flatnonzero(place[rows] >= 0)
-        for name, builder in builders.items():
+        reader.add(sets)
+    if not reader.present.any():
+        raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
+    return reader.loaded()
+
+
+class _Reader:
+    """Gathers what `Loaded` holds, part by part."""
+
+    def __init__(self, run: Run, labels: Labels, wanted: np.ndarray) -> None:
+        self._run, self._labels, self._wanted = run, labels, wanted
+        self._row_of = {name: row for row, name in enumerate(labels.ids)}
+        self._place = np.full(len(labels.ids), -1, np.int64)
+        self._place[wanted] = np.arange(len(wanted))
+        sizes = {"neurons": run.space.neurons, "experts": run.space.experts}
+        strata = labels.strata
+        self._builders = {
+            name: ProfileBuilder(labels.categories, labels.codes, strata.names, strata.codes, size)
+            for name, size in sizes.items()
+            if size
+        }
+        self._bits = {
+            name: np.zeros((len(wanted), -(-sizes[name] // 8)), np.uint8) for name in self._builders
+        }
+        self._order: list[np.ndarray] = []
+        self._sizes: dict[str, list[np.ndarray]] = {"neurons": [], "experts": []}
+        self.present = np.zeros(len(labels.ids), bool)
+
+    def add(self, sets: Sets) -> None:
+        """Take the sets of one part."""
+        rows = np.array([self._row_of[name] for name in sets.ids], dtype=np.int64)
+        self.present[rows] = True
+        self._order.append(rows)
+        self._sizes["neurons"].append(sets.sizes)
+        self._sizes["experts"].append(sets.expert_sizes)
+        kept = np.flatnonzero(self._place[rows] >= 0)
+        for name, builder in self._builders.items():
             part = getattr(sets, name)
             builder.add(part, rows)
-            bits[name][place[rows[kept]]] = part[kept]
-    if not present.any():
-        raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
-    found = np.flatnonzero(present)
-    sort = np.argsort(np.concatenate(order))
-    inside = present[wanted]
+            self._bits[name][self._place[rows[kept]]] = part[kept]
+
+    def loaded(self) -> Loaded:
+        """What was read."""
+        found, inside = np.flatnonzero(self.present), self.present[self._wanted]
+        order = np.argsort(np.concatenate(self._order))
+        return Loaded(
+            self._labels.take(found),
+            np.searchsorted(found, self._wanted[inside]),
+            {name: array[inside] for name, array in self._bits.items()},
+            {name: builder.build() for name, builder in self._builders.items()},
+            {name: np.concatenate(parts)[order] for name, parts in self._sizes.items()},
+            tuple(load_warnings(self._run, self._labels, self.present, len(self._wanted))),
+        )
+
+
+def load_profile(run: Run, options: AnalysisOptions) -> Loaded:
+    """What the stored profile tells of a run that retains nothing else: no pairs.
+
+    Strata are the profile's own cells: its length bins x source.
+    """
+    table = run.counted_labels
+    keys = CellRule.from_json(run.manifest["cells"]).keys(table)
+    labels = make_labels(table, options)
+    sources, bins = keys["source"].to_pylist(), keys["length"].to_numpy()
+    names = sorted(set(sources))
+    of_source = np.array([names.index(name) for name in sources], np.int64)
+    width = int(bins.max(initial=0)) + 1
+    used, codes = np.unique(of_source * width + bins, return_inverse=True)
+    texts = [f"{names[code // width] or 'unnamed'}, length bin {code % width}" for code in used]
+    strata = Strata(tuple(texts), codes, tuple(names), used // width)
+    cells, sums = run.store.read_profile(("category", "source", "length"), ("neurons", "experts"))
+    category = encode(cells["category"].to_pylist(), labels.categories)[1]
+    at = np.array([names.index(name) for name in cells["source"].to_pylist()], np.int64)
+    stratum = np.searchsorted(used, at * width + cells["length"].to_numpy())
+    count = cells["instructions"].to_numpy()
+    profiles = {
+        name: Profile(labels.categories, strata.names, category, stratum, count, members)
+        for name, members in sums.items()
+    }
+    warnings = load_warnings(run, labels, np.ones(len(labels.ids), bool), len(labels.ids))
+    warnings.append("the run retains only its profile: nothing that looks at pairs of instructions")
     return Loaded(
-        labels.take(found),
-        np.searchsorted(found, wanted[inside]),
-        {name: array[inside] for name, array in bits.items()},
-        {name: builder.build() for name, builder in builders.items()},
-        {name: np.concatenate(parts)[sort] for name, parts in achieved.items()},
-        tuple(_load_warnings(run, labels, present, len(wanted))),
+        replace(labels, strata=strata), np.zeros(0, np.int64), {}, profiles, {}, tuple(warnings)
     )
 
 
@@ -152,7 +205,8 @@ def choose_sample(codes: np.ndarray, options: AnalysisOptions) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def _load_warnings(run: Run, labels: Labels, present: np.ndarray, sampled: int) -> list[str]:
+def load_warnings(run: Run, labels: Labels, present: np.ndarray, sampled: int) -> list[str]:
+    """What is missing: instructions, categories, pairs."""
     out = []
     if run.manifest.get("status") != "complete":
         out.append(

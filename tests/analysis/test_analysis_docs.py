@@ -1,0 +1,49 @@
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import CATEGORIES, dense_space, draw_sets, planted_prevalence, write_run
+
+import sparcom.analysis
+
+PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
+MODULES = [m.name for m in pkgutil.iter_modules(sparcom.analysis.__path__)]
+NEED_A_RUN = {"analyse", "compare"}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that the page speaks of: a base, the same in fp32, and a tuned one."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(240) % 6
+    labels = [CATEGORIES[code] for code in codes]
+    q = planted_prevalence(CATEGORIES, 600)
+    q[q == 0.5] = 0.9
+    base = draw_sets(q, codes, rng)
+    noise = np.where(codes == 4, 0.05, 0.005)[:, None]
+    for name, flip in (("base", 0), ("base-fp32", 0.005), ("chat", noise)):
+        mask = base ^ (rng.random(base.shape) < flip)
+        write_run(tmp_path / "runs" / name, mask, labels, dense_space())
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_page_runs() -> None:
+    result = doctest.testfile(str(PAGE), module_relative=False)
+    assert result.attempted > 15
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in NEED_A_RUN])
+def test_docstring_examples_hold(name: str) -> None:
+    module = importlib.import_module(f"sparcom.analysis.{name}")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_page_names_every_option_and_table() -> None:
+    text = PAGE.read_text()
+    for name in ("alpha", "high", "low", "pair_limit", "pair_sample", "small_draws", "seed"):
+        assert name in text, name
