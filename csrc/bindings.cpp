@@ -1,10 +1,13 @@
 // sparcom._native: the CPU kernels. Pointers and sizes in, no torch objects; the checks of shapes
 // and dtypes are made once, for every backend, in counting/ops.py.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "act_mul_count.h"
 #include "check.h"
 #include "counted.h"
+#include "cpu/bits.h"
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
 #include "cpu/parallel.h"
@@ -20,11 +23,11 @@ T* pointer(uintptr_t address) {
 }
 
 // Raises ValueError, before anything is written, where check() finds a fault.
-void act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins, uintptr_t counts,
-                   uintptr_t rows, uintptr_t keep, uintptr_t fill, uintptr_t expert,
-                   int64_t n_rows, int64_t width, int64_t gate_stride, int64_t up_stride,
-                   int64_t n_bins, int64_t n_experts, int dtype, int activation, int signal,
-                   double threshold) {
+void py_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins,
+                      uintptr_t counts, uintptr_t rows, uintptr_t keep, uintptr_t fill,
+                      uintptr_t expert, int64_t n_rows, int64_t width, int64_t gate_stride,
+                      int64_t up_stride, int64_t n_bins, int64_t n_experts, int dtype,
+                      int activation, int signal, double threshold) {
   const py::gil_scoped_release release;
   ActMulCount p{pointer<void>(gate),     pointer<void>(up),        pointer<void>(out),
                 pointer<int32_t>(bins),  pointer<int32_t>(counts), pointer<int32_t>(rows),
@@ -39,9 +42,41 @@ void act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins, 
   act_mul_count_cpu(p);
 }
 
+using Array32 = py::array_t<int32_t, py::array::c_style>;
+using Array8 = py::array_t<uint8_t, py::array::c_style>;
+
+// Shapes are checked in bits.py; ranges are [begin, end) of all groups, one group after another.
+void py_select(const Array32& counts, const std::vector<std::pair<int64_t, int64_t>>& ranges,
+               const std::vector<int64_t>& range_offsets, const std::vector<int64_t>& sizes,
+               int ties, Array32& cuts, Array32& selected, Array8& bits) {
+  std::vector<Range> r;
+  for (const auto& range : ranges) r.push_back({range.first, range.second});
+  const Select s{counts.data(),
+                 counts.shape(0),
+                 counts.shape(1),
+                 r.data(),
+                 range_offsets.data(),
+                 sizes.empty() ? nullptr : sizes.data(),
+                 int64_t(range_offsets.size()) - 1,
+                 Ties(ties),
+                 cuts.mutable_data(),
+                 selected.mutable_data(),
+                 bits.mutable_data()};
+  const py::gil_scoped_release release;
+  select(s);
+}
+
+void py_intersections(const Array8& a, const Array8& b, Array32& out) {
+  const Intersections p{a.data(),   b.data(),   a.shape(0),
+                        b.shape(0), a.shape(1), out.mutable_data()};
+  const py::gil_scoped_release release;
+  intersections(p);
+}
+
 py::dict info() {
   py::dict d;
   d["isa"] = kernels().isa;
+  d["bits_isa"] = bit_kernels().isa;
   d["openmp"] = openmp_library();
   d["threads"] = max_threads();
   d["compiler"] = __VERSION__;
@@ -52,6 +87,8 @@ py::dict info() {
 }  // namespace sparcom
 
 PYBIND11_MODULE(_native, m) {
-  m.def("act_mul_count", &sparcom::act_mul_count);
+  m.def("act_mul_count", &sparcom::py_act_mul_count);
+  m.def("select", &sparcom::py_select);
+  m.def("intersections", &sparcom::py_intersections);
   m.def("info", &sparcom::info);
 }

@@ -35,7 +35,9 @@ def place_of(space: ComponentSpace, family: str) -> list[tuple[str, int, Fractio
         places = (space.describe_neuron(i) for i in range(space.neurons))
         return [(kind, layer, Fraction(0)) for layer, kind, _, _ in places]
     return [
-        ("experts", s.layer, Fraction(s.top_k, s.experts)) for s in space.sites for _ in range(s.experts)
+        ("experts", s.layer, Fraction(s.top_k, s.experts))
+        for s in space.sites
+        for _ in range(s.experts)
     ]
 
 
@@ -75,9 +77,7 @@ def counted_rows(draw: st.DrawFn) -> Counted:
     tokens = draw(st.lists(st.integers(0, 12), min_size=2, max_size=2))
 
     def counts(width: int) -> np.ndarray:
-        rows = [
-            draw(st.lists(st.integers(0, t), min_size=width, max_size=width)) for t in tokens
-        ]
+        rows = [draw(st.lists(st.integers(0, t), min_size=width, max_size=width)) for t in tokens]
         return np.array(rows, np.int32)
 
     return Counted(("a", "b"), np.array(tokens), counts(MOE.neurons), counts(MOE.experts))
@@ -242,9 +242,7 @@ def test_pool_ranks_kinds_together_and_the_default_does_not() -> None:
     counts = np.ones(MOE.neurons, np.int32)
     shared = MOE.neuron_slices("shared")[0]
     counts[shared] = 9
-    counted = Counted(
-        ("a",), np.array([9]), counts[None], np.zeros((1, MOE.experts), np.int32)
-    )
+    counted = Counted(("a",), np.array([9]), counts[None], np.zeros((1, MOE.experts), np.int32))
     apart = identify(counted, MOE, Selection("top:0.1", ties="exact"))
     assert apart.sizes.shape == (1, 3)  # dense, routed, shared
     assert apart.sizes[0].tolist() == [2, 4, 1]  # ceil of a tenth of 15, 39 and 9
@@ -281,8 +279,8 @@ def test_no_instruction_gives_empty_sets_of_the_right_widths() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["top", "top:", "top:0", "top:-0.1", "top:1.01", "top:nan", "top:inf", "fixed:x", "best:1",
-             "lift:2", "top:1/0", ""],
+    "rule", ["top", "top:", "top:0", "top:-0.1", "top:1.01", "top:nan", "top:inf", "fixed:x",
+             "best:1", "lift:2", "top:1/0", ""],
 )  # fmt: skip
 def test_a_malformed_rule_says_what_is_allowed(rule: str) -> None:
     with pytest.raises(InputError, match="expected top:NUMBER or per-layer:NUMBER or fixed:NUMBER"):
@@ -296,5 +294,7 @@ def test_a_malformed_expert_rule_says_what_is_allowed(rule: str) -> None:
 
 
 def test_an_unknown_tie_rule_is_refused() -> None:
-    with pytest.raises(InputError, match="ties: expected inclusive, exclusive, exact, got 'random'"):
+    with pytest.raises(
+        InputError, match="ties: expected inclusive, exclusive, exact, got 'random'"
+    ):
         Selection(ties="random")

@@ -31,6 +31,31 @@ DENSE = {
     "gpt_neox": {},
     "opt": {"ffn_dim": 56, "word_embed_proj_dim": 32},
 }
+_MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+# Multi-head latent attention; the first layer has a dense MLP.
+_LATENT = {
+    "kv_lora_rank": 16,
+    "q_lora_rank": 24,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 12,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 2,
+    "num_key_value_heads": 4,
+}
+MOE = {
+    "qwen2_moe": {**_MOE, "shared_expert_intermediate_size": 40, "mlp_only_layers": [0]},
+    "qwen3_moe": {**_MOE, "head_dim": 8},
+    "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": 8},
+    "olmoe": {"num_experts": 6, "num_experts_per_tok": 2},
+    "deepseek_v2": {**_LATENT, "n_shared_experts": 2},
+    "deepseek_v3": {**_LATENT, "n_shared_experts": 1},
+    "gpt_oss": {"num_local_experts": 6, "num_experts_per_tok": 2, "head_dim": 8},
+}
 
 
 def tiny_config(family: str, **changes: object):
@@ -39,7 +64,7 @@ def tiny_config(family: str, **changes: object):
         common = {k: _COMMON[k] for k in ("vocab_size", "bos_token_id", "eos_token_id")}
     else:
         common = _COMMON
-    return AutoConfig.for_model(family, **{**common, **DENSE[family], **changes})
+    return AutoConfig.for_model(family, **{**common, **(DENSE | MOE).get(family, {}), **changes})
 
 
 def save_tiny_model(folder: Path, family: str, dtype: torch.dtype, **changes: object) -> Path:

@@ -12,12 +12,13 @@
 
 #include "../act_mul_count.h"
 #include "activations.h"
+#include "parallel.h"
 
 namespace sparcom {
 
 struct Tile {
   int64_t row_begin, row_end, col_begin, col_end;
-  bool atomic;      // other threads may add to the same counters
+  uint8_t* locks;   // n_locks of them where other tiles may add to the same counters, else null
   bool count_rows;  // this tile also keeps `rows`
   bool stream;      // store past the caches
 };
@@ -26,14 +27,16 @@ constexpr int64_t max_columns = 8192;
 #ifndef SPARCOM_AHEAD
 #define SPARCOM_AHEAD 512
 #endif
+constexpr int64_t prefetch_distance = SPARCOM_AHEAD;
+constexpr int64_t n_locks = 64;
 constexpr int64_t max_run = 255;
 
-// Which rows of a tile are counted, and how: gate is one range of the gate's bits, any all else.
-enum class Count { none, gate, any };
+// How rows are counted: by one range of the gate's bits, or by all else that is possible.
+enum class Count { gate, any };
 
 template <class T>
 struct Row {
-  const T *gate, *up;
+  const T *gate, *up, *next_gate, *next_up;  // next: the row after, for prefetching
   T* out;
   uint8_t* counters;
   int64_t width;
@@ -41,7 +44,7 @@ struct Row {
 
 // h and the counted mask of one block.
 template <class V, class T, Activation A, bool gated, Count C>
-inline typename V::template Raw<T> block(const T* gate, const T* up, const Ranges& counted,
+SPARCOM_INLINE typename V::template Raw<T> block(const T* gate, const T* up, const Ranges& counted,
                                          Signal signal, typename V::Mask& mask) {
   const T tag{};
   const auto g = V::load(gate);
@@ -55,7 +58,7 @@ inline typename V::template Raw<T> block(const T* gate, const T* up, const Range
   const auto h = V::narrow(y, tag);
   if constexpr (C == Count::gate) {
     mask = V::in_range(g, counted.first[0], counted.size[0]);
-  } else if constexpr (C == Count::any) {
+  } else {
     const auto x = signal == Signal::gate ? g : h;
     mask = V::in_range(x, counted.first[0], counted.size[0]);
     for (int i = 1; i < counted.n; ++i)
@@ -65,7 +68,7 @@ inline typename V::template Raw<T> block(const T* gate, const T* up, const Range
 }
 
 template <class V, class T, Activation A, bool gated, Count C>
-void row(const ActMulCount& p, const Row<T> r, const bool stream) {
+SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r, const bool stream) {
   constexpr int64_t n = 2 * V::lanes;
   const Ranges counted = p.counted;
   const Signal signal = p.signal;
@@ -77,7 +80,7 @@ void row(const ActMulCount& p, const Row<T> r, const bool stream) {
     const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, counted, signal, mask);
     if (stream) V::stream(r.out + i, h);
     else V::store(r.out + i, h);
-    if constexpr (C != Count::none) V::tally(r.counters + i, mask);
+    V::tally(r.counters + i, mask);
   }
   if (i == r.width) return;
   // The last, short block goes through padded copies.
@@ -87,16 +90,15 @@ void row(const ActMulCount& p, const Row<T> r, const bool stream) {
   if (gated) __builtin_memcpy(up, r.up + i, bytes);
   V::store(out, block<V, T, A, gated, C>(gate, up, counted, signal, mask));
   __builtin_memcpy(r.out + i, out, bytes);
-  if constexpr (C != Count::none) V::tally(r.counters + i, mask);
+  V::tally(r.counters + i, mask);
 }
 
-inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n, bool atomic) {
-  if (!atomic) {
-    for (int64_t i = 0; i < n; ++i) counts[i] += counters[i];
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i)
-    if (counters[i]) __atomic_fetch_add(counts + i, counters[i], __ATOMIC_RELAXED);
+// counts += counters under one of 64 locks, so that two tiles with rows of one bin take turns; held
+// for a microsecond, once per run.
+inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n, uint8_t* lock) {
+  while (lock && __atomic_test_and_set(lock, __ATOMIC_ACQUIRE)) pause_thread();
+  for (int64_t i = 0; i < n; ++i) counts[i] += counters[i];
+  if (lock) __atomic_clear(lock, __ATOMIC_RELEASE);
 }
 
 // out = out * keep + fill of one row, each rounded; a second pass, since ablation is rare.
@@ -139,19 +141,21 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
   for (int64_t begin = t.row_begin, end; begin < t.row_end; begin = end) {
     const int32_t bin = p.bins[begin];
     for (end = begin + 1; end < t.row_end && end - begin < max_run && p.bins[end] == bin;) ++end;
-    if (bin >= 0) __builtin_memset(counters, 0, size_t(width + 2 * V::lanes - 1));
+    __builtin_memset(counters, 0, size_t(width + 2 * V::lanes - 1));
     for (int64_t r = begin; r < end; ++r) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
-      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride), out, counters,
-                       width};
-      if (bin < 0) row<V, T, A, gated, Count::none>(p, one, t.stream);
-      else row<V, T, A, gated, counting>(p, one, t.stream);
+      const int64_t next = r + 1 < t.row_end ? r + 1 : r;
+      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride),
+                       at(p.gate, next, p.gate_stride), at(p.up, next, p.up_stride),
+                       out, counters, width};
+      row<V, T, A, gated, counting>(p, one, t.stream);  // counters of bin -1 go nowhere
       const int64_t e = p.expert ? p.expert[r] : 0;
       if (p.keep || p.fill)
         ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
     }
     if (bin < 0) continue;
-    add_counters(p.counts + bin * p.width + t.col_begin, counters, width, t.atomic);
+    add_counters(p.counts + bin * p.width + t.col_begin, counters, width,
+                 t.locks ? t.locks + bin % n_locks : nullptr);
     if (t.count_rows) __atomic_fetch_add(p.rows + bin, int32_t(end - begin), __ATOMIC_RELAXED);
   }
 }
@@ -159,7 +163,7 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
 template <class V, class T, Activation A, bool gated>
 void tile(const ActMulCount& p, const Tile& t) {
   Tile part = t;
-  for (part.col_begin = t.col_begin; part.col_begin < t.col_end; part.col_begin = part.col_end) {
+  do {
     part.col_end = t.col_end - part.col_begin < max_columns ? t.col_end
                                                              : part.col_begin + max_columns;
     part.count_rows = t.count_rows && part.col_begin == 0;
@@ -167,7 +171,8 @@ void tile(const ActMulCount& p, const Tile& t) {
       narrow_tile<V, T, A, gated, Count::gate>(p, part);
     else
       narrow_tile<V, T, A, gated, Count::any>(p, part);
-  }
+    part.col_begin = part.col_end;
+  } while (part.col_begin < t.col_end);
   if (t.stream) V::fence();
 }
 

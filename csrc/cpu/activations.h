@@ -22,7 +22,7 @@ struct Exp {
 
 // A polynomial, coefficients from the constant up.
 template <class V, int N>
-typename V::F horner(typename V::F x, const float (&c)[N]) {
+SPARCOM_INLINE typename V::F horner(typename V::F x, const float (&c)[N]) {
   typename V::F y = V::set(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) y = V::fma(y, x, V::set(c[i]));
   return y;
@@ -30,7 +30,7 @@ typename V::F horner(typename V::F x, const float (&c)[N]) {
 
 // 2^t for 16-bit results. Minimax on [0, 1]: relative error 2^-18.5 (bf16), 2^-23.6 (fp16).
 template <class V, class T>
-Exp<V> exp2_split(typename V::F t, T) {
+SPARCOM_INLINE Exp<V> exp2_split(typename V::F t, T) {
   const auto part = V::split(t);
   if constexpr (std::is_same_v<T, Bf16>) {
     static constexpr float c[] = {1.00000259f, 0.693003835f, 0.241442757f, 0.0520114612f,
@@ -46,7 +46,7 @@ Exp<V> exp2_split(typename V::F t, T) {
 // e^(hi + lo), |lo| small, for fp32: ln 2 in two parts and a minimax polynomial (2^-34). The
 // argument is bounded below, so that +inf ends in e^-inf = 0.
 template <class V>
-Exp<V> exp_split(typename V::F hi, typename V::F lo) {
+SPARCOM_INLINE Exp<V> exp_split(typename V::F hi, typename V::F lo) {
   static constexpr float c[] = {1.0f,          1.0f,           0.500000011f,   0.16666665f,
                                 0.0416662076f, 0.00833357034f, 0.00139493693f, 0.000197738382f};
   const auto x = V::max(V::set(-400), hi);
@@ -58,16 +58,17 @@ Exp<V> exp_split(typename V::F hi, typename V::F lo) {
 // x / (1 + e), where e may be beyond the range of floats: its power of two above 2^64 is taken out
 // and put back last, so that the result is right down to the subnormals.
 template <class V>
-typename V::F over_one_plus_far(typename V::F x, Exp<V> e) {
-  const auto bounded = V::min(V::set(64), e.n);
-  const auto d = V::add(V::set(1), V::scale(e.p, bounded));
-  const auto y = V::scale(V::div(x, d), V::sub(bounded, e.n));
-  return V::fma(x, V::set(0), y);  // -inf * 0: NaN, as torch's -inf / inf
+SPARCOM_INLINE typename V::F over_one_plus_far(typename V::F x, Exp<V> e) {
+  const auto n = V::floor(V::max(V::set(-400), e.n)), bounded = V::min(V::set(64), n);
+  const auto p = V::min(e.p, V::set(2));  // infinite or NaN where e^y is far beyond all floats
+  const auto d = V::add(V::set(1), V::scale(p, bounded));
+  const auto y = V::scale(V::div(x, d), V::sub(bounded, n));
+  return V::fma(V::min(V::set(0), x), V::set(0), y);  // -inf * 0: NaN, as torch's -inf / inf
 }
 
 // x / (1 + e) of a pair.
 template <class V, class T>
-typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<V> b, T) {
+SPARCOM_INLINE typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<V> b, T) {
   if (__builtin_expect(V::any_above({a.n, b.n}, 100), 0))
     return {over_one_plus_far<V>(x.a, a), over_one_plus_far<V>(x.b, b)};
   const auto da = V::add(V::set(1), V::scale(a.p, a.n));
@@ -77,7 +78,7 @@ typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<V> b, T) {
 }
 
 template <class V, class T>
-typename V::Pair silu(typename V::Pair x, T t) {
+SPARCOM_INLINE typename V::Pair silu(typename V::Pair x, T t) {
   const auto exp_minus = [t](typename V::F v) {
     if constexpr (sizeof(T) == 2) return exp2_split<V>(V::mul(v, V::set(-1.44269504f)), t);
     else return exp_split<V>(V::sub(V::set(0), v), V::set(0));
@@ -87,7 +88,7 @@ typename V::Pair silu(typename V::Pair x, T t) {
 
 // e^-2u = e^(x (c0 + c1 x^2)). Beyond |x| = 40, gelu_tanh is x or 0 in every dtype.
 template <class V, class T>
-Exp<V> gelu_tanh_exp(typename V::F x, T t) {
+SPARCOM_INLINE Exp<V> gelu_tanh_exp(typename V::F x, T t) {
   const auto z = V::max(V::set(-40), V::min(V::set(40), x));
   const auto square = V::mul(z, z);
   if constexpr (sizeof(T) == 2) {
@@ -114,30 +115,41 @@ Exp<V> gelu_tanh_exp(typename V::F x, T t) {
 // Q(a) = r P((K - a) r), r = 1 / (a + K): minimax over [0, 14.6], relative error 2^-18.2 (bf16),
 // 2^-21.2 (fp16), 2^-30 (fp32).
 template <class V>
-typename V::F mills(typename V::F a, Bf16) {
+SPARCOM_INLINE typename V::F mills(typename V::F a, Bf16) {
   static constexpr float c[] = {0.744413854f,  0.565564432f,    0.315522671f,   0.116029999f,
                                 0.0167744467f, -0.00630837379f, -0.00200236419f};
   const auto r = V::quotient(V::set(1), V::add(a, V::set(3.5f)));
   return V::mul(r, horner<V>(V::mul(V::sub(V::set(3.5f), a), r), c));
 }
 template <class V>
-typename V::F mills(typename V::F a, Fp16) {
+SPARCOM_INLINE typename V::F mills(typename V::F a, Fp16) {
   static constexpr float c[] = {0.744415917f,  0.565558858f,    0.315432536f,    0.116106971f,
                                 0.0173320044f, -0.00673077834f, -0.00287341617f, 0.000757184493f};
   const auto r = V::quotient(V::set(1), V::add(a, V::set(3.5f)));
   return V::mul(r, horner<V>(V::mul(V::sub(V::set(3.5f), a), r), c));
 }
 template <class V>
-typename V::F mills(typename V::F a, float) {
-  static constexpr float c[] = {0.72908369f,     0.509331991f,     0.2300177f,     0.0472626877f,
-                                -0.0104625185f,  -0.00696930447f,  0.00102477663f, 0.00103253637f,
-                                -0.000244748594f, -0.000131272872f, 5.44635704e-05f};
-  const auto r = V::div(V::set(1), V::add(a, V::set(3)));
-  return V::mul(r, horner<V>(V::mul(V::sub(V::set(3), a), r), c));
+SPARCOM_INLINE typename V::F mills(typename V::F a, float) {
+  static constexpr float c[] = {0.509331991f,    0.2300177f,     0.0472626877f,  -0.0104625185f,
+                                -0.00696930447f, 0.00102477663f, 0.00103253637f, -0.000244748594f,
+                                -0.000131272872f, 5.44635704e-05f};
+  // Four units for gelu leave two for Q: r, s and P in two floats each, the second to first order.
+  static constexpr float slope[] = {0.509331991f, 0.4600354f, 0.1417881f};  // dP/ds, roughly
+  const auto one = V::set(1), three = V::set(3), c0 = V::set(0.72908369f);
+  const auto b = V::add(a, three), b_lo = V::sub(a, V::sub(b, three));
+  const auto d = V::sub(three, a), d_lo = V::sub(V::sub(three, d), a);
+  const auto r0 = V::div(one, b);
+  const auto r = V::fma(r0, V::fnma(b_lo, r0, V::fnma(b, r0, one)), r0);
+  const auto s = V::mul(d, r);
+  const auto s_lo = V::mul(r, V::fnma(s, b_lo, V::add(d_lo, V::fnma(s, b, d))));
+  const auto inner = horner<V>(s, c), term = V::mul(s, inner), sum = V::add(c0, term);
+  const auto term_lo = V::fma(s, inner, V::sub(V::set(0), term));
+  const auto sum_lo = V::add(V::sub(term, V::sub(sum, c0)), term_lo);
+  return V::fma(r, V::fma(s_lo, horner<V>(s, slope), sum_lo), V::mul(r, sum));
 }
 
 template <class V, class T>
-typename V::F gelu(typename V::F x, T t) {
+SPARCOM_INLINE typename V::F gelu(typename V::F x, T t) {
   const auto a = V::min(V::set(40), V::abs(x));
   const auto square = V::mul(a, a);
   const auto exp_half_square = [&] {
@@ -156,7 +168,7 @@ typename V::F gelu(typename V::F x, T t) {
 }
 
 template <class V, Activation A, class T>
-typename V::Pair activate(typename V::Pair x, T t) {
+SPARCOM_INLINE typename V::Pair activate(typename V::Pair x, T t) {
   if constexpr (A == Activation::silu) {
     return silu<V>(x, t);
   } else if constexpr (A == Activation::gelu) {

@@ -1,4 +1,5 @@
 #include "dispatch.h"
+#include "bits.h"
 
 #include <cstdlib>
 #include <stdexcept>
@@ -39,7 +40,24 @@ const Kernels& choose() {
                            wanted + "; unset it to use " + found.front()->isa);
 }
 
+// The bit kernels that go with a set. Those of AVX-512 need VPOPCNTDQ and VBMI2.
+const BitKernels& choose_bits() {
+#if defined(__x86_64__)
+  const std::string isa = kernels().isa;
+  if (isa == "avx512" && __builtin_cpu_supports("avx512vpopcntdq") &&
+      __builtin_cpu_supports("avx512vbmi2"))
+    return avx512_bit_kernels;
+  if (isa != "portable") return avx2_bit_kernels;
+#endif
+  return portable_bit_kernels;
+}
+
 }  // namespace
+
+const BitKernels& bit_kernels() {
+  static const BitKernels& chosen = choose_bits();
+  return chosen;
+}
 
 const Kernels& kernels() {
   static const Kernels& chosen = choose();

@@ -15,9 +15,13 @@ struct Kernels {
   int64_t block;  // elements; tiles begin at multiples of it
 };
 
+struct BitKernels;
+
 extern const Kernels portable_kernels;
+extern const BitKernels portable_bit_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels, avx512_kernels;
+extern const BitKernels avx2_bit_kernels, avx512_bit_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 #endif
@@ -25,5 +29,6 @@ extern const Kernels neon_kernels;
 // The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|neon overrides it; a set
 // that is unknown or that the machine lacks is a std::runtime_error that names those it has.
 const Kernels& kernels();
+const BitKernels& bit_kernels();
 
 }  // namespace sparcom

@@ -5,6 +5,13 @@
 #include <cstdint>
 #include <type_traits>
 
+// For the small functions of the inner loops: GCC leaves some out of line, with vectors in memory.
+#ifdef __CUDACC__
+#define SPARCOM_INLINE __device__ __forceinline__
+#else
+#define SPARCOM_INLINE inline __attribute__((always_inline))
+#endif
+
 namespace sparcom {
 
 struct Bf16 {

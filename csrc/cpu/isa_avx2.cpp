@@ -1,10 +1,14 @@
 // The kernels for avx2. setup.py compiles this file, and no other, with the flags it needs.
 #include "act_mul_count.h"
+#include "bits.h"
+#include "bits_avx2.h"
 #include "dispatch.h"
 #include "vec_avx2.h"
 
 namespace sparcom {
 
 const Kernels avx2_kernels = {"avx2", act_mul_count_tile<Avx2>, 2 * Avx2::lanes};
+const BitKernels avx2_bit_kernels = {"avx2", Avx2Bits::narrow, Avx2Bits::at_least,
+                                              Avx2Bits::and_counts};
 
 }  // namespace sparcom

@@ -1,10 +1,14 @@
 // The kernels for portable. setup.py compiles this file, and no other, with the flags it needs.
 #include "act_mul_count.h"
+#include "bits.h"
+#include "bits_portable.h"
 #include "dispatch.h"
 #include "vec_portable.h"
 
 namespace sparcom {
 
 const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes};
+const BitKernels portable_bit_kernels = {"portable", PortableBits::narrow, PortableBits::at_least,
+                                              PortableBits::and_counts};
 
 }  // namespace sparcom

@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "act_mul_count.h"
 #include "dispatch.h"
@@ -9,27 +10,32 @@
 namespace sparcom {
 namespace {
 
-constexpr int64_t min_columns = 256;          // of a tile
+constexpr int64_t min_rows = 16, min_columns = 256;  // of a tile
 constexpr int64_t min_elements = 16 * 1024;   // of a thread: below, starting it costs more
 constexpr int64_t stream_bytes = 32ll << 20;  // an output larger than this leaves the caches anyway
 
+uint8_t locks[n_locks];
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+int64_t clamp(int64_t x, int64_t low, int64_t high) { return std::max(low, std::min(x, high)); }
+
 struct Grid {
-  int64_t columns, rows;  // tiles in each direction
-  int64_t tile_columns, tile_rows;
+  int64_t rows, columns;  // tiles in each direction
+  int64_t tile_rows, tile_columns;
 };
 
+// A tile per thread: some rows each, and where there are few rows, some columns as well.
 Grid make_grid(const ActMulCount& p, int64_t block) {
-  const int64_t threads = std::max<int64_t>(
-      1, std::min<int64_t>(max_threads(), p.n_rows * p.width / min_elements));
+  const int64_t threads = clamp(p.n_rows * p.width / min_elements, 1, max_threads());
+  static const bool cols_first = getenv("SPARCOM_COLS");
   Grid g;
-  g.columns = std::max<int64_t>(1, std::min(threads, p.width / min_columns));
-  g.tile_columns = ceil_div(ceil_div(p.width, g.columns), block) * block;
-  g.columns = ceil_div(p.width, g.tile_columns);
-  g.rows = std::min(p.n_rows, threads / g.columns);
-  g.rows = std::max<int64_t>(1, g.rows);
+  g.rows = cols_first ? 1 : clamp(threads, 1, ceil_div(p.n_rows, min_rows));
   g.tile_rows = ceil_div(p.n_rows, g.rows);
+  g.rows = ceil_div(p.n_rows, g.tile_rows);
+  g.columns = clamp(threads / g.rows, 1, ceil_div(p.width, min_columns));
+  g.tile_columns = std::max(block, ceil_div(ceil_div(p.width, g.columns), block) * block);
+  g.columns = std::max<int64_t>(1, ceil_div(p.width, g.tile_columns));
   return g;
 }
 
@@ -38,17 +44,17 @@ Grid make_grid(const ActMulCount& p, int64_t block) {
 void act_mul_count_cpu(const ActMulCount& p) {
   if (p.n_rows == 0) return;
   const Kernels& k = kernels();
-  const Grid g = make_grid(p, std::max<int64_t>(k.block, 64));
+  const Grid g = make_grid(p, k.block);
   const int64_t row_bytes = p.width * element_size(p.dtype);
   const bool aligned = reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && row_bytes % 64 == 0;
   const bool stream = aligned && p.n_rows * row_bytes >= stream_bytes;
   const int64_t tiles = g.columns * g.rows;
-  parallel_for_threads(int(tiles), [&](int thread, int n_threads) {
+  parallel_for_threads(int(std::min<int64_t>(tiles, max_threads())), [&](int thread, int n_threads) {
     for (int64_t i = thread; i < tiles; i += n_threads) {
       const int64_t row = i / g.columns * g.tile_rows, col = i % g.columns * g.tile_columns;
       const Tile t{row,         std::min(row + g.tile_rows, p.n_rows),
                    col,         std::min(col + g.tile_columns, p.width),
-                   g.rows > 1,  col == 0,
+                   g.rows > 1 ? locks : nullptr,  col == 0,
                    stream};
       k.act_mul_count_tile(p, t);
     }

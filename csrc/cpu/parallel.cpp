@@ -1,6 +1,7 @@
 #include "parallel.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 
 namespace sparcom {
 namespace {
@@ -48,6 +49,8 @@ void on_thread(void* argument) {
 }  // namespace
 
 int max_threads() { return openmp().parallel ? openmp().max_threads() : 1; }
+
+void pause_thread() { sched_yield(); }
 
 const char* openmp_library() { return openmp().library; }
 

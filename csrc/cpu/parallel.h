@@ -16,6 +16,9 @@ int max_threads();
 // another parallel region it may be a single thread.
 void parallel(int want, void (*body)(void* context, int thread, int n_threads), void* context);
 
+// Lets another thread run, in a loop that waits for it.
+void pause_thread();
+
 // The file that the OpenMP entry points come from; empty: none, loops are serial.
 const char* openmp_library();
 

@@ -35,10 +35,11 @@ struct Avx2 {
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F abs(F a) { return _mm256_andnot_ps(set(-0.0f), a); }
   static F round(F a) { return _mm256_round_ps(a, 8); }
+  static F floor(F a) { return _mm256_floor_ps(a); }
   static F scale(F a, F n) {
     // 2^n in two factors, so that results down to the subnormals are reached with one rounding.
     const F bounded = max(set(-252), min(set(254), n));
-    const __m256i whole = _mm256_cvttps_epi32(_mm256_floor_ps(bounded));
+    const __m256i whole = _mm256_cvttps_epi32(floor(bounded));
     const __m256i half = _mm256_srai_epi32(whole, 1);
     return mul(mul(a, power_of_2(half)), power_of_2(_mm256_sub_epi32(whole, half)));
   }
@@ -48,8 +49,7 @@ struct Avx2 {
                                            _mm256_cmp_ps(x.b, set(bound), _CMP_GT_OQ))) != 0;
   }
   static Pair split(F t) {
-    const F bounded = max(set(-400), t);
-    const F n = _mm256_floor_ps(bounded);
+    const F bounded = max(set(-400), t), n = floor(bounded);
     return {sub(bounded, n), n};
   }
   static F quotient(F a, F b) {

@@ -35,6 +35,7 @@ struct Avx512 {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F abs(F a) { return _mm512_abs_ps(a); }
   static F round(F a) { return _mm512_roundscale_ps(a, 8); }
+  static F floor(F a) { return _mm512_roundscale_ps(a, 9); }
   static F scale(F a, F n) { return _mm512_scalef_ps(a, n); }
   static F if_negative(F x, F a, F b) {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), b, a);

@@ -1,107 +1,87 @@
-// The vector operations of the kernels in plain C++, for machines without a tuned set, and the
-// place that says what each operation means. A block is 2 * lanes elements, held as a pair of
-// float vectors; which element sits where in the pair is each set's own affair.
+// The vector operations of the kernels in GCC's and Clang's own vectors, for machines without a
+// tuned set, and the place that says what each operation means. A block is 2 * lanes elements, held
+// as a pair of float vectors; which element sits where in the pair is each set's own affair.
 #pragma once
-
-#include <cmath>
-#include <cstring>
 
 #include "dtypes.h"
 
 namespace sparcom {
 
 struct Portable {
-  static constexpr int lanes = 8;
-  struct F {
-    float v[lanes];
-  };
+  static constexpr int lanes = 4;
+  typedef float F __attribute__((vector_size(16)));
+  typedef double D __attribute__((vector_size(32)));
+  typedef int32_t I __attribute__((vector_size(16)));
+  typedef uint32_t U __attribute__((vector_size(16)));
+  typedef uint16_t U16 __attribute__((vector_size(8)));
   struct Pair {
     F a, b;
   };
   // The bits of a block as they lie in memory.
-  template <class T>
-  struct Raw {
-    std::conditional_t<sizeof(T) == 2, uint16_t, uint32_t> v[2 * lanes];
+  struct Raw16 {
+    U16 a, b;
   };
-  // Which elements of a block are counted: a byte each, 0 or 1.
+  struct Raw32 {
+    U a, b;
+  };
+  template <class T>
+  using Raw = std::conditional_t<sizeof(T) == 2, Raw16, Raw32>;
+  // Which elements of a block are counted: all bits set, or none.
   struct Mask {
-    uint8_t v[2 * lanes];
+    I a, b;
   };
 
-  static F set(float x) {
-    return map([x](int) { return x; });
-  }
-  static F add(F a, F b) {
-    return map([&](int i) { return a.v[i] + b.v[i]; });
-  }
-  static F sub(F a, F b) {
-    return map([&](int i) { return a.v[i] - b.v[i]; });
-  }
-  static F mul(F a, F b) {
-    return map([&](int i) { return a.v[i] * b.v[i]; });
-  }
-  // a * b + c. In double: exact product, one rounding of the sum to double, one to float.
-  static F fma(F a, F b, F c) {
-    return map([&](int i) { return float(double(a.v[i]) * b.v[i] + c.v[i]); });
-  }
+  static F set(float x) { return x - F{}; }
+  static F add(F a, F b) { return a + b; }
+  static F sub(F a, F b) { return a - b; }
+  static F mul(F a, F b) { return a * b; }
+  static F div(F a, F b) { return a / b; }
+  // a * b + c. In double: the product is exact, the sum is rounded to double and then to float.
+  static F fma(F a, F b, F c) { return narrowed(wide(a) * wide(b) + wide(c)); }
   // c - a * b
-  static F fnma(F a, F b, F c) {
-    return map([&](int i) { return float(c.v[i] - double(a.v[i]) * b.v[i]); });
+  static F fnma(F a, F b, F c) { return narrowed(wide(c) - wide(a) * wide(b)); }
+  // The smaller (larger) of two numbers; b where either is NaN.
+  static F min(F a, F b) { return a < b ? a : b; }
+  static F max(F a, F b) { return a > b ? a : b; }
+  static F abs(F a) { return as_float(as_bits(a) & 0x7fffffffu); }
+  // To the nearest integer, ties to even; |a| < 2^22.
+  static F round(F a) { return (a + 0x1.8p23f) - 0x1.8p23f; }
+  // To the integer below; large a may become any larger than 2^20.
+  static F floor(F a) {
+    return __builtin_convertvector(floored(max(set(-0x1p20f), min(set(0x1p20f), a))), F);
   }
-  static F div(F a, F b) {
-    return map([&](int i) { return a.v[i] / b.v[i]; });
-  }
-  // Of two numbers the smaller (larger); b where either is NaN.
-  static F min(F a, F b) {
-    return map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
-  }
-  static F max(F a, F b) {
-    return map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
-  }
-  static F abs(F a) {
-    return map([&](int i) { return std::fabs(a.v[i]); });
-  }
-  // To the nearest integer, ties to even.
-  static F round(F a) {
-    return map([&](int i) { return std::nearbyint(a.v[i]); });
-  }
-  // a * 2^floor(n), for n of any size, rounded once.
+  // a * 2^floor(n) for n of any size, in two factors, so that subnormals are rounded once.
   static F scale(F a, F n) {
-    return map([&](int i) {
-      const float bounded = n.v[i] < -252 ? -252 : n.v[i] > 254 ? 254 : n.v[i];
-      const int whole = bounded == bounded ? int(std::floor(bounded)) : 0;
-      const int half = whole >> 1;
-      return a.v[i] * power_of_2(half) * power_of_2(whole - half);
-    });
+    const I whole = floored(max(set(-252), min(set(254), n)));
+    const I half = whole >> 1;
+    return a * power_of_2(half) * power_of_2(whole - half);
+  }
+  // (t - floor(t), n) with floor(n) == floor(t); for t below any exponent, -inf included, (0, n).
+  static Pair split(F t) {
+    const F bounded = max(set(-400), t), n = floor(bounded);
+    return {bounded - n, n};
   }
   // x < 0 or x is -0 ? a : b
-  static F if_negative(F x, F a, F b) {
-    return map([&](int i) { return std::signbit(x.v[i]) ? a.v[i] : b.v[i]; });
-  }
+  static F if_negative(F x, F a, F b) { return I(as_bits(x)) < 0 ? a : b; }
   // Whether any lane of either is above the bound.
   static bool any_above(Pair x, float bound) {
+    const I above = (x.a > bound) | (x.b > bound);
     bool any = false;
-    for (int i = 0; i < lanes; ++i) any |= x.a.v[i] > bound || x.b.v[i] > bound;
+    for (int i = 0; i < lanes; ++i) any |= above[i] != 0;
     return any;
   }
-  // (t - floor(t), n) with floor(n) == floor(t); (0, n) for t below any exponent, -inf included.
-  static Pair split(F t) {
-    const F bounded = max(set(-400), t);
-    const F n = map([&](int i) { return std::floor(bounded.v[i]); });
-    return {sub(bounded, n), n};
-  }
   // a / b to about 2^-22, for 1 <= |b| <= 2^110.
-  static F quotient(F a, F b) { return div(a, b); }
+  static F quotient(F a, F b) { return a / b; }
 
   template <class T>
   static Raw<T> load(const T* p) {
     Raw<T> x;
-    std::memcpy(&x, p, sizeof x);
+    __builtin_memcpy(&x, p, sizeof x);
     return x;
   }
   template <class T>
   static void store(T* p, Raw<T> x) {
-    std::memcpy(static_cast<void*>(p), &x, sizeof x);
+    __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
   }
   // A store that goes past the caches; p is aligned to a block. `fence` orders them.
   template <class T>
@@ -109,6 +89,7 @@ struct Portable {
     store(p, x);
   }
   static void fence() {}
+  // Asks for the line at p, which need not be a valid address.
   template <class T>
   static void prefetch(const T* p) {
     __builtin_prefetch(p);
@@ -117,26 +98,19 @@ struct Portable {
   // The block as floats, and floats as a block, rounded to nearest even.
   template <class T>
   static Pair widen(Raw<T> x, T t) {
-    Pair y;
-    for (int i = 0; i < lanes; ++i) {
-      y.a.v[i] = to_float(x.v[i], t);
-      y.b.v[i] = to_float(x.v[lanes + i], t);
-    }
-    return y;
+    return {to_float(__builtin_convertvector(x.a, U), t),
+            to_float(__builtin_convertvector(x.b, U), t)};
   }
   template <class T>
-  static Raw<T> narrow(Pair y, T t) {
-    Raw<T> x;
-    for (int i = 0; i < lanes; ++i) {
-      x.v[i] = from_float(y.a.v[i], t);
-      x.v[lanes + i] = from_float(y.b.v[i], t);
-    }
-    return x;
+  static Raw<T> narrow(Pair x, T t) {
+    using Half = decltype(Raw<T>::a);
+    return {__builtin_convertvector(from_float(x.a, t), Half),
+            __builtin_convertvector(from_float(x.b, t), Half)};
   }
   // x rounded to the dtype, to nearest even.
   template <class T>
   static F round_to(F x, T t) {
-    return map([&](int i) { return to_float(from_float(x.v[i], t), t); });
+    return to_float(from_float(x, t), t);
   }
   // x rounded to the dtype; where x lies exactly between two values, either.
   template <class T>
@@ -147,60 +121,50 @@ struct Portable {
   // Which elements have bits in [first, first + size), modulo the size of the element.
   template <class R>
   static Mask in_range(R x, uint32_t first, uint32_t size) {
-    Mask m;
-    for (int i = 0; i < 2 * lanes; ++i)
-      m.v[i] = static_cast<decltype(x.v[0] + 0u)>(static_cast<std::decay_t<decltype(x.v[0])>>(
-                   x.v[i] - first)) < size;
-    return m;
+    const uint32_t low = sizeof x.a == sizeof(U16) ? 0xffffu : 0xffffffffu;
+    return {I(((__builtin_convertvector(x.a, U) - first) & low) < size),
+            I(((__builtin_convertvector(x.b, U) - first) & low) < size)};
   }
-  static Mask either(Mask a, Mask b) {
-    for (int i = 0; i < 2 * lanes; ++i) a.v[i] |= b.v[i];
-    return a;
-  }
+  static Mask either(Mask x, Mask y) { return {x.a | y.a, x.b | y.b}; }
   // counters += mask, for the 2 * lanes counters of a block.
   static void tally(uint8_t* counters, Mask m) {
-    for (int i = 0; i < 2 * lanes; ++i) counters[i] = uint8_t(counters[i] + m.v[i]);
+    for (int i = 0; i < lanes; ++i) {
+      counters[i] = uint8_t(counters[i] - m.a[i]);
+      counters[lanes + i] = uint8_t(counters[lanes + i] - m.b[i]);
+    }
   }
 
  private:
-  template <class Fn>
-  static F map(Fn f) {
-    F y;
-    for (int i = 0; i < lanes; ++i) y.v[i] = f(i);
-    return y;
+  static D wide(F x) { return __builtin_convertvector(x, D); }
+  static F narrowed(D x) { return __builtin_convertvector(x, F); }
+  static U as_bits(F x) { return reinterpret_cast<U>(x); }
+  static F as_float(U x) { return reinterpret_cast<F>(x); }
+  static F power_of_2(I n) { return as_float(U((n + 127) << 23)); }
+  static I floored(F x) {  // |x| < 2^31
+    const I cut = __builtin_convertvector(x, I);
+    return cut + I(__builtin_convertvector(cut, F) > x);
   }
-  static float float_of(uint32_t u) {
-    float x;
-    std::memcpy(&x, &u, sizeof x);
-    return x;
+
+  static F to_float(U x, float) { return as_float(x); }
+  static F to_float(U x, Bf16) { return as_float(x << 16); }
+  static F to_float(U x, Fp16) {
+    // The exponent bias differs by 112; multiplying makes subnormals right as well.
+    const U sign = (x & 0x8000u) << 16, rest = (x & 0x7fffu) << 13;
+    const U number = as_bits(as_float(rest) * 0x1p112f);
+    return as_float(sign | ((x & 0x7c00u) == 0x7c00u ? rest | 0x7f800000u : number));
   }
-  static uint32_t bits_of(float x) {
-    uint32_t u;
-    std::memcpy(&u, &x, sizeof u);
-    return u;
+  static U from_float(F x, float) { return as_bits(x); }
+  static U from_float(F x, Bf16) {
+    const U u = as_bits(x);
+    return x == x ? (u + 0x7fffu + (u >> 16 & 1u)) >> 16 : U(u >> 16 | 0x40u);
   }
-  static float power_of_2(int n) { return float_of(uint32_t(n + 127) << 23); }
-  static float to_float(uint32_t u, float) { return float_of(u); }
-  static float to_float(uint16_t u, Bf16) { return float_of(uint32_t(u) << 16); }
-  static float to_float(uint16_t u, Fp16) {
-    const uint32_t sign = uint32_t(u & 0x8000u) << 16, rest = uint32_t(u & 0x7fffu) << 13;
-    if ((u & 0x7c00u) == 0x7c00u) return float_of(sign | rest | 0x7f800000u);
-    // The exponent bias differs by 112; a product also makes subnormals right.
-    return float_of(sign | bits_of(float_of(rest) * 0x1p112f));
-  }
-  static uint32_t from_float(float x, float) { return bits_of(x); }
-  static uint16_t from_float(float x, Bf16) {
-    const uint32_t u = bits_of(x);
-    if (x != x) return uint16_t(u >> 16 | 0x40u);
-    return uint16_t((u + 0x7fffu + (u >> 16 & 1)) >> 16);
-  }
-  static uint16_t from_float(float x, Fp16) {
-    const uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, mag = u & 0x7fffffffu;
-    if (mag > 0x7f800000u) return uint16_t(sign | 0x7e00u);
-    if (mag >= 0x47800000u) return uint16_t(sign | 0x7c00u);
-    if (mag < 0x38800000u)  // subnormal: the sum's last place is fp16's smallest step
-      return uint16_t(sign | (bits_of(float_of(mag) + 0.5f) - 0x3f000000u));
-    return uint16_t(sign | (mag - 0x38000000u + 0xfffu + (mag >> 13 & 1)) >> 13);
+  static U from_float(F x, Fp16) {
+    const U u = as_bits(x), sign = u >> 16 & 0x8000u, size = u & 0x7fffffffu;
+    // Below the normal numbers the last place of size + 1/2 is fp16's smallest step.
+    const U small = as_bits(as_float(size) + 0.5f) - 0x3f000000u;
+    const U normal = (size - 0x38000000u + 0xfffu + (size >> 13 & 1u)) >> 13;
+    const U number = size < 0x38800000u ? small : size < 0x47800000u ? normal : U{} + 0x7c00u;
+    return sign | (size > 0x7f800000u ? U{} + 0x7e00u : number);
   }
 };
 

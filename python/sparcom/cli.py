@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SparcomError as error:
         print(f"sparcom: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("sparcom: interrupted; --resume finishes the run", file=sys.stderr)
-        return 130
+        return 143 if type(stop).__name__ == "Terminated" else 130
     except BrokenPipeError:  # the reader has gone, and Python's own flush at exit would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -164,7 +164,7 @@ def _doctor(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.doctor import examine, render
 
     facts = examine()
-    return (facts if arguments.json else render(facts)), 0
+    return ({"facts": facts} if arguments.json else render(facts)), 0
 
 
 if __name__ == "__main__":

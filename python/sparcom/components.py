@@ -7,10 +7,11 @@ these two indices. `Shard` says which part of a space one worker of a parallel m
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+
 from sparcom.errors import InputError
 
 KINDS = ("dense", "routed", "shared")
@@ -184,10 +185,22 @@ class ShardSite:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one worker of a model counts, and where it belongs in the whole `ComponentSpace`."""
+    """What one worker of a model counts, and where it belongs in the whole `ComponentSpace`.
+
+    A routed site of which the worker holds no expert has no part.
+    """
 
     space: ComponentSpace
     parts: tuple[ShardSite, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            site = self.space.sites[part.site]
+            if bool(part.experts) != bool(site.experts):
+                raise InputError(
+                    f"Shard: {site.name} has {site.experts} experts, but its part names "
+                    f"{len(part.experts)}; leave out a site that is not held"
+                )
 
     @classmethod
     def whole(cls, space: ComponentSpace) -> "Shard":
@@ -203,16 +216,12 @@ class Shard:
     def local_sites(self) -> list[Site]:
         """The sites as this worker sees them: its own width and its own number of experts."""
         return [
-            Site(**{**asdict(self.space.sites[p.site]), "width": p.units[1] - p.units[0]})
-            if not p.experts
-            else Site(
-                **{
-                    **asdict(self.space.sites[p.site]),
-                    "width": p.units[1] - p.units[0],
-                    "experts": len(p.experts),
-                }
+            replace(
+                self.space.sites[part.site],
+                width=part.units[1] - part.units[0],
+                experts=len(part.experts),
             )
-            for p in self.parts
+            for part in self.parts
         ]
 
     def neuron_indices(self) -> np.ndarray:

@@ -45,15 +45,26 @@ class RunConfig:
     expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X")
     ties: str = _key(Selection.ties, "components tied at the cut", choices=TIES)
     pool: bool = _key(False, "rank dense, shared and routed neurons together")
-    engine: str = _key("transformers", "what runs the model", choices=("transformers",),
+    engine: str = _key("transformers", "what runs the model", choices=("transformers", "vllm"),
                        group="engine and cluster")  # fmt: skip
+    compile: bool = _key(False, "vllm: run the model under torch.compile")
+    tensor_parallel: int = _key(1, "vllm: workers that share each layer")
+    pipeline_parallel: int = _key(1, "vllm: workers that share the layers among them")
     batch_tokens: int = _key(1024, "activation rows of one forward pass")
     slots: int = _key(64, "instructions in one forward pass at most; bounds count memory")
     actors: int = _key(1, "model replicas")
-    cpus: int | None = _key(None, "CPU threads per actor (default: all cores shared out)")
-    gpus: float = _key(0.0, "GPUs per actor")
-    ray_address: str | None = _key(None, "a running cluster's address (default: a local Ray, "
-                                   "stopped at the end)")  # fmt: skip
+    max_actors: int | None = _key(None, "let the pool grow to so many replicas where the cluster "
+                                  "has room (default: as many as actors)")  # fmt: skip
+    cpus: int | None = _key(None, "CPU threads per actor, or per worker of a parallel model "
+                            "(default: the local cores shared out; 1 on a cluster)")  # fmt: skip
+    gpus: float = _key(0.0, "GPUs per actor, or per worker of a parallel model")
+    memory: float | None = _key(None, "GB of memory reserved for each actor")
+    resources: str = _key("", "further Ray resources of each actor, as NAME=AMOUNT,...")
+    restarts: int = _key(3, "how often an actor that died is started again")
+    max_failed: int = _key(100, "stop when more instructions than this had to be set aside")
+    ray_address: str | None = _key(None, "a running cluster's address (default: $RAY_ADDRESS, else "
+                                   "a local Ray, stopped at the end)")  # fmt: skip
+    dashboard: bool = _key(False, "start the local Ray's dashboard, on loopback")
     part_size: int = _key(128, "instructions per part: the unit of work and of resuming")
     out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", group="output")
     retain: str = _key("counts", "what is stored per instruction", choices=RETAIN)
@@ -69,6 +80,9 @@ class RunConfig:
             "batch_tokens",
             "slots",
             "actors",
+            "max_actors",
+            "tensor_parallel",
+            "pipeline_parallel",
             "cpus",
             "part_size",
         ):
@@ -79,7 +93,40 @@ class RunConfig:
             raise InputError(f"--gpus: must not be negative, got {self.gpus}")
         if not math.isfinite(self.threshold):
             raise InputError(f"--threshold: must be a number, got {self.threshold}")
+        self._check_cluster()
         self.selection()
+
+    def _check_cluster(self) -> None:
+        for name in ("restarts", "max_failed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{flag(name)}: must not be negative, got {getattr(self, name)}")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise InputError(f"--memory: must be over 0 GB, got {self.memory}")
+        if self.max_actors is not None and self.max_actors < self.actors:
+            raise InputError(
+                f"--max-actors: must be at least --actors {self.actors}, got {self.max_actors}"
+            )
+        if self.workers > 1 and self.engine != "vllm":
+            raise InputError("--tensor-parallel, --pipeline-parallel: only --engine vllm has them")
+        self.custom_resources()
+
+    @property
+    def workers(self) -> int:
+        """Workers that share one model."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    def custom_resources(self) -> dict[str, float]:
+        """`resources` taken apart: {"A100": 1.0}."""
+        out: dict[str, float] = {}
+        for pair in filter(None, (text.strip() for text in self.resources.split(","))):
+            name, _, amount = pair.partition("=")
+            try:
+                out[name.strip()] = float(amount)
+            except ValueError:
+                out[name.strip()] = math.nan
+            if not name.strip() or not out[name.strip()] > 0:
+                raise InputError(f"--resources: expected NAME=AMOUNT,..., got {self.resources!r}")
+        return out
 
     def selection(self) -> Selection:
         """How sets are selected."""
@@ -131,9 +178,9 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
 
 def _typed(where: str, kind: Any, value: Any) -> Any:
     """The value where it is of the field's type, an int where a float is meant."""
-    if kind is float and type(value) is int:
-        return float(value)
     allowed = getattr(kind, "__args__", (kind,))
+    if float in allowed and type(value) is int:
+        return float(value)
     if type(value) not in allowed:
         names = " or ".join(k.__name__ for k in allowed if k is not type(None))
         raise InputError(f"{where}: expected {names}, got {type(value).__name__} {value!r}")

@@ -21,7 +21,7 @@ class Fact:
 
 def examine() -> list[Fact]:
     """All facts, in the order in which a run needs them."""
-    return [_machine(), _kernels(), _gpu(), *_packages(), _default_model(), _cache()]
+    return [_machine(), _kernels(), _gpu(), _cuda_kernels(), *_packages(), _default_model(), _cache()]
 
 
 def render(facts: list[Fact]) -> str:
@@ -56,6 +56,13 @@ def _gpu() -> Fact:
     if torch.version.cuda is None:
         return Fact("gpu", "none", "this torch is a CPU build")
     return Fact("gpu", "none", f"torch {torch.__version__} sees no CUDA device or driver")
+
+
+def _cuda_kernels() -> Fact:
+    info = native.build_info()
+    if not info["cuda"]:
+        return Fact("cuda kernels", "none", str(info["cuda_cause"]))
+    return Fact("cuda kernels", "ok", f"built for sm {info['cuda_architectures']}")
 
 
 def _packages() -> list[Fact]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+
 from sparcom.components import ComponentSpace
 from sparcom.counting.recorder import Counted
 from sparcom.errors import InputError

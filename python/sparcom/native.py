@@ -1,4 +1,4 @@
-"""The compiled part: loads `sparcom._native`, keeps why it could not be loaded, and says what runs."""
+"""The compiled parts: loads them, keeps why one could not be loaded, and says what runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
 
 
 _cpu, _cpu_cause = _load("_native")
+_cuda, _cuda_cause = _load("_native_cuda")
 
 
 @functools.cache
@@ -31,12 +32,53 @@ def cpu() -> ModuleType:
     return _cpu
 
 
+@functools.cache
+def cuda() -> ModuleType:
+    """The CUDA kernels. Raises SparcomError with the cause where they cannot run."""
+    cause = cuda_cause()
+    if _cuda is None or cause:
+        raise SparcomError(f"sparcom: tensors on CUDA need the CUDA kernels, got {cause}")
+    return _cuda
+
+
+def cuda_cause() -> str:
+    """Why the CUDA kernels cannot run here, and what to do; "" where they can."""
+    if _cuda is None:
+        return (
+            f"{_cuda_cause}; build them where nvcc is: `SPARCOM_CUDA=1 pip install "
+            "--no-build-isolation .`"
+        )
+    versions = _cuda.info()
+    return driver_cause(versions["cuda_driver"], versions["cuda_runtime"])
+
+
+def driver_cause(driver: int, runtime: int) -> str:
+    """What is wrong with a driver for a runtime, both as 1000 * major + 10 * minor; "" if nothing.
+
+    Within one major version any driver runs any build (CUDA's minor version compatibility).
+    """
+    if driver == 0:
+        return "no CUDA driver; install NVIDIA's driver, or run on a machine with a GPU"
+    if driver // 1000 < runtime // 1000:
+        return (
+            f"a driver for CUDA {_version(driver)}, too old for kernels built by CUDA "
+            f"{_version(runtime)}; update the driver, or rebuild with CUDA {driver // 1000}"
+        )
+    return ""
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def build_info() -> dict[str, object]:
     """What runs here, for `sparcom doctor` and the manifests of runs.
 
     Keys: `cpu` (bool), `cpu_cause` (why not), and, where it is loaded, `isa` (the vector
     instructions in use), `openmp` (the library whose threads the loops run on; "" = serial),
-    `threads`, `compiler`.
+    `threads`, `compiler`; `cuda` (whether the CUDA kernels can run), `cuda_cause` (why not), and,
+    where they are built, `cuda_runtime`, `cuda_driver` (13000 is 13.0, 0 none) and
+    `cuda_architectures`.
 
     >>> build_info()["isa"]
     'avx512'
@@ -44,4 +86,8 @@ def build_info() -> dict[str, object]:
     info: dict[str, object] = {"cpu": _cpu is not None, "cpu_cause": _cpu_cause}
     if _cpu is not None:
         info |= _cpu.info()
+    cause = cuda_cause()
+    info |= {"cuda": not cause, "cuda_cause": cause}
+    if _cuda is not None:
+        info |= _cuda.info()
     return info

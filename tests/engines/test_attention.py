@@ -21,7 +21,9 @@ def plain(q, k, v, spans, scaling=None, window=None, softcap=None, sinks=None) -
             for at in range(start, stop):
                 first = start if window is None else max(start, at - window + 1)
                 keys = range(first, at + 1)
-                scores = [float(q[0, head, at].double() @ k[0, kv, j].double()) * scale for j in keys]
+                scores = [
+                    float(q[0, head, at].double() @ k[0, kv, j].double()) * scale for j in keys
+                ]
                 if softcap is not None:
                     scores = [math.tanh(s / softcap) * softcap for s in scores]
                 total = sum(math.exp(s) for s in scores)

@@ -19,11 +19,14 @@ def test_passes_hold_every_prompt_once_within_the_bounds(lengths, rows, slots, s
         assert len(one.prompts) <= slots
         # One shape for all; more only for a prompt that does not fit, and then just enough.
         assert one.rows == rows or (
-            len(one.prompts) == 1 and used > rows and one.rows % rows == 0 and one.rows - used < rows
+            len(one.prompts) == 1
+            and used > rows
+            and one.rows % rows == 0
+            and one.rows - used < rows
         )
 
 
-@given(LENGTHS, st.integers(1, 64), st.integers(1, 80))
+@given(st.lists(st.integers(1, 30), max_size=60), st.integers(30, 64), st.integers(1, 30))
 def test_a_prompt_over_the_solo_length_has_no_neighbour(lengths, rows, solo) -> None:
     for one in plan_passes(lengths, rows, 8, solo):
         if any(lengths[i] > solo for i in one.prompts):

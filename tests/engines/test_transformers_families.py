@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import DENSE, save_tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -11,6 +10,7 @@ from sparcom.corpus.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
+from tiny_models import DENSE, save_tiny_model
 
 LENGTHS = (1, 2, 7, 20, 33, 12)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

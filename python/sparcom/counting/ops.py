@@ -8,9 +8,10 @@ the operator, so that tracing sees one call.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from sparcom import native
 from sparcom.errors import InputError
-from torch import Tensor
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
 SIGNALS = {"gate": 0, "product": 1}
@@ -96,21 +97,41 @@ def _fake_out(
 
 def _cpu(gate, *inputs) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch(gate, *inputs, out)
+    _launch(native.cpu().act_mul_count, (), gate, *inputs, out)
     return out
 
 
 def _cpu_out(*inputs) -> None:
     _fake_out(*inputs)
-    _launch(*inputs)
+    _launch(native.cpu().act_mul_count, (), *inputs)
+
+
+def _cuda(gate, *inputs) -> Tensor:
+    out = _fake(gate, *inputs)
+    _launch_cuda(gate, *inputs, out)
+    return out
+
+
+def _cuda_out(*inputs) -> None:
+    _fake_out(*inputs)
+    _launch_cuda(*inputs)
+
+
+def _launch_cuda(gate, *inputs) -> None:
+    """Queue the kernel on the current stream of gate's device, as torch's own kernels are."""
+    kernel = native.cuda().act_mul_count
+    with torch.cuda.device(gate.device):
+        where = (gate.device.index, torch.cuda.current_stream().cuda_stream)
+        _launch(kernel, where, gate, *inputs)
 
 
 def _launch(
-    gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out
-) -> None:
+    kernel, where, gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert,
+    out,
+) -> None:  # fmt: skip
     n_experts = 0 if keep is None and fill is None else len(fill if keep is None else keep)
     try:
-        native.cpu().act_mul_count(
+        kernel(
             gate.data_ptr(),
             0 if up is None else up.data_ptr(),
             out.data_ptr(),
@@ -130,6 +151,7 @@ def _launch(
             ACTIVATIONS[activation],
             SIGNALS[signal],
             threshold,
+            *where,
         )
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -137,6 +159,8 @@ def _launch(
 
 _library.impl("act_mul_count", _cpu, "CPU")
 _library.impl("act_mul_count.out", _cpu_out, "CPU")
+_library.impl("act_mul_count", _cuda, "CUDA")
+_library.impl("act_mul_count.out", _cuda_out, "CUDA")
 torch.library.register_fake("sparcom::act_mul_count", _fake, lib=_library)
 torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_library)
 
@@ -185,12 +209,7 @@ def _rows_are_dense(x: Tensor) -> bool:
 
 
 def _demand(name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple) -> None:
-    if (
-        x.dtype is not dtype
-        or x.shape != shape
-        or not x.is_contiguous()
-        or x.device != gate.device
-    ):
+    if x.dtype is not dtype or x.shape != shape or not x.is_contiguous() or x.device != gate.device:
         expected = f"{list(shape)} {_name(dtype)}, contiguous, on {gate.device}"
         _fail(name, expected, x)
 
@@ -208,6 +227,4 @@ def _fail(name: str, expected: str, x: Tensor) -> None:
 
 def _fail_name(what: str, value: str, known: dict[str, int]) -> None:
     if value not in known:
-        raise InputError(
-            f"act_mul_count: {what} must be one of {', '.join(known)}, got {value!r}"
-        )
+        raise InputError(f"act_mul_count: {what} must be one of {', '.join(known)}, got {value!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from sparcom.components import Site
 from sparcom.counting import reference
 from sparcom.counting.ops import act_mul_count

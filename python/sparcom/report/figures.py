@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 
 from sparcom.analysis.layers import LayerHistogram
 from sparcom.analysis.overlap import CategoryMatrix, SameDifferent
+from sparcom.corpus.text import shorten
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
+_LABEL = 24  # characters of a category's name
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -26,6 +28,7 @@ _STYLE = {
     "axes.spines.right": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "sparcom",
+    "text.parse_math": False,  # a category named "$x$" is no formula
 }
 
 
@@ -44,8 +47,9 @@ def category_heatmap(matrix: CategoryMatrix, title: str) -> Figure:
                 dark = np.isfinite(value) and value < (low + high) / 2
                 text = f"{value:.3f}" if np.isfinite(value) else "no pair"
                 axes.text(b, a, text, ha="center", va="center", color="w" if dark else "k")
-        axes.set_xticks(range(n), matrix.categories)
-        axes.set_yticks(range(n), matrix.categories)
+        names = [shorten(name, _LABEL) for name in matrix.categories]
+        axes.set_xticks(range(n), names)
+        axes.set_yticks(range(n), names)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, shrink=0.85, label="mean Jaccard of two instructions")
@@ -95,7 +99,8 @@ def _curves(axes: Axes, histogram: LayerHistogram) -> None:
 
     for row, name in enumerate(histogram.categories):
         colour = PALETTE[row % len(PALETTE)]
-        axes.plot(layers, per_layer(histogram.mean[row]), color=colour, label=name, marker=".")
+        label = shorten(name, _LABEL)
+        axes.plot(layers, per_layer(histogram.mean[row]), color=colour, label=label, marker=".")
         if np.isfinite(histogram.low[row]).all() and len(layers) == len(histogram.layers):
             bounds = (histogram.low[row], histogram.high[row])
             axes.fill_between(layers, *bounds, color=colour, alpha=0.15, linewidth=0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.corpus.text import printable
 from sparcom.report import figures
 from sparcom.report.sections import Section, make_sections
 from sparcom.store import Run
@@ -38,7 +39,11 @@ def render_page(
 ) -> str:
     """The page's HTML. drawings: picture name -> <svg>; every other text is escaped."""
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_visible,
     )
     template = files("sparcom.report").joinpath("page.html").read_text("utf-8")
     model = run.manifest["model"]["path"].rstrip("/").rsplit("/", 1)[-1]
@@ -51,6 +56,11 @@ def render_page(
         drawings=drawings,
         facts=_facts(run),
     )
+
+
+def _visible(value: Any) -> str:
+    """A text with invisible characters, which could reorder what surrounds it, as escapes."""
+    return value if hasattr(value, "__html__") else printable(str(value))
 
 
 def _lead(run: Run) -> str:
@@ -67,8 +77,12 @@ def _lead(run: Run) -> str:
 
 def _warnings(run: Run) -> list[str]:
     """What the run itself warns of; `analyse` adds its own."""
-    cut = int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum())
-    return [f"{cut} prompts were cut to the model's context."] if cut else []
+    warnings = []
+    if failed := len(run.store.failures()):
+        warnings.append(f"{failed} instructions failed and are not in it.")
+    if cut := int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum()):
+        warnings.append(f"{cut} prompts were cut to the model's context.")
+    return warnings
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:

@@ -11,8 +11,9 @@ from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
-from sparcom.errors import SparcomError
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from sparcom.errors import SparcomError
 
 NAME = "sparcom_packed"
 _spans: ContextVar[tuple[tuple[int, int], ...]] = ContextVar("sparcom_spans")

@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted, Recorder
@@ -12,8 +16,6 @@ from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers import attention, sites
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -144,7 +146,7 @@ class TransformersEngine:
             )
         except torch.OutOfMemoryError as error:
             raise InputError(f"model {options.model}: does not fit on {self._device}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise InputError(f"model {options.model}: {_first_line(error)}") from error
         return model.to(self._device).eval()
 

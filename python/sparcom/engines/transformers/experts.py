@@ -14,12 +14,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
 from sparcom.components import Site
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.transformers.tiles import Sizes, Tiles, agreeing_sizes, plan_tiles
 from sparcom.errors import CountError, InputError
-from torch import nn
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 NAME = "sparcom_counting"
 _RUNNER = "_sparcom_runner"
@@ -27,6 +28,8 @@ _RUNNER = "_sparcom_runner"
 
 def is_experts(module: nn.Module) -> bool:
     """Whether a module holds fused routed experts: parameters of three dimensions."""
+    if isinstance(module, nn.Conv1d):
+        return False
     return any(p.dim() == 3 for p in module.parameters(recurse=False))
 
 
@@ -105,11 +108,14 @@ class Workspace:
     def __init__(self) -> None:
         self._flat: dict[str, torch.Tensor] = {}
 
-    def take(self, name: str, rows: int, width: int, like: torch.Tensor) -> torch.Tensor:
-        """[rows, width] in the dtype and on the device of `like`, with what was left in it."""
+    def take(
+        self, name: str, rows: int, width: int, like: torch.Tensor, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """[rows, width] in `dtype` (None: that of `like`) on the device of `like`, with what was
+        left in it. A name is always asked for in one dtype."""
         flat = self._flat.get(name)
-        if flat is None or flat.numel() < rows * width or flat.dtype != like.dtype:
-            flat = self._flat[name] = like.new_zeros(rows * width)
+        if flat is None or flat.numel() < rows * width:
+            flat = self._flat[name] = like.new_zeros(rows * width, dtype=dtype)
         return flat[: rows * width].view(rows, width)
 
 
@@ -154,7 +160,7 @@ class ExpertsRunner:
         self._activate(first, token, torch.from_numpy(tiles.expert), h)
         y = take("y", rows, self.down.shape[2], hidden)
         self._product(tiles, h, self.down, y)
-        return weighted_sum(y, place.view(ids.shape), weights).to(hidden.dtype)
+        return self._combine(y, place.view(ids.shape), weights)
 
     def _product(self, tiles: Tiles, x: torch.Tensor, weight: torch.Tensor, out) -> None:
         """out[r] = x[r] @ weight[expert of r]."""
@@ -178,22 +184,38 @@ class ExpertsRunner:
         y = F.grouped_mm(h, self.down, offs=ends)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
-        return weighted_sum(y, place.view(ids.shape), weights).to(hidden.dtype)
+        return self._combine(y, place.view(ids.shape), weights)
+
+    def _combine(self, y, place, weights) -> torch.Tensor:
+        if y.dtype == torch.float32:
+            products = y
+        else:
+            products = self.workspace.take("products", *y.shape, y, torch.float32)
+        return weighted_sum(y, place, weights, products).to(y.dtype)
 
     def _activate(self, first, token, expert, out=None) -> torch.Tensor:
         gate, up = first.chunk(2, dim=-1) if self.site.gated else (first, None)
         return self.recorder.count_routed(self.at, gate, up, token, expert, out)
 
 
-def weighted_sum(y: torch.Tensor, place: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """out[t] = sum over k of weights[t, k] * y[place[t, k]], added up in fp32 and rounded once.
+def weighted_sum(
+    y: torch.Tensor, place: torch.Tensor, weights: torch.Tensor, products: torch.Tensor
+) -> torch.Tensor:
+    """out[t] = sum over k of round(weights[t, k] * y[place[t, k]]), added up in fp32.
 
-    y: [rows, hidden]; place, weights: [tokens, top_k]. Returns [tokens, hidden] in the wider of the
-    two dtypes.
+    Products are rounded to the wider of the two dtypes, as transformers' own implementations do:
+    were they not, some tokens of the next layer would choose other experts.
+    y: [rows, hidden]; place, weights: [tokens, top_k]; products: [rows, hidden] float32, written.
+    Returns [tokens, hidden] float32.
     """
-    wide = torch.promote_types(y.dtype, weights.dtype)
-    y, weights = y.to(wide), weights.to(wide)
-    return F.embedding_bag(place, y, per_sample_weights=weights, mode="sum")
+    of_row = weights.new_zeros(len(y))
+    of_row[place.reshape(-1)] = weights.reshape(-1)
+    if y.dtype == weights.dtype:
+        y.mul_(of_row[:, None])
+        products.copy_(y)
+    else:
+        torch.mul(y, of_row[:, None], out=products)
+    return F.embedding_bag(place, products, mode="sum")
 
 
 def check_routing(ids: torch.Tensor, site: Site, name: str) -> None:

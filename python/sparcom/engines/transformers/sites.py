@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.transformers import experts
 from sparcom.errors import InputError
-from torch import nn
 
 # Class names of transformers' and torch's activation modules, and their f.
 ACTIVATION_MODULES = {
@@ -87,7 +88,7 @@ def space_of(ffns: list[Ffn]) -> ComponentSpace:
 
 
 def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """`(qualified name, module)` of the decoder layers: the longest list of equal-natured blocks."""
+    """`(qualified name, module)` of the decoder layers: the longest list of equal blocks."""
     lists = [
         (name, module)
         for name, module in model.named_modules()
@@ -102,7 +103,6 @@ def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
-    kinds: set[str] = set()
     for child_name, module in block.named_modules(prefix=name):
         parts = dict(module.named_children())
         form = "routed" if experts.is_experts(module) else _form(parts)
@@ -122,9 +122,6 @@ def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
             what = type(getattr(module, act, None)).__name__ if act else "none"
             raise InputError(_unsupported(None, child_name, module, f"activation {what}"))
         kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
-        if kind in kinds:
-            raise InputError(_unsupported(None, child_name, module, f"a second {kind} FFN here"))
-        kinds.add(kind)
         site = Site(kind, layer, _width(parts, form), f, gated=form != "ungated")
         yield Ffn(site, child_name, module, form, act)
 
@@ -254,7 +251,9 @@ def compare_probe(
 ) -> None:
     """Raise InputError where counting changed what an FFN computes beyond rounding."""
     for at, plain in before.items():
-        tolerance = 8 * torch.finfo(plain.dtype).eps * float(plain.abs().max())
+        # Products of routed experts have other sizes with counting: other orders of rounding.
+        units = 64 if ffns[at].form == "routed" else 8
+        tolerance = units * torch.finfo(plain.dtype).eps * float(plain.abs().max())
         error = float((plain - after[at]).abs().max())
         if not error <= tolerance:
             raise InputError(

@@ -1,5 +1,6 @@
 """The serving engine: vLLM, with exact counts of every instruction that streams through it."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -96,7 +97,7 @@ class VllmEngine:
         if stream is not None:
             stream.close()
         if llm is not None:
-            llm.engine_core.shutdown()
+            launch.stop_engine(llm, self._processes)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -114,9 +115,9 @@ class VllmEngine:
             ids, room = prompt.token_ids, self.context - prompt.generate
             if not 1 <= len(ids) <= room:
                 raise InputError(
-                    f"instruction {prompt.id}: {len(ids)} tokens, but this engine reads 1 to {room} "
-                    f"(context {self.context}, {prompt.generate} of it for the answer); shorten or "
-                    "truncate it, or raise context"
+                    f"instruction {prompt.id}: {len(ids)} tokens, but this engine reads 1 to "
+                    f"{room} (context {self.context}, {prompt.generate} of it for the answer); "
+                    "shorten or truncate it, or raise context"
                 )
             if not 0 <= min(ids) <= max(ids) < self._vocabulary:
                 raise InputError(
@@ -154,6 +155,7 @@ class VllmEngine:
                 raise SparcomError(
                     f"vllm {self._version} did not start: {_cause(error, fault_file)}"
                 ) from error
+        self._processes = launch.processes_of(self._llm)
         self.info = self._describe()
         self._vocabulary = self._llm.vllm_config.model_config.get_vocab_size()
         widths = self._meet_workers() if options.count else []
@@ -164,10 +166,10 @@ class VllmEngine:
 
     def _end_of_engine(self, fault_file: Path) -> Callable[..., SparcomError]:
         """What the stream calls when a pass failed: frees the engine, and names the cause."""
-        llm = self._llm
+        llm, processes = self._llm, self._processes
 
         def end(error: BaseException, ids: Sequence[str]) -> SparcomError:
-            llm.engine_core.shutdown()
+            launch.stop_engine(llm, processes)
             if isinstance(error, SparcomError):
                 return error
             return PromptError(ids, _cause(error, fault_file))
@@ -225,7 +227,10 @@ def kernel_version() -> str:
     from sparcom.counting import ops
     from sparcom.engines.vllm import counting_op
 
-    return "-".join(f"{Path(m.__file__).stat().st_size:x}" for m in (ops, counting_op))
+    digest = hashlib.sha256()
+    for module in (ops, counting_op):
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def end_tokens(options: VllmOptions) -> list[int]:
@@ -234,8 +239,13 @@ def end_tokens(options: VllmOptions) -> list[int]:
 
     try:
         ends = GenerationConfig.from_pretrained(options.model).eos_token_id
-    except OSError:  # no generation_config.json: the model's own config says it
-        ends = AutoConfig.from_pretrained(options.model).get_text_config().eos_token_id
+    except OSError:  # there is no generation_config.json
+        ends = None
+    if ends is None:
+        config = AutoConfig.from_pretrained(
+            options.model, trust_remote_code=options.trust_remote_code
+        )
+        ends = config.get_text_config().eos_token_id
     return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
 
 

@@ -7,7 +7,7 @@ is read; vLLM itself reports some of it only in a worker's log.
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from sparcom.errors import InputError
 TESTED = ("0.32.0",)
 DEFAULT_CONTEXT = 8192
 _KV_BLOCK = 128
+_PATIENCE = 10  # seconds
 
 
 def check_version() -> str:
@@ -223,6 +224,26 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
         )  # fmt: skip
         config.cache_config.kv_cache_memory_bytes = per_token * kv_cache_tokens(options, facts)
     return LLMEngine.from_vllm_config(config, disable_log_stats=True)
+
+
+def processes_of(llm: Any) -> list[Any]:
+    """The processes that an engine has started (psutil's), the engine's own and its workers'."""
+    import psutil
+
+    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
+    roots = [psutil.Process(p.pid) for p in manager.processes] if manager is not None else []
+    return [p for root in roots for p in (*root.children(recursive=True), root)]
+
+
+def stop_engine(llm: Any, processes: Sequence[Any]) -> None:
+    """Shut an engine down and see its processes end; those that do not are killed."""
+    import psutil
+
+    llm.engine_core.shutdown()
+    _, left = psutil.wait_procs(processes, timeout=_PATIENCE)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=_PATIENCE)
 
 
 def _executor(options: VllmOptions) -> str | None:

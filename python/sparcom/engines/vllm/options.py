@@ -42,7 +42,9 @@ class VllmOptions(EngineOptions):
                  "temperature": 0, "restarts": 0}  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise InputError(f"{_flag(name)}: must be at least {low}, got {getattr(self, name)}")
+                raise InputError(
+                    f"{_flag(name)}: must be at least {low}, got {getattr(self, name)}"
+                )
         for name in ("context", "kv_cache_tokens", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,7 +22,7 @@ from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.engine import VllmEngine, merge_parts
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.stream import Finished
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError, SparcomError
 
 ShardFunction = Callable[[Shard, Finished], Any]
 
@@ -83,7 +83,8 @@ class ShardGroup:
     gpus: of each actor; 0 runs on CPU. `options.threads` CPUs are reserved for each (at least 1).
     strategy: of the placement group; tensor parallelism on CPU needs one machine.
 
-    >>> group = ShardGroup(VllmOptions(model="meta-llama/Llama-2-13b-hf", tensor_parallel=2), gpus=1)
+    >>> options = VllmOptions(model="meta-llama/Llama-2-13b-hf", tensor_parallel=2)
+    >>> group = ShardGroup(options, gpus=1)
 
     Raises what VllmEngine raises.
     """
@@ -91,40 +92,46 @@ class ShardGroup:
     def __init__(
         self, options: VllmOptions, *, gpus: float = 0, strategy: str = "STRICT_PACK"
     ) -> None:
+        self.options = replace(options, executor="external_launcher", restarts=0)
+        self._gpus, self._strategy = gpus, strategy
+        self._restarts, self._closed = options.restarts, False
+        self._lock, self._numbers = threading.Lock(), itertools.count()
+        self._group: Any = None
+        self._actors: list[Any] = []
+        self._start()
+
+    def _start(self) -> None:
         import ray
         from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        self.options = replace(options, executor="external_launcher", restarts=0)
-        cpus = options.threads or 1
-        bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-        self._lock, self._numbers = threading.Lock(), itertools.count()
-        self._group = placement_group([bundle] * options.world_size, strategy=strategy)
-        self._actors: list[Any] = []
+        options, cpus = self.options, self.options.threads or 1
+        bundle = {"CPU": cpus, **({"GPU": self._gpus} if self._gpus else {})}
+        self._group = placement_group([bundle] * options.world_size, strategy=self._strategy)
         try:
             ray.get(self._group.ready())
-            actor = ray.remote(concurrency_groups={"results": 4})(ShardActor)
-            for rank in range(options.world_size):
-                place = PlacementGroupSchedulingStrategy(self._group, rank)
-                self._actors.append(
-                    actor.options(
-                        num_cpus=cpus, num_gpus=gpus, scheduling_strategy=place
-                    ).remote()
-                )
+            self._actors = [self._make_actor(rank, cpus) for rank in range(options.world_size)]
             meet = ray.get(self._actors[0].address.remote())
-            started = ray.get(
+            started = _all(
                 [
-                    one.start.remote(self.options, rank, 0 if gpus else rank, meet)
+                    one.start.remote(options, rank, 0 if self._gpus else rank, meet)
                     for rank, one in enumerate(self._actors)
                 ]
             )
         except BaseException as error:
-            self.close()
+            self._free()
             raise _own_error(error) from None
         self.info, self.context = started[0][:2]
         self.shards = [shard for _, _, shard, _ in started]
         self.count_bytes = sum(size for *_, size in started)
         self.space = merge_shards(self.shards)
+
+    def _make_actor(self, rank: int, cpus: int) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        place = PlacementGroupSchedulingStrategy(self._group, rank)
+        actor = ray.remote(concurrency_groups={"results": 4})(ShardActor)
+        return actor.options(num_cpus=cpus, num_gpus=self._gpus, scheduling_strategy=place).remote()
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, shards brought together (see `engines.base.Engine`)."""
@@ -142,27 +149,48 @@ class ShardGroup:
         import ray
 
         with self._lock:
+            actors = self._ready()
             job = next(self._numbers)
-            queued = [one.submit.remote(job, list(prompts)) for one in self._actors]
+            queued = [one.submit.remote(job, list(prompts)) for one in actors]
+        left = dict.fromkeys(p.id for p in prompts)
         try:
-            ray.get(queued)
+            _all(queued)
             while True:
-                replies = ray.get(
-                    [
-                        one.next.options(concurrency_group="results").remote(job, function)
-                        for one in self._actors
-                    ]
-                )
+                calls = [
+                    one.next.options(concurrency_group="results").remote(job, function)
+                    for one in actors
+                ]
+                replies = _all(calls)
                 if replies[0] is None:
                     return
                 if any(reply is None or reply[0] != replies[0][0] for reply in replies):
                     raise SparcomError("shards: the ranks finished different instructions")
+                for name in replies[0][0]:
+                    del left[name]
                 yield [value for _, value in replies]
         except ray.exceptions.RayError as error:
-            raise _own_error(error, prompts) from None
+            told = _own_error(error, tuple(left))
+            if not isinstance(told, InputError):
+                self._free()  # the other ranks wait for one that will not come
+            raise told from None
 
     def close(self) -> None:
         """End the actors and free their place."""
+        self._closed = True
+        self._free()
+
+    def _ready(self) -> list[Any]:
+        """The running actors; a group that broke is started anew, a bounded number of times."""
+        if self._closed:
+            raise SparcomError("this shard group is closed")
+        if not self._actors:
+            if not self._restarts:
+                raise SparcomError("this shard group broke as often as it may be started anew")
+            self._restarts -= 1
+            self._start()
+        return self._actors
+
+    def _free(self) -> None:
         import ray
         from ray.util.placement_group import remove_placement_group
 
@@ -174,14 +202,25 @@ class ShardGroup:
             remove_placement_group(group)
 
 
-def _own_error(error: BaseException, prompts: Sequence[Prompt] = ()) -> BaseException:
+def _all(calls: list[Any]) -> list[Any]:
+    """Results of calls on all ranks; raises what the first one raises, while others may hang."""
+    import ray
+
+    waiting = list(calls)
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        ray.get(done)
+    return ray.get(calls)
+
+
+def _own_error(error: BaseException, ids: Sequence[str] = ()) -> BaseException:
     """What an actor raised; the death of an actor concerns the instructions under way."""
     import ray
 
     cause = getattr(error, "cause", None)
     if isinstance(cause, SparcomError):
         return cause
-    if isinstance(error, ray.exceptions.RayError) and prompts:
+    if isinstance(error, ray.exceptions.RayError) and ids:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return PromptError([p.id for p in prompts], line)
+        return PromptError(ids, line)
     return error

@@ -66,7 +66,9 @@ def instrument(model: nn.Module, signal: str) -> list[HeldSite]:
         f, paired = _function(f"{name}.{act}", children[act])
         down, gated = downs[0], paired or "up_proj" in children
         if gated and not paired and signal == "product":
-            raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
+            raise InputError(
+                f"signal product: {name} multiplies gate and up outside its activation"
+            )
         start = down.tp_rank * down.input_size_per_partition
         site = Site("dense", layer_of(name), down.input_size, f, gated=gated)
         setattr(parent, act, CountedActivation(len(found), paired))

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sparcom.corpus.prompts import Prompt
-from sparcom.errors import CountError, SparcomError
+from sparcom.errors import SparcomError
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,18 @@ class Serving(Protocol):
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """The instructions of one caller.
 
-    results: Finished groups, or the exception that ended the job; left: not yet delivered.
+    results: Finished groups, or the exception that ended the job.
+    left: prompts whose results the caller has not had; unread: those that the engine has not read.
     """
 
     prompts: Sequence[Prompt]
     results: SimpleQueue = field(default_factory=SimpleQueue)
     left: int = 0
+    unread: int = 0
     ended: bool = False
 
 
@@ -89,8 +91,9 @@ class Stream:
         self._serving, self._agree, self._fault = serving, agree, fault
         self._free = deque(range(slots))
         self._running: dict[str, _Running] = {}
-        self._jobs: list[Job] = []  # in the order of submission; those before `_seen` are admitted
-        self._seen = 0
+        self._open: list[Job] = []
+        self._unseen: deque[Job] = deque()
+        self._arrived = self._seen = 0  # jobs
         self._pending: deque[tuple[Job, Prompt]] = deque()
         self._cancelled: list[Job] = []
         self._closing = False
@@ -102,11 +105,13 @@ class Stream:
 
     def submit(self, prompts: Sequence[Prompt]) -> Job:
         """Queue instructions; raises the error that ended the stream, where it has ended."""
-        job = Job(prompts, left=len(prompts))
+        job = Job(prompts, left=len(prompts), unread=len(prompts))
         with self._wake:
             if self.error is not None or self._closing:
                 raise self.error or SparcomError("this engine is closed")
-            self._jobs.append(job)
+            self._open.append(job)
+            self._unseen.append(job)
+            self._arrived += 1
             self._wake.notify_all()
         return job
 
@@ -157,26 +162,23 @@ class Stream:
         """Wait until there is something to do; False where the stream closes."""
         with self._wake:
             while not (
-                self._closing
-                or self._running
-                or self._pending
-                or self._cancelled
-                or self._seen < len(self._jobs)
+                self._closing or self._running or self._pending or self._cancelled or self._unseen
             ):
                 self._wake.wait()
             return not self._closing
 
     def _see_jobs(self) -> None:
         with self._wake:
-            ready = len(self._jobs)
+            ready = self._arrived
         agreed = ready if self._agree is None else self._agree(ready)
         with self._wake:
-            while len(self._jobs) < agreed and not self._closing:
+            while self._arrived < agreed and not self._closing:
                 self._wake.wait()
-            fresh = self._jobs[self._seen : agreed]
+            fresh = [self._unseen.popleft() for _ in range(min(agreed, self._arrived) - self._seen)]
+            self._seen += len(fresh)
         for job in fresh:
             self._pending.extend((job, prompt) for prompt in job.prompts)
-        self._seen += len(fresh)
+            self._account(job, 0)
 
     def _admit(self) -> None:
         while self._pending and self._free:
@@ -200,11 +202,21 @@ class Stream:
             tokens = [n for _, n in group]
             parts = self._serving.take(ids, slots, tokens)
             self._free.extend(slots)
-            group[0][0].job.results.put(Finished(ids, np.asarray(tokens, np.int64), parts))
+            job = group[0][0].job
+            self._account(job, len(group))
+            job.results.put(Finished(ids, np.asarray(tokens, np.int64), parts))
+
+    def _account(self, job: Job, read: int) -> None:
+        """These instructions of a job are read; one that is read whole is forgotten here."""
+        job.unread -= read
+        if not job.unread:
+            with self._wake:
+                self._open.remove(job)
 
     def _drop_cancelled(self) -> None:
         with self._wake:
             jobs, self._cancelled = self._cancelled, []
+            self._open = [job for job in self._open if not any(job is j for j in jobs)]
         keys = [key for key, one in self._running.items() if any(one.job is j for j in jobs)]
         if keys:
             slots = [self._running.pop(key).slot for key in keys]
@@ -217,7 +229,7 @@ class Stream:
         told = self._fault(error, ids)
         with self._wake:
             self.error = told
-            for job in self._jobs:
+            for job in self._open:
                 if not job.ended:
                     job.results.put(told)
             self._wake.notify_all()

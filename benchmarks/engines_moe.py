@@ -1,0 +1,212 @@
+"""Mixtures of experts: tokens per second with counting against transformers' own experts.
+
+    python benchmarks/engines_moe.py
+
+A Qwen2-MoE with random weights (8 layers, hidden 512, 60 experts of width 352, top-4, shared expert
+1408) reads the same prompts with and without counting, alternately, at several numbers of rows per
+pass. Without counting it is transformers as it comes, with its default experts implementation;
+each is then taken at its best. Counting is proved first, against a plain loop over the experts.
+`bars`: moe_transformers_ratio.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+from common import alternate, emit, median_ratio, print_card, print_table
+from sparcom.corpus.prompts import Prompt
+from sparcom.engines.base import EngineOptions
+from sparcom.engines.packing import plan_passes
+from sparcom.engines.transformers import experts
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.errors import CountError
+from sparcom.identify import Selection, identify
+from sparcom.store import RunStore
+
+SHAPES = (1024, 2048, 4096)
+QWEN_NEURONS = 24 * (60 * 1408 + 5632)  # of Qwen1.5-MoE-A2.7B
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=8000, help="prompt tokens of one round")
+    parser.add_argument("--rounds", type=int, default=7)
+    bench_moe(parser.parse_args())
+
+
+def bench_moe(arguments: argparse.Namespace) -> None:
+    """Print table and JSON line; reads `tokens` and `rounds`."""
+    prompts = make_prompts(arguments.tokens)
+    tokens = sum(len(p.token_ids) for p in prompts)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder))
+        options = EngineOptions(model=folder, device="cpu")
+        engines = {
+            "bare": TransformersEngine(replace(options, count=False)),
+            "counting": TransformersEngine(options),
+        }
+    print_card()
+    prove(engines["counting"], prompts[:6])
+    print_layers(engines["counting"])
+    stored = stored_bytes(engines["counting"], prompts[:32])
+    calls = {
+        f"{name} {rows}": lambda e=engine, r=rows: run(e, prompts, r)
+        for rows in SHAPES
+        for name, engine in engines.items()
+    }
+    times = alternate(calls, arguments.rounds)
+    rate = {name: tokens / statistics.median(t) for name, t in times.items()}
+    best = {n: max(SHAPES, key=lambda r, n=n: rate[f"{n} {r}"]) for n in engines}
+    ratio, low, high = median_ratio(
+        times[f"bare {best['bare']}"], times[f"counting {best['counting']}"]
+    )
+    print_shapes(times, rate)
+    print(f"each at its best: {ratio:.3f} ({low:.3f} to {high:.3f})")
+    emit(
+        "engines.moe",
+        {"moe_transformers_ratio": round(ratio, 4)},
+        interval=[round(low, 4), round(high, 4)],
+        tokens_per_s={name: round(value, 1) for name, value in rate.items()},
+        rows=best,
+        count_memory_mb=round(engines["counting"].recorder.nbytes / 1e6, 1),
+        **stored,
+    )
+
+
+def print_shapes(times: dict[str, list[float]], rate: dict[str, float]) -> None:
+    """One line per number of rows."""
+    rows = []
+    for shape in SHAPES:
+        bare, ours = f"bare {shape}", f"counting {shape}"
+        ratio, low, high = median_ratio(times[bare], times[ours])
+        rows.append((shape, f"{rate[bare]:.0f}", f"{rate[ours]:.0f}", f"{ratio:.3f}",
+                     f"{low:.3f} to {high:.3f}"))  # fmt: skip
+    print_table(("rows a pass", "bare tokens/s", "counting", "ratio", "95 % interval"), rows)
+
+
+def save_model(folder: Path) -> None:
+    """Write the model of the bars, random weights as large as a trained model's."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=4096,
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        num_experts=60,
+        num_experts_per_tok=4,
+        moe_intermediate_size=352,
+        shared_expert_intermediate_size=1408,
+    )
+    model = Qwen2MoeForCausalLM(config).to(torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, parameter.shape[-1] ** -0.5)
+    model.save_pretrained(folder)
+
+
+def make_prompts(tokens: int) -> list[Prompt]:
+    """Prompts of random ids, 20 to 200 tokens long, about `tokens` tokens in all."""
+    generator = np.random.default_rng(0)
+    prompts: list[Prompt] = []
+    while tokens > 0:
+        ids = generator.integers(3, 4096, int(generator.integers(20, 201))).tolist()
+        prompts.append(Prompt(f"p{len(prompts)}", tuple(ids), ((1, len(ids)),)))
+        tokens -= len(ids)
+    return prompts
+
+
+def run(engine: TransformersEngine, prompts: Sequence[Prompt], rows: int) -> None:
+    """Read all prompts, with `rows` rows a pass."""
+    lengths = [len(p.token_ids) for p in prompts]
+    for one in plan_passes(lengths, rows, engine.options.slots):
+        held = [prompts[i] for i in one.prompts]
+        engine.forward(held, one)
+        if engine.recorder is not None:
+            tokens = [p.n_counted for p in held]
+            engine.recorder.take([p.id for p in held], range(len(held)), tokens)
+
+
+def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
+    """Raise CountError where routed counts differ from a plain loop's on the same pass."""
+    seen = []
+    modules = [m for m in engine.model.modules() if experts.is_experts(m)]
+    hooks = [m.register_forward_pre_hook(lambda m, a: seen.append((m, *a[:2]))) for m in modules]
+    counted = list(engine.count(prompts))
+    for hook in hooks:
+        hook.remove()
+    if len(counted) != 1:
+        raise CountError("the proof expects one pass")
+    sites = [i for i, site in enumerate(engine.space.sites) if site.experts]
+    place = {name: row for row, name in enumerate(counted[0].ids)}
+    order = sorted(prompts, key=lambda p: place[p.id])
+    for at, (module, hidden, ids) in zip(sites, seen, strict=True):
+        site, columns = engine.space.sites[at], engine.space.neuron_slices()[at]
+        for expert, weight in enumerate(module.gate_up_proj):
+            fired = hidden.double() @ weight[: site.width].double().T > 0
+            mine = (ids == expert).any(1)
+            start, first = 0, columns.start + expert * site.width
+            for row, prompt in enumerate(order):
+                rows = slice(start + 1, start + len(prompt.token_ids))
+                start += len(prompt.token_ids)
+                plain = fired[rows][mine[rows]].sum(0).numpy()
+                if (counted[0].neurons[row, first : first + site.width] != plain).any():
+                    raise CountError(f"{site.name}, expert {expert}: counts differ from a loop's")
+
+
+def print_layers(engine: TransformersEngine) -> None:
+    """One layer's experts, rows alone: every implementation of transformers, and ours."""
+    module = next(m for m in engine.model.modules() if experts.is_experts(m))
+    rows = []
+    for tokens in (128, *SHAPES):
+        generator = torch.Generator().manual_seed(0)
+        hidden = torch.randn(tokens, 512, generator=generator).bfloat16()
+        ids = torch.rand(tokens, 60, generator=generator).topk(4).indices
+        weights = torch.rand(tokens, 4, generator=generator).bfloat16()
+        engine.recorder.begin(torch.arange(tokens) // 100 % engine.options.slots)
+        # batched_mm copies the weights of every token: 3 GB at 1024 of them.
+        names = ["eager", "grouped_mm", experts.NAME] + ["batched_mm"] * (tokens <= 128)
+
+        def call(name: str, arguments=(hidden, ids, weights)) -> None:
+            module.config._experts_implementation = name
+            with torch.inference_mode():
+                module(*arguments)
+
+        times = alternate({name: lambda n=name: call(n) for name in names}, 5)
+        shown = {name: f"{1e3 * statistics.median(t):.1f}" for name, t in times.items()}
+        rows.append((tokens, *(shown.get(n, "") for n in ("batched_mm", *names[:3]))))
+    engine.recorder.discard()
+    print_table(("rows, ms a layer", "batched_mm", "eager", "grouped_mm", "counting"), rows)
+
+
+def stored_bytes(engine: TransformersEngine, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Bytes a neuron, per instruction, of sets and counts as stored, and what Qwen1.5-MoE takes."""
+    passes = list(engine.count(prompts))
+    parts = [(c, identify(c, engine.space, Selection())) for c in passes]
+    instructions = sum(len(c.ids) for c, _ in parts)
+    with tempfile.TemporaryDirectory() as folder:
+        for part, (counted, sets) in enumerate(parts):
+            RunStore(folder).write_part(part, counted, sets, [])
+        size = {
+            kind: sum(f.stat().st_size for f in Path(folder, kind).iterdir()) / instructions
+            for kind in ("counts", "sets")
+        }
+    scale = QWEN_NEURONS / engine.space.neurons
+    print(
+        f"stored per instruction, scaled to Qwen1.5-MoE's {QWEN_NEURONS} neurons: sets "
+        f"{scale * size['sets'] / 1e3:.0f} kB ({QWEN_NEURONS / 8e3:.0f} kB before compression), "
+        f"counts {scale * size['counts'] / 1e3:.0f} kB"
+    )
+    return {f"qwen_{kind}_kb": round(scale * value / 1e3, 1) for kind, value in size.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The GPU part of the kernel bench: act_mul_count against torch on a device, or an estimate.
+
+On a device: correct first, then the median time of each shape beside torch's fused-by-hand calls
+and a device copy of the same bytes, in one run. Without one: what ptxas made of the kernels, and a
+roofline per card, both marked as estimates. `benchmarks/kernels.py` calls `run`.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import sass
+from common import emit, print_card, print_table
+from sparcom.counting import reference
+from sparcom.counting.ops import act_mul_count
+
+ROUNDS, WARM_UP = 30, 5
+BYTES = 6  # per element: bf16, two reads and one write
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Rows and how their bins lie. run: rows in a row with one bin."""
+
+    name: str
+    rows: int
+    width: int
+    run: float
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.width
+
+    @property
+    def count_bytes(self) -> float:
+        """To read and write each count once per run."""
+        return 8 * self.elements / self.run
+
+
+# A prompt has 100 tokens; a token takes 4 of 60 experts.
+SHAPES = (
+    Shape("prompts", 4096, 11008, 100),
+    Shape("prompts, 7B shard", 4096, 1376, 100),
+    Shape("decode", 256, 11008, 1),
+    Shape("routed, by expert", 16384, 1408, 100 * 4 / 60),
+    Shape("routed, by token", 16384, 1408, 1),
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Public figures of a card: multiprocessors, boost clock, memory bandwidth."""
+
+    name: str
+    multiprocessors: int
+    ghz: float
+    tb_per_s: float
+
+
+CARDS = (
+    Card("A100 80GB", 108, 1.41, 2.04),
+    Card("H100 SXM", 132, 1.83, 3.35),
+    Card("H200 SXM", 132, 1.83, 4.80),
+    Card("B200", 148, 1.85, 8.00),
+    Card("RTX PRO 6000", 188, 2.40, 1.79),
+)
+# Of the loop of bf16 silu, gated, without a change of bin: counted in the machine code of sm_90.
+INSTRUCTIONS = 19
+LANES = 128  # instructions a multiprocessor issues in a clock, times 32 threads
+
+
+def run() -> dict[str, Any]:
+    """Print the table for this machine and return its figures."""
+    return measure() if torch.cuda.is_available() else estimate()
+
+
+# --- on a device ----------------------------------------------------------------------------------
+
+
+def bins_of(shape: Shape) -> tuple[torch.Tensor, int]:
+    """Bins in runs of `run` rows on average, shuffled so that neighbours differ."""
+    run = torch.floor(torch.arange(shape.rows) / shape.run).to(torch.int32)
+    n = int(run[-1]) + 1
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(torch.int32)
+    return order[run].cuda(), n
+
+
+def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
+    """Median seconds of each call, all calls in each round. A call gets the round's number."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(WARM_UP + ROUNDS):
+        for name, call in calls.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            call(turn)
+            end.record()
+            end.synchronize()
+            if turn >= WARM_UP:
+                times[name].append(start.elapsed_time(end) / 1e3)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def measure_shape(shape: Shape) -> dict[str, float]:
+    """Seconds of ours, of torch's activation alone, of torch with counts, and of a copy."""
+    # Enough inputs in turn that none is still in the L2 cache.
+    sets = 1 + int(256e6 / (BYTES * shape.elements))
+    both = torch.randn(sets, shape.rows, 2 * shape.width, device="cuda").to(torch.bfloat16)
+    bins, n_bins = bins_of(shape)
+    counts = torch.zeros(n_bins, shape.width, dtype=torch.int32, device="cuda")
+    rows = torch.zeros(n_bins, dtype=torch.int32, device="cuda")
+    out = torch.empty(sets, shape.rows, shape.width, dtype=torch.bfloat16, device="cuda")
+    source = torch.empty(sets, shape.elements * 3 // 2, dtype=torch.bfloat16, device="cuda")
+    copied = torch.empty_like(source)
+    halves = [b.chunk(2, dim=1) for b in both]
+    at = bins.long()
+
+    def ours(i: int) -> None:
+        act_mul_count(*halves[i % sets], bins, counts, rows, out=out[i % sets])
+
+    def activation(i: int) -> None:
+        gate, up = halves[i % sets]
+        torch.mul(torch.nn.functional.silu(gate), up, out=out[i % sets])
+
+    def unfused(i: int) -> None:
+        activation(i)
+        counts.index_add_(0, at, (halves[i % sets][0] > 0).to(torch.int32))
+
+    ours(0)
+    expected = (torch.zeros_like(counts), torch.zeros_like(rows))
+    reference.act_mul_count(*halves[0], bins, *expected)
+    if not (torch.equal(counts, expected[0]) and torch.equal(rows, expected[1])):
+        raise SystemExit(f"kernels_gpu: wrong counts at {shape}; run the tests marked gpu")
+    return device_times(
+        {
+            "ours": ours,
+            "torch": activation,
+            "unfused": unfused,
+            "copy": lambda i: copied[i % sets].copy_(source[i % sets]),
+        }
+    )
+
+
+def measure() -> dict[str, Any]:
+    """act_mul_count on this device: us, GB/s, and the percent of a copy of the same bytes."""
+    found, table = {}, []
+    for shape in SHAPES:
+        seconds = measure_shape(shape)
+        share = seconds["copy"] / seconds["ours"]
+        found[shape.name] = {
+            "us": seconds["ours"] * 1e6,
+            "gb_per_s": BYTES * shape.elements / seconds["ours"] / 1e9,
+            "copy_fraction": share,
+            "silu_ratio": seconds["torch"] / seconds["ours"],
+            "unfused_ratio": seconds["unfused"] / seconds["ours"],
+        }
+        f = found[shape.name]
+        table.append(
+            [f"{shape.name} {shape.rows}x{shape.width}", f"{seconds['torch'] * 1e6:.1f}",
+             f"{seconds['unfused'] * 1e6:.1f}", f"{f['us']:.1f}", f"{f['gb_per_s']:.0f}",
+             f"{f['silu_ratio']:.2f}", f"{f['unfused_ratio']:.2f}", f"{100 * share:.0f}"]
+        )  # fmt: skip
+    head = ["shape", "silu*up us", "with counts us", "ours us", "GB/s", "ratio", "ratio counting",
+            "% of copy"]  # fmt: skip
+    print_table(head, table)
+    return {"device": torch.cuda.get_device_name(), "shapes": found}
+
+
+# --- without one ----------------------------------------------------------------------------------
+
+
+def roofline(shape: Shape, card: Card) -> tuple[float, str]:
+    """(seconds at best, what limits): the bytes at the card's bandwidth, or the instructions."""
+    memory = (BYTES * shape.elements + shape.count_bytes) / (card.tb_per_s * 1e12)
+    issue = INSTRUCTIONS * shape.elements / (card.multiprocessors * LANES * card.ghz * 1e9)
+    return max((memory, "memory"), (issue, "issue"))
+
+
+def estimate() -> dict[str, Any]:
+    """Print what the compiler says and what the cards' figures allow."""
+    print("No CUDA device: everything below is an ESTIMATE; nothing was run.")
+    found: dict[str, Any] = {}
+    table = []
+    for card in CARDS:
+        for shape in SHAPES:
+            seconds, limit = roofline(shape, card)
+            found[f"{card.name}, {shape.name}"] = seconds * 1e6
+            table.append([f"{card.name}, {shape.name}", f"{seconds * 1e6:.1f}", limit])
+    print_table(["card and shape", "us at best (estimate)", "limit"], table)
+    return {"estimate": True, "us_at_best": found, "ptxas": compiled()}
+
+
+def compiled() -> dict[str, Any]:
+    """Registers of the most demanding kernel of each architecture, where that can be read."""
+    if sass.missing():
+        print(f"ptxas: {sass.missing()}")
+        return {}
+    found = {
+        architecture: {
+            "kernels": len(kernels),
+            "most_registers": max(k["REG"] for k in kernels.values()),
+            "spilled_bytes": sum(k["LOCAL"] + k["STACK"] for k in kernels.values()),
+        }
+        for architecture, kernels in sass.usage().items()
+    }
+    print_table(
+        ["ptxas", "kernels", "most registers", "spilled bytes"],
+        [[name, *figures.values()] for name, figures in found.items()],
+    )
+    return found
+
+
+if __name__ == "__main__":
+    print_card()
+    figures = run()
+    emit("kernels_gpu", {}, gpu=figures)

@@ -1,0 +1,101 @@
+// What the kernel asks of the machine, on a device; device_emulated.h holds the doubles for plain
+// C++. One source, the kernel, runs on both.
+#pragma once
+
+#include <cstdint>
+
+#include "../cpu/dtypes.h"
+
+#ifndef __CUDACC__
+#include "device_emulated.h"
+#else
+
+#define SPARCOM_DEVICE __device__ __forceinline__
+#define SPARCOM_UNROLL _Pragma("unroll")
+
+namespace sparcom {
+
+SPARCOM_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
+SPARCOM_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
+SPARCOM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+
+// 2^t and 1/x of the special function unit; subnormals are zero.
+SPARCOM_DEVICE float exp2_approx(float t) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(t));
+  return y;
+}
+SPARCOM_DEVICE float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+SPARCOM_DEVICE void load(const void* p, uint32_t (&word)[4]) {
+  const uint4 x = *static_cast<const uint4*>(p);
+  word[0] = x.x, word[1] = x.y, word[2] = x.z, word[3] = x.w;
+}
+// For what nobody reads again: first to leave the caches.
+SPARCOM_DEVICE void load_once(const void* p, uint32_t (&word)[4]) {
+  const uint4 x = __ldcs(static_cast<const uint4*>(p));
+  word[0] = x.x, word[1] = x.y, word[2] = x.z, word[3] = x.w;
+}
+SPARCOM_DEVICE void store(void* p, const uint32_t (&word)[4]) {
+  *static_cast<uint4*>(p) = make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+SPARCOM_DEVICE void atomic_add(int32_t* p, int32_t n) { atomicAdd(p, n); }
+
+// n += x >= bound, in two instructions; written in C++, it takes three.
+SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
+  asm("{.reg .pred p; setp.ge.f32 p, %1, %2; @p add.s32 %0, %0, 1;}" : "+r"(n) : "f"(x), "f"(bound));
+}
+
+// Two floats to the two halves of a word, rounded to nearest even; and back.
+SPARCOM_DEVICE uint32_t pack(float low, float high, Bf16) {
+  uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+SPARCOM_DEVICE uint32_t pack(float low, float high, Fp16) {
+  uint32_t word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+SPARCOM_DEVICE float low_half(uint32_t word, Bf16) { return float_of(word << 16); }
+SPARCOM_DEVICE float high_half(uint32_t word, Bf16) { return float_of(word & 0xffff0000u); }
+SPARCOM_DEVICE float low_half(uint32_t word, Fp16) {
+  float x;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(x) : "r"(word));
+  return x;
+}
+SPARCOM_DEVICE float high_half(uint32_t word, Fp16) {
+  float x;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(x) : "r"(word));
+  return x;
+}
+
+// Both halves at once, each result rounded once. sm_80 knows bf16 only fused: x * y + -0 is x * y,
+// and x * 1 + y is x + y, zeros and their signs included.
+SPARCOM_DEVICE uint32_t fused_halves(uint32_t a, uint32_t b, uint32_t c, Bf16) {
+  uint32_t word;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));
+  return word;
+}
+SPARCOM_DEVICE uint32_t fused_halves(uint32_t a, uint32_t b, uint32_t c, Fp16) {
+  uint32_t word;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));
+  return word;
+}
+template <class Half>
+SPARCOM_DEVICE uint32_t mul_halves(uint32_t a, uint32_t b, Half t) {
+  return fused_halves(a, b, 0x80008000u, t);
+}
+template <class Half>
+SPARCOM_DEVICE uint32_t add_halves(uint32_t a, uint32_t b, Half t) {
+  return fused_halves(a, std::is_same_v<Half, Bf16> ? 0x3f803f80u : 0x3c003c00u, b, t);
+}
+
+}  // namespace sparcom
+
+#endif

@@ -1,0 +1,51 @@
+// How rows and columns are dealt to threads: a plain function of the shape and the device.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "../act_mul_count.h"
+
+namespace sparcom {
+
+constexpr int threads_per_block = 128;
+constexpr int blocks_per_multiprocessor = 7;  // promised to the compiler: at most 72 registers
+
+struct Launch {
+  bool vectors;             // 16 bytes per access; else one element
+  uint32_t threads_per_row;
+  int32_t rows_per_thread;  // neighbours, so that runs of one bin stay in one thread
+  uint32_t blocks;
+};
+
+// Whether every access of 16 bytes is aligned to 16 bytes.
+inline bool vectors_fit(const ActMulCount& p) {
+  const int64_t size = element_size(p.dtype);
+  const auto aligned = [](const void* base, int64_t bytes) {
+    return reinterpret_cast<uintptr_t>(base) % 16 == 0 && bytes % 16 == 0;
+  };
+  return p.width > 0 && aligned(p.gate, p.gate_stride * size) &&
+         (!p.up || aligned(p.up, p.up_stride * size)) && aligned(p.out, p.width * size) &&
+         aligned(p.keep, 0) && aligned(p.fill, 0);
+}
+
+// The device is filled once, with threads of equally many rows: more threads would not read faster,
+// and would cut more runs. Where rows are few, each thread has one.
+inline Launch launch_parameters(const ActMulCount& p, int multiprocessors) {
+  const auto parts = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
+  const bool vectors = vectors_fit(p);
+  const int64_t columns = vectors ? 16 / element_size(p.dtype) : 1;  // of a thread
+  const int64_t per_row = p.width ? parts(p.width, columns) : 1;
+  const int64_t resident = int64_t(multiprocessors) * blocks_per_multiprocessor * threads_per_block;
+  const int64_t chunks = resident > per_row ? resident / per_row : 1;
+  const int64_t rows = p.n_rows ? parts(p.n_rows, chunks) : 1;
+  const int64_t threads = parts(p.n_rows, rows) * per_row;
+  if (threads > int64_t(UINT32_MAX) - threads_per_block || rows > INT32_MAX)
+    throw std::invalid_argument("act_mul_count: gate must have a width below 2^32 and below 2^31 "
+                                "rows on CUDA, got [" + std::to_string(p.n_rows) + ", " +
+                                std::to_string(p.width) + "]; split it");
+  return {vectors, uint32_t(per_row), int32_t(rows), uint32_t(parts(threads, threads_per_block))};
+}
+
+}  // namespace sparcom

@@ -1,0 +1,20 @@
+// act_mul_count on a CUDA device, for callers that know nothing of CUDA.
+#pragma once
+
+#include "../act_mul_count.h"
+
+namespace sparcom {
+
+// Queues the kernel on a stream (a cudaStream_t) of a device and returns: no wait, no allocation, so
+// that CUDA graphs can capture it. All pointers are of that device, and p.counted is filled in.
+// Throws std::runtime_error where the launch is refused.
+void act_mul_count_cuda(const ActMulCount& p, int device, void* stream);
+
+struct CudaVersions {
+  int runtime;  // built in, 13000 for 13.0
+  int driver;   // newest that the driver serves; 0: no driver
+};
+
+CudaVersions cuda_versions();
+
+}  // namespace sparcom

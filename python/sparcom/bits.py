@@ -1,0 +1,144 @@
+"""Sets of components as packed bits: selected from counts, and intersected, by native kernels.
+
+A set over n components is `ceil(n / 8)` uint8: bit `i % 8` of byte `i // 8` is component i, as
+`numpy.packbits(bitorder="little")` writes it; bits from n on are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparcom import native
+from sparcom.errors import InputError
+
+TIES = {"inclusive": 0, "exclusive": 1, "exact": 2}
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Sets of some rows of counts.
+
+    bits: [rows, ceil(components / 8)] uint8, packed.
+    cuts: [rows, groups] int32, the smallest count that is selected (for ties="exact" some of the
+        components with exactly that count are not).
+    sizes: [rows, groups] int32, how many components are selected.
+    """
+
+    bits: np.ndarray
+    cuts: np.ndarray
+    sizes: np.ndarray
+
+
+def select(
+    counts: np.ndarray,
+    *,
+    sizes: Sequence[int] | int | None = None,
+    cuts: np.ndarray | None = None,
+    groups: Sequence[Sequence[slice]] | None = None,
+    ties: str = "inclusive",
+) -> Selected:
+    """The components with the highest counts, of every row and group.
+
+        nominal = the size-th highest count of the group (0 where the group is smaller)
+        inclusive: count >= max(nominal, 1)     exclusive: count > nominal
+        exact: inclusive, less the surplus among those equal to the cut, in the order of
+               splitmix64(component), so that no layer is favoured
+
+    A count of 0 is never selected.
+
+    counts: [rows, components] int32, not negative, C-contiguous.
+    sizes: [groups], at least 1: the nominal size, ceil(eps * components) for a top fraction eps.
+    cuts: [rows, groups], instead of sizes: select count >= max(cut, 1).
+    groups: what is ranked together, each some slices of the components that do not overlap;
+        None: one group of all.
+    ties: a key of TIES; only with sizes.
+
+    Raises InputError for wrong shapes, dtypes, sizes and groups. The rules are those of the paper
+    (arXiv 2505.21191) and DESIGN.md section 2. Rows are spread over the threads.
+
+    >>> s = select(np.array([[5, 0, 3, 5]], np.int32), sizes=1)
+    >>> s.bits, s.cuts, s.sizes
+    (array([[9]], dtype=uint8), array([[5]], dtype=int32), array([[2]], dtype=int32))
+    """
+    if counts.ndim != 2 or counts.dtype != np.int32 or not counts.flags.c_contiguous:
+        _fail("select", "counts", "[rows, components] int32, C-contiguous", counts)
+    rows, components = counts.shape
+    if ties not in TIES:
+        raise InputError(f"select: ties must be one of {', '.join(TIES)}, got {ties!r}")
+    ranges, offsets = _ranges(groups, components)
+    n_groups = len(offsets) - 1
+    if (sizes is None) == (cuts is None):
+        raise InputError("select: give either sizes or cuts")
+    if cuts is None:
+        sizes = [int(v) for v in np.atleast_1d(sizes)]
+        if len(sizes) != n_groups or min(sizes, default=1) < 1:
+            raise InputError(
+                f"select: sizes must be {n_groups} numbers of at least 1, one per group, "
+                f"got {sizes}"
+            )
+        cuts = np.empty((rows, n_groups), np.int32)
+    else:
+        if np.shape(cuts) != (rows, n_groups):
+            raise InputError(
+                f"select: cuts must be [{rows}, {n_groups}], got {list(np.shape(cuts))}"
+            )
+        sizes, cuts = [], np.array(cuts, np.int32, order="C")
+    selected = np.empty((rows, n_groups), np.int32)
+    bits = np.empty((rows, (components + 7) // 8), np.uint8)
+    native.cpu().select(counts, ranges, offsets, sizes, TIES[ties], cuts, selected, bits)
+    return Selected(bits, cuts, selected)
+
+
+def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The sizes of all pairwise intersections.
+
+        out[i, j] = |a_i & b_j|
+
+    a: [n, bytes] uint8, packed sets, C-contiguous.
+    b: [m, bytes] uint8 likewise; None: a itself, of which half the matrix is computed.
+
+    Returns [n, m] int32. Raises InputError for wrong shapes and dtypes. On a GPU a product of 0/1
+    matrices does the same, so this has no CUDA kernel.
+
+    >>> intersections(np.array([[3], [5]], np.uint8))
+    array([[2, 1],
+           [1, 2]], dtype=int32)
+    """
+    for name, x in (("a", a), ("b", a if b is None else b)):
+        if x.ndim != 2 or x.dtype != np.uint8 or not x.flags.c_contiguous:
+            _fail("intersections", name, "[sets, bytes] uint8, C-contiguous", x)
+    b = a if b is None else b
+    if b.shape[1] != a.shape[1]:
+        _fail("intersections", "b", f"[sets, {a.shape[1]}] uint8 as a is", b)
+    out = np.empty((len(a), len(b)), np.int32)
+    native.cpu().intersections(a, b, out)
+    return out
+
+
+def _ranges(
+    groups: Sequence[Sequence[slice]] | None, components: int
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """(ranges of all groups, where each group's begin), checked."""
+    if groups is None:
+        return [(0, components)], [0, 1]
+    ranges = [(s.start or 0, components if s.stop is None else s.stop) for g in groups for s in g]
+    offsets = [0, *np.cumsum([len(g) for g in groups], dtype=int).tolist()]
+    previous = 0
+    for begin, end in sorted(ranges):
+        if begin < previous or end < begin or end > components:
+            raise InputError(
+                f"select: groups must be slices within 0:{components} that do not overlap, got "
+                f"{begin}:{end} after {previous}"
+            )
+        previous = end
+    return ranges, offsets
+
+
+def _fail(function: str, name: str, expected: str, x: np.ndarray) -> None:
+    layout = "C-contiguous" if x.flags.c_contiguous else "not C-contiguous"
+    raise InputError(
+        f"{function}: {name} must be {expected}; got {list(x.shape)} {x.dtype}, {layout}"
+    )

@@ -1,0 +1,38 @@
+"""What may change between two sessions of one run, and what may not."""
+
+from typing import Any
+
+from sparcom.errors import InputError
+
+FREE_KEYS = frozenset(
+    ("model", "corpus", "out", "slots", "verify", "actors", "max_actors", "cpus", "gpus", "memory",
+     "resources", "restarts", "max_failed", "ray_address", "dashboard")
+)  # fmt: skip
+"""Keys of a config that change nothing that is stored; model and corpus are told by their bytes."""
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between the manifests of two sessions so that they cannot share a run."""
+    before = old["config"]
+    out = [
+        f"{key} ({before[key]!r} -> {value!r})"
+        for key, value in new["config"].items()
+        if key not in FREE_KEYS and key in before and before[key] != value
+    ]
+    if old["model"]["weights"] != new["model"]["weights"]:
+        out.append("the model's weights")
+    if old["corpus"] != new["corpus"]:
+        out.append("the corpus or its tokens")
+    for name, version in new["versions"].items():
+        if (was := old.get("versions", {}).get(name, version)) != version:
+            out.append(f"the version of {name} ({was} -> {version})")
+    return out
+
+
+def demand_same(location: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise InputError, naming what differs, where a resumed run is not the stored one."""
+    if changed := changes(old, new):
+        raise InputError(
+            f"{location}: cannot be resumed, since this has changed: {'; '.join(changed)}; "
+            "give the old values, or start anew with --overwrite or another --out"
+        )

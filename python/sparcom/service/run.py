@@ -1,0 +1,196 @@
+"""One run from a config to a finished run directory."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparcom.config import RunConfig
+from sparcom.errors import SparcomError
+from sparcom.service.actor import PartResult
+from sparcom.service.engines import cluster_address
+from sparcom.service.logs import log_to_stderr
+from sparcom.service.merging import Merger
+from sparcom.service.needs import needs_of
+from sparcom.service.plan import Plan, demand_place, prepare
+from sparcom.service.pool import count_parts
+from sparcom.service.progress import Progress
+from sparcom.service.session import ray_session
+from sparcom.service.signals import terminable
+from sparcom.service.watch import Watch
+from sparcom.store import RunLock, RunStore
+
+_logger = logging.getLogger("sparcom.service")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did. tokens: counted ones; prompt_tokens: all that the model read."""
+
+    location: str
+    instructions: int
+    failed: int
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    complete: bool
+
+
+@dataclass
+class Session:
+    """One start of a driver on a run: what it did and what it cost."""
+
+    started: float = field(default_factory=time.perf_counter)
+    since: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    results: list[PartResult] = field(default_factory=list)
+
+    def cost(self, plan: Plan, ended: str) -> dict[str, Any]:
+        """The entry of `sessions` in run.json."""
+        return {
+            "since": self.since,
+            "ended": ended,
+            "seconds": round(time.perf_counter() - self.started, 3),
+            "actors": needs_of(plan.config, max(1, len(plan.todo))).actors,
+            "actor_seconds": round(sum(r.seconds for r in self.results), 3),
+            "parts": len(self.results),
+            "prompt_tokens": sum(r.tokens for r in self.results),
+        }
+
+
+def run_count(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    structured_log: bool = False,
+) -> RunSummary:
+    """Count a corpus on a model and store the run.
+
+    progress: show a bar. structured_log: write JSON lines to stderr (what jobs do).
+
+    >>> summary = run_count(RunConfig(corpus="hexainst", out="runs/first"))
+
+    Raises SparcomError where the run had to stop; what is stored then, `resume` finishes.
+    """
+    session = Session()
+    store = RunStore(config.run_dir())
+    demand_place(store, resume=resume, overwrite=overwrite)
+    with terminable(), RunLock(store.files) as lock:
+        plan = prepare(config, resume=resume, overwrite=overwrite)
+        log_to_stderr(plan.work.run_id, structured=structured_log)
+        for problem in plan.bad:
+            _logger.warning(problem)
+        try:
+            if plan.todo:
+                _count(plan, session, lock, progress)
+            else:
+                with Merger(plan, remote=False) as merger:
+                    merger.finish()
+        except BaseException as error:
+            ended = "failed" if isinstance(error, Exception) else "interrupted"
+            _leave(plan, session, ended)
+            raise
+        return finish(plan, session)
+
+
+def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
+    """Count the parts that are not done, and merge their profiles."""
+    failed = len(plan.store.failures())
+    needs = needs_of(plan.config, len(plan.todo))
+    remote = cluster_address(plan.config) is not None
+    _logger.info("run begins", extra={"parts": len(plan.todo), "actors": needs.actors})
+    with ray_session(plan.config, len(plan.todo)), Merger(plan, remote=remote) as merger:
+        with (
+            Progress(_prompt_tokens(plan), bar=progress) as shown,
+            Watch(needs) as watch,
+            closing(count_parts(plan)) as results,
+        ):
+            for result in results:
+                lock.check()
+                watch.alive()
+                session.results.append(result)
+                shown.add(result)
+                merger.add(result.part)
+                failed += result.failed
+                _demand_few(plan, failed)
+        merger.finish()
+
+
+def _demand_few(plan: Plan, failed: int) -> None:
+    if failed > plan.config.max_failed:
+        last = plan.store.failures()[-1]
+        raise SparcomError(
+            f"{failed} instructions were set aside, more than --max-failed "
+            f"{plan.config.max_failed}; the last: {last.id}: {last.reason}; all of them are in "
+            f"{plan.store.location}/failed"
+        )
+
+
+def _prompt_tokens(plan: Plan) -> int:
+    return sum(
+        int(plan.store.corpus_part(part, ["n_tokens"])["n_tokens"].to_numpy().sum())
+        for part in plan.todo
+    )
+
+
+def _leave(plan: Plan, session: Session, ended: str) -> None:
+    """Note what a session that did not finish has cost; the error that ended it is what counts."""
+    try:
+        write_facts(plan, session, ended, {"status": "stopped"})
+    except SparcomError as error:
+        _logger.warning(str(error))
+
+
+def finish(plan: Plan, session: Session) -> RunSummary:
+    """Mark a run as complete and say what it did."""
+    failures = plan.store.failures()
+    summary = RunSummary(
+        location=plan.store.location,
+        instructions=plan.instructions - len(failures),
+        failed=len(failures),
+        tokens=plan.manifest["corpus"]["counted_tokens"] - _counted_tokens(plan, failures),
+        prompt_tokens=sum(r.tokens for r in session.results),
+        seconds=time.perf_counter() - session.started,
+        complete=True,
+    )
+    if plan.store.manifest()["status"] == "complete" and not session.results:
+        return summary  # a run resumed that had nothing left to do: its times stay
+    facts = {
+        "status": "complete",
+        "failed": len(failures),
+        "tokens": summary.tokens,
+        "prompt_tokens": plan.manifest["corpus"]["prompt_tokens"],
+    }
+    write_facts(plan, session, "complete", facts)
+    return summary
+
+
+def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any]) -> None:
+    """Write run.json with a session added and the sums over all of them."""
+    stored = plan.store.manifest()
+    sessions = [*stored.get("sessions", []), session.cost(plan, ended)]
+    engine = session.results[0].engine if session.results else stored.get("engine", {})
+    plan.store.write_manifest(
+        {
+            **plan.manifest,
+            "engine": engine,
+            "sessions": sessions,
+            "seconds": round(sum(s["seconds"] for s in sessions), 3),
+            "actor_seconds": round(sum(s["actor_seconds"] for s in sessions), 3),
+            # Less than all parts where a driver was killed before it could note its own.
+            "parts_of_known_cost": sum(s["parts"] for s in sessions),
+            **facts,
+        }
+    )
+
+
+def _counted_tokens(plan: Plan, failures: Sequence[Any]) -> int:
+    """T of the instructions that were set aside."""
+    if not failures:
+        return 0
+    table = plan.store.corpus(["id", "n_counted"])
+    of = dict(zip(table["id"].to_pylist(), table["n_counted"].to_pylist(), strict=True))
+    return sum(of[failure.id] for failure in failures)

@@ -1,0 +1,146 @@
+"""A Ray to run on: a cluster, or a local one that leaves nothing behind."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sparcom.config import RunConfig
+from sparcom.errors import InputError, SparcomError
+from sparcom.service.engines import cluster_address
+from sparcom.service.needs import needs_of
+from sparcom.service.signals import terminable, undisturbed
+
+_PREFIX = "sparcom-ray-"
+_STORE_BYTES = 256 << 20  # only part numbers and figures pass through it
+
+
+@contextmanager
+def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
+    """Ray within the block: the cluster that the config names, or a local one.
+
+    The local one listens on loopback only, has no dashboard unless asked, and is gone with its
+    files when the block ends. parts: how many there are to count. A Ray that runs in this process
+    already is used as it is.
+    """
+    _quiet_ray()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    with ExitStack() as stack:
+        if address := cluster_address(config):
+            options: dict[str, Any] = {"address": address}
+        else:
+            folder = stack.enter_context(ray_folder())
+            options = local_options(config, parts, folder)
+        stack.callback(_end, ray)
+        _start(ray, options)
+        with terminable():  # Ray has put a handler of its own in the place of ours
+            yield
+
+
+def _end(ray: Any) -> None:
+    with undisturbed():
+        ray.shutdown()
+
+
+def _start(ray: Any, options: dict[str, Any]) -> None:
+    try:
+        with _captured_stderr() as said:
+            ray.init(logging_level="ERROR", log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f"the cluster at {options['address']}" if "address" in options else "a local Ray"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SparcomError(f"{where} could not be reached: {reason} {said()}".rstrip()) from error
+
+
+def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]:
+    """What a local Ray is started with: room for all actors, and no more machine than there is."""
+    needs = needs_of(config, parts)
+    custom = config.custom_resources()
+    if custom:
+        raise InputError(
+            f"--resources {config.resources}: only a cluster's machines have further resources; "
+            "name the cluster with --ray-address"
+        )
+    if needs.total("GPU") > (gpus := _gpus()):
+        raise InputError(
+            f"--gpus: {needs.actors} actors take {needs.total('GPU'):g} GPUs, this machine has "
+            f"{gpus}; ask for fewer, or name a cluster with --ray-address"
+        )
+    return {
+        # One logical CPU more than the actors take: Ray Data has small tasks of its own.
+        "num_cpus": int(needs.total("CPU")) + 1,
+        "include_dashboard": config.dashboard,
+        "dashboard_host": "127.0.0.1",
+        "object_store_memory": _STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": str(folder),
+    }
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def ray_folder() -> Iterator[Path]:
+    """A folder for Ray's sockets and logs, within the block; those of killed drivers are removed.
+
+    Its path must be short: the names of Unix sockets hold 107 bytes.
+    """
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > 30:
+        base = Path("/tmp")
+    for old in base.glob(f"{_PREFIX}*"):
+        pid = old.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+    try:
+        yield folder
+    finally:
+        with undisturbed():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quiet_ray() -> None:
+    """Keep Ray's own remarks out of our output; its errors still come as exceptions."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Any]:
+    """Keep what is written to file descriptor 2, where Ray's C++ part announces its log level;
+    yields a function that returns its last line."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        last = ""
+
+        def said() -> str:
+            return last
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+            last = f"({lines[-1]})" if lines else ""

@@ -1,0 +1,43 @@
+"""What a run leaves behind, and how it is read: see `run_store` for the files of a run."""
+
+from sparcom.store.cells import CellRule, fold_of, length_edges
+from sparcom.store.corpus_file import PROMPT_SCHEMA, writing_corpus
+from sparcom.store.lock import RunLock
+from sparcom.store.profile_part import part_profile
+from sparcom.store.run import Run
+from sparcom.store.run_store import RETAIN, SCHEMA_VERSION, Failure, RunStore
+from sparcom.store.spans import MergeTree, Span, part_name
+from sparcom.store.tables import (
+    FAILED_SCHEMA,
+    concat_counted,
+    concat_sets,
+    counts_of,
+    counts_table,
+    sets_of,
+    sets_table,
+)
+
+__all__ = [
+    "FAILED_SCHEMA",
+    "PROMPT_SCHEMA",
+    "RETAIN",
+    "SCHEMA_VERSION",
+    "CellRule",
+    "Failure",
+    "MergeTree",
+    "Run",
+    "RunLock",
+    "RunStore",
+    "Span",
+    "concat_counted",
+    "concat_sets",
+    "counts_of",
+    "counts_table",
+    "fold_of",
+    "length_edges",
+    "part_name",
+    "part_profile",
+    "sets_of",
+    "sets_table",
+    "writing_corpus",
+]

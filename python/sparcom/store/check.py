@@ -1,0 +1,61 @@
+"""Checking what is stored before a run is resumed: what cannot be read, or is another's, goes."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from sparcom.errors import SparcomError
+from sparcom.store.run_store import RunStore
+from sparcom.store.spans import Span, span_of
+
+_THREADS = 8
+
+
+def drop_bad_files(store: RunStore) -> list[str]:
+    """Read every result file once, checksums and all, and delete the ones that are not whole or
+    belong to another measurement; returns what was wrong, one line each.
+
+    The parts of these files are counted again, since they are then not done.
+    """
+    names = [
+        f"{folder}/{name}"
+        for folder in ("counts", "sets", "failed", "profiles")
+        for name in store.files.names(folder)
+        if span_of(name)
+    ]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda name: problem_of_file(store, name), names))
+    bad = [(name, problem) for name, problem in zip(names, found, strict=True) if problem]
+    for name, _ in bad:
+        if name.startswith("failed/"):  # which ones failed is known only by counting again
+            _undo(store, span_of(name.removeprefix("failed/")))
+        store.files.delete(name)
+    return [problem for _, problem in bad]
+
+
+def _undo(store: RunStore, part: Span) -> None:
+    """Make a part count as not done: without its sets, or without a profile that covers it."""
+    if store.has_sets():
+        store.files.delete(f"sets/{part.name}")
+        return
+    for span in store.spans():
+        if span.holds(part):
+            store.files.delete(f"profiles/{span.name}")
+
+
+def problem_of_file(store: RunStore, name: str) -> str | None:
+    """Why a result file cannot be used; None where it can."""
+    try:
+        with store.files.parquet(name, "counting its part again") as file:
+            metadata = file.schema_arrow.metadata or {}
+            if metadata.get(b"sparcom", b"").decode() != store.stamp(name.partition("/")[0]):
+                return f"{store.location}/{name}: written by another run; counting its part again"
+            for _ in _groups(file):
+                pass
+    except SparcomError as error:
+        return str(error)
+    return None
+
+
+def _groups(file) -> Iterator[object]:
+    for group in range(file.num_row_groups):
+        yield file.read_row_group(group)

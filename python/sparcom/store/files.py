@@ -1,0 +1,196 @@
+"""A folder on any file system that pyarrow reaches; every file in it appears whole or not at all.
+
+On file systems with a rename (local, NFS, HDFS) a file is written under a temporary name, flushed
+to the disk and renamed. On object stores a file appears when its upload ends, so it is uploaded
+under its own name.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sparcom.errors import InputError, SparcomError
+
+OBJECT_STORES = ("s3", "gcs", "abfs")
+_SECRET_KEYS = ("access_key", "secret_key", "session_token", "account_key", "sas_token")
+
+
+class Files:
+    """The files of one folder.
+
+    location: local path, or URI without credentials in it.
+    Raises InputError for a URI that no file system takes, or that holds credentials.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        text = str(location)
+        if "://" in text:
+            refuse_credentials(text)
+            try:
+                self.fs, self.root = fs.FileSystem.from_uri(text)
+            except (OSError, ValueError) as error:
+                raise InputError(f"{text}: no file system for this location: {error}") from error
+            self.location = text.rstrip("/")
+        else:
+            self.fs, self.root = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+            self.location = self.root
+
+    @property
+    def local(self) -> bool:
+        return self.fs.type_name == "local"
+
+    # -- what is there --------------------------------------------------------------------------
+
+    def is_file(self, name: str) -> bool:
+        return self.fs.get_file_info(self._path(name)).type == fs.FileType.File
+
+    def modified(self, name: str) -> datetime | None:
+        """When a file was written, by the clock of the file system; None where it is gone."""
+        info = self.fs.get_file_info(self._path(name))
+        return info.mtime if info.type == fs.FileType.File else None
+
+    def root_type(self) -> fs.FileType:
+        return self.fs.get_file_info(self.root).type
+
+    def names(self, folder: str = "") -> list[str]:
+        """Base names of what lies in a folder, sorted; none where there is no such folder."""
+        path = self._path(folder) if folder else self.root
+        selector = fs.FileSelector(path, allow_not_found=True)
+        return sorted(info.base_name for info in self.fs.get_file_info(selector))
+
+    def free_bytes(self) -> int | None:
+        """Free space of a local disk; None where that cannot be known."""
+        if not self.local:
+            return None
+        root = Path(self.root)
+        return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read_bytes(self, name: str) -> bytes:
+        with self.fs.open_input_stream(self._path(name)) as file:
+            return file.read()
+
+    @contextmanager
+    def parquet(
+        self, name: str, mend: str, metadata: pq.FileMetaData | None = None
+    ) -> Iterator[pq.ParquetFile]:
+        """A Parquet file, its pages checked against their checksums.
+
+        mend: what to do where it cannot be read, which a SparcomError then says.
+        """
+        try:
+            with pq.ParquetFile(
+                self._path(name),
+                filesystem=self.fs,
+                metadata=metadata,
+                page_checksum_verification=True,
+            ) as file:
+                yield file
+        except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise SparcomError(
+                f"{self.location}/{name}: not readable as Parquet ({reason}); {mend}"
+            ) from error
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
+        with self.writing(name) as file:
+            file.write(data)
+
+    def write_table(
+        self, name: str, table: pa.Table, metadata: dict[str, str] | None = None
+    ) -> None:
+        """Write a Parquet file; metadata: text kept in its schema."""
+        if metadata:
+            table = table.replace_schema_metadata(metadata)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        self.write_bytes(name, sink.getvalue())
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """A stream whose content becomes the file when the block ends, and nothing if it fails."""
+        target = self._path(name)
+        whole_at_close = self.fs.type_name in OBJECT_STORES
+        path = target if whole_at_close else f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            if not whole_at_close:
+                self.fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            with self.fs.open_output_stream(path) as file:
+                yield file
+            if not whole_at_close:
+                self._flush(path)
+                self.fs.move(path, target)
+        except OSError as error:
+            self._discard(path)
+            raise SparcomError(
+                f"{self.location}/{name}: cannot be written: {error}; what is already stored is "
+                "kept, and --resume finishes the run"
+            ) from error
+        except BaseException:
+            self._discard(path)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Delete a file, where there is one."""
+        self._discard(self._path(name))
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder with all that is in it, where there is one."""
+        if self.fs.get_file_info(self._path(folder)).type == fs.FileType.Directory:
+            self.fs.delete_dir(self._path(folder))
+
+    def delete_if_empty(self) -> None:
+        """Delete the folder itself where nothing lies in it."""
+        if self.root_type() == fs.FileType.Directory and not self.names():
+            self.fs.delete_dir(self.root)
+
+    def sweep(self, folders: Sequence[str]) -> None:
+        """Delete the temporary files that killed writers left in the folder and some of its own."""
+        for folder in ("", *folders):
+            for name in self.names(folder):
+                if name.endswith(".tmp"):
+                    self._discard(self._path(f"{folder}/{name}" if folder else name))
+
+    def _path(self, name: str) -> str:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\\" in name:
+            raise InputError(f"{name!r}: not the name of a file inside {self.location}")
+        return f"{self.root}/{name}"
+
+    def _flush(self, path: str) -> None:
+        """Force a file to the disk before it is renamed: a crash must not leave an empty one."""
+        if self.local:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def _discard(self, path: str) -> None:
+        if self.fs.get_file_info(path).type == fs.FileType.File:
+            self.fs.delete_file(path)
+
+
+def refuse_credentials(uri: str) -> None:
+    """Raise InputError, without repeating them, where a URI holds credentials: it would end up in
+    run.json, in logs and in reports."""
+    parts = urlsplit(uri)
+    if "@" in parts.netloc or set(_SECRET_KEYS) & set(parse_qs(parts.query)):
+        raise InputError(
+            f"{parts.scheme}://.../{parts.path.lstrip('/')}: credentials do not belong into a "
+            "location; give them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "GOOGLE_APPLICATION_CREDENTIALS) or by the machine's role"
+        )

@@ -1,0 +1,67 @@
+"""Builds csrc/emulation.cpp, the CUDA kernel as plain C++, and calls it as the op is called."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+import torch
+
+from sparcom.counting import ops
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ["csrc/emulation.cpp", "csrc/check.cpp", "csrc/counted.cpp"]
+FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
+# SPARCOM_EMULATION_FLAGS adds flags, -fsanitize=undefined for one.
+FLAGS += os.environ.get("SPARCOM_EMULATION_FLAGS", "").split()
+
+
+@cache
+def emulation() -> ModuleType:
+    """The emulation, built once for each state of the sources."""
+    digest = hashlib.sha256(" ".join([*FLAGS, sys.version]).encode())
+    for path in sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cpp")):
+        digest.update(path.read_bytes())
+    library = ROOT / "build" / f"emulation-{digest.hexdigest()[:16]}" / "emulation.so"
+    if not library.exists():
+        _build(library)
+    spec = importlib.util.spec_from_file_location("emulation", library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _build(library: Path) -> None:
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    library.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
+    subprocess.run(
+        [compiler, *FLAGS, *includes, *(str(ROOT / s) for s in SOURCES), "-o", str(unfinished)],
+        check=True,
+    )
+    unfinished.replace(library)
+
+
+def act_mul_count(
+    gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
+    fill=None, expert=None, out=None, multiprocessors=1, seed=0,
+):  # fmt: skip
+    """(out, launch parameters). multiprocessors: of the device; seed: of the threads' order."""
+    out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
+    inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
+    ops._fake_out(*inputs)
+    launch = []
+
+    def kernel(*arguments):
+        launch.append(emulation().act_mul_count(*arguments))
+
+    ops._launch(kernel, (multiprocessors, seed), *inputs)
+    return out, launch[0]

@@ -1,0 +1,193 @@
+"""Cases of act_mul_count for any backend, and what must hold for them: emulation and device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparcom.counting import reference
+from sparcom.counting.ops import ACTIVATIONS, DTYPES
+
+GUARD = 64  # elements around what a kernel writes, which must stay as they were
+Call = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call. options: activation, threshold, signal, keep, fill, expert."""
+
+    gate: Tensor
+    up: Tensor | None
+    bins: Tensor
+    n_bins: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: str) -> "Case":
+        """The case on a device, its strides and alignment kept."""
+
+        def move(x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            base = x._base if x._base is not None else x
+            return base.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
+
+        options = {name: move(value) for name, value in self.options.items()}
+        return replace(
+            self, gate=move(self.gate), up=move(self.up), bins=move(self.bins), options=options
+        )
+
+
+def units_apart(a: Tensor, b: Tensor) -> Tensor:
+    """How many representable values lie between a and b (NaN: 0 from NaN)."""
+    bits = {4: torch.int32, 2: torch.int16}[a.element_size()]
+
+    def order(x: Tensor) -> Tensor:
+        i = x.contiguous().view(bits).long()
+        return torch.where(i < 0, -(i & (2 ** (8 * x.element_size() - 1) - 1)), i)
+
+    same = (a == b) | (a.isnan() & b.isnan())
+    return torch.where(same, 0, (order(a) - order(b)).abs())
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Equal bit for bit, but for the sign of zero and the payload of NaN."""
+    return bool((units_apart(a, b) == 0).all())
+
+
+def check_activation(out: Tensor, gate: Tensor, activation: str) -> None:
+    """f is within 1 unit in the last place of bf16 and fp16, 4 of fp32."""
+    expected = reference.FUNCTIONS[activation](gate.double()).to(gate.dtype)
+    limit = 4 if gate.dtype is torch.float32 else 1
+    assert int(units_apart(out, expected).max()) <= limit if out.numel() else True
+
+
+def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """Call a kernel, prove its three results and return them: out, counts, rows.
+
+    f is near the reference's; everything after f is exact, given that f: the product, the
+    ablation, counts and rows. Nothing else is written.
+    """
+    options = dict(case.options)
+    activation = options.get("activation", "silu")
+    f = _guarded(call, replace(case, up=None, options={"activation": activation}))[0]
+    check_activation(f, case.gate, activation)
+    out, counts, rows = _guarded(call, case)
+
+    h = f if case.up is None else f * case.up
+    expected, valid = _ablated(h, options)
+    assert same(out, expected)
+    counted = torch.where(valid & (case.bins < case.n_bins) & (case.bins >= 0), case.bins, -1)
+    exact = reference.FUNCTIONS[activation](case.gate.double())
+    value = exact if options.get("signal", "gate") == "gate" else h.double()
+    plain_counts, plain_rows = torch.zeros_like(counts), torch.zeros_like(rows)
+    reference.count(value, options.get("threshold", 0.0), counted, plain_counts, plain_rows)
+    assert torch.equal(counts, plain_counts)
+    assert torch.equal(rows, plain_rows)
+    return out, counts, rows
+
+
+def _ablated(h: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """(h * keep + fill, whether the row's expert exists); h itself where it does not."""
+    keep, fill, expert = (options.get(name) for name in ("keep", "fill", "expert"))
+    valid = torch.ones(len(h), dtype=torch.bool, device=h.device)
+    if keep is None and fill is None:
+        return h, valid
+    n_experts = len(fill if keep is None else keep)
+    row = torch.zeros(len(h), dtype=torch.long, device=h.device) if expert is None else expert
+    valid = (row >= 0) & (row < n_experts)
+    at = torch.where(valid, row, 0).long()
+    out = h if keep is None else h * keep[at]
+    out = out if fill is None else out + fill[at]
+    return torch.where(valid[:, None], out, h), valid
+
+
+def _guarded(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """out, counts and rows of a call that gets poisoned memory with guards on both sides."""
+    rows, width = case.gate.shape
+    device = case.gate.device
+    out, out_all = _between_guards((rows, width), case.gate.dtype, float("nan"), device)
+    counts, counts_all = _between_guards((case.n_bins, width), torch.int32, -77, device)
+    seen, seen_all = _between_guards((case.n_bins,), torch.int32, -77, device)
+    counts.zero_()
+    seen.zero_()
+    call(case.gate, case.up, case.bins, counts, seen, out=out, **case.options)
+    for whole, inside in ((out_all, out), (counts_all, counts), (seen_all, seen)):
+        guards = torch.cat([whole[:GUARD], whole[GUARD + inside.numel() :]])
+        assert bool(((guards == -77) | guards.isnan()).all()), "written beyond its end"
+    return out, counts, seen
+
+
+def _between_guards(shape, dtype, poison, device) -> tuple[Tensor, Tensor]:
+    size = int(torch.Size(shape).numel())
+    whole = torch.full((size + 2 * GUARD,), poison, dtype=dtype, device=device)
+    return whole[GUARD : GUARD + size].view(shape), whole
+
+
+def draw(rows: int, width: int, dtype: torch.dtype, seed: int, scale: float = 3.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(rows, width, generator=generator) * scale).to(dtype)
+
+
+@st.composite
+def cases(draws: st.DrawFn) -> Case:
+    """Any shape, stride, alignment, dtype and option; bins in runs, alternating, none, wrong."""
+    rows = draws(st.integers(0, 40))
+    width = draws(st.one_of(st.integers(0, 70), st.integers(0, 12).map(lambda n: 8 * n)))
+    dtype = draws(st.sampled_from(list(DTYPES)))
+    seed = draws(st.integers(0, 10**6))
+    halves, start = draws(st.booleans()), draws(st.sampled_from([0, 0, 0, 1, 4, 8]))
+    room = draws(st.sampled_from([0, 8, 16, 3]))
+
+    def matrix(n: int, columns: int, offset: int, kind: int) -> Tensor:
+        return draw(n, columns, dtype, seed + kind)[:, offset : offset + width]
+
+    both = draw(rows, 2 * width + room, dtype, seed)
+    gate = both[:, :width] if halves else matrix(rows, width + start + room, start, 0)
+    up = both[:, width : 2 * width] if halves else matrix(rows, width + room, 0, 1)
+    n_bins = draws(st.integers(0, 4))
+    options: dict[str, Any] = {
+        "activation": draws(st.sampled_from(list(ACTIVATIONS))),
+        "threshold": draws(st.sampled_from([0.0, 0.0, 0.3, -0.05, -2.0])),
+        "signal": draws(st.sampled_from(["gate", "gate", "product"])),
+    }
+    if draws(st.integers(0, 3)) == 0:
+        options |= draws(_ablations(rows, width, dtype, seed))
+    bins = draws(_bins(rows, n_bins))
+    return Case(gate, up if draws(st.booleans()) else None, bins, n_bins, options)
+
+
+@st.composite
+def _bins(draws: st.DrawFn, rows: int, n_bins: int) -> Tensor:
+    known = st.integers(-1, n_bins - 1)
+    kind = draws(st.sampled_from(["runs", "any", "none", "alternating", "wrong"]))
+    if kind == "runs":
+        lengths = draws(st.lists(st.tuples(known, st.integers(1, 12)), min_size=1, max_size=8))
+        bins = [b for b, length in lengths for _ in range(length)]
+        bins = (bins * (rows // len(bins) + 1))[:rows]
+    elif kind == "alternating":
+        bins = [i % (n_bins + 1) - 1 for i in range(rows)]
+    elif kind == "none":
+        bins = [-1] * rows
+    else:
+        any_bin = st.one_of(known, st.sampled_from([n_bins, n_bins + 9, -5, 2**31 - 1, -(2**31)]))
+        each = known if kind == "any" else any_bin
+        bins = draws(st.lists(each, min_size=rows, max_size=rows))
+    return torch.tensor(bins, dtype=torch.int32)
+
+
+@st.composite
+def _ablations(draws: st.DrawFn, rows: int, width: int, dtype, seed: int) -> dict[str, Any]:
+    n = draws(st.integers(1, 3))
+    which = draws(st.sampled_from(["keep", "fill", "both"]))
+    options: dict[str, Any] = {}
+    if which != "fill":
+        options["keep"] = (draw(n, width, dtype, seed + 2) > 0).to(dtype)
+    if which != "keep":
+        options["fill"] = draw(n, width, dtype, seed + 3)
+    if draws(st.booleans()):
+        experts = draws(st.lists(st.integers(-1, n), min_size=rows, max_size=rows))
+        options["expert"] = torch.tensor(experts, dtype=torch.int32)
+    return options

@@ -1,0 +1,65 @@
+"""What the compiler made of the CUDA kernel: no spills, no stack, accesses of 16 bytes.
+
+Read from sparcom._native_cuda, for each architecture in it. `make test` builds it wherever nvcc is;
+elsewhere there is nothing to look at, and these tests skip with that reason.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparcom import native
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import sass
+
+# Registers that let as many blocks be resident as csrc/cuda/launch.h counts on: 65536 / (7 * 128).
+MOST_REGISTERS = 72
+# One kernel for each dtype, activation and kind of call, and one a dtype for unaligned memory.
+KERNELS = 3 * 5 * 3 + 3
+FORBIDDEN = re.compile(r"(LDL|STL|LDS|STS|ATOMS|BAR|SHFL|VOTE|REDUX)\b")
+
+pytestmark = pytest.mark.skipif(bool(sass.missing()), reason=sass.missing())
+
+
+def is_vector(name: str) -> bool:
+    """Whether a kernel's mangled name says more than one element, and a known activation."""
+    return "Li1ELin1E" not in name
+
+
+def test_every_architecture_has_every_kernel() -> None:
+    found = sass.usage()
+    asked = native._cuda.info()["cuda_architectures"].split()
+    assert sorted(found) == sorted(f"sm_{a}" for a in asked)
+    assert {len(kernels) for kernels in found.values()} == {KERNELS}
+
+
+def test_no_spills_no_stack_and_few_registers() -> None:
+    """A spill lies in local memory, and local memory on the stack."""
+    for architecture, kernels in sass.usage().items():
+        for name, used in kernels.items():
+            assert used["STACK"] == used["LOCAL"] == used["SHARED"] == 0, (architecture, name, used)
+            assert used["REG"] <= MOST_REGISTERS, (architecture, name, used)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100", "sm_120"])
+def test_vectors_are_16_bytes_and_threads_share_adds_alone(architecture: str) -> None:
+    """Gate, up and out move in 128 bits; no local or shared memory, no barrier, no shuffle."""
+    if architecture not in sass.usage():
+        pytest.skip(f"built for {', '.join(sass.usage())} only")
+    kernels = sass.instructions(architecture)
+    assert len(kernels) == KERNELS
+    for name, codes in kernels.items():
+        loads, stores = (
+            [c.endswith(".128") for c in codes if c.startswith(prefix)] for prefix in ("LDG", "STG")
+        )
+        assert stores, name
+        if is_vector(name):
+            assert all(stores), name
+            assert sum(loads) >= (1 if "CallE1E" in name else 2), name  # Call::ungated has no up
+        else:
+            assert not any(stores), name
+        assert not [c for c in codes if FORBIDDEN.match(c)], name
+        assert any(c.startswith(("RED", "ATOMG")) for c in codes), name

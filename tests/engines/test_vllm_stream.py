@@ -1,0 +1,162 @@
+"""The stream without vLLM: slots, results as they come, abort, several callers, failure."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sparcom.corpus.prompts import Prompt
+from sparcom.engines.base import PromptError
+from sparcom.engines.vllm.stream import Stream
+from sparcom.errors import SparcomError
+
+
+class FakeServing:
+    """Reads one token of every request per step; remembers what it was asked."""
+
+    def __init__(self, fail_on: str = "") -> None:
+        self.left: dict[str, tuple[Prompt, int]] = {}
+        self.slots: dict[str, int] = {}
+        self.most = 0
+        self.order: list[str] = []
+        self.aborted: list[str] = []
+        self.fail_on = fail_on
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def add(self, key, prompt, slot):
+        assert slot not in self.slots.values(), "a slot was given out twice"
+        self.left[key] = (prompt, len(prompt.token_ids))
+        self.slots[key] = slot
+        self.order.append(prompt.id)
+        self.most = max(self.most, len(self.left))
+
+    def step(self):
+        self.gate.wait(10)
+        time.sleep(1e-4)  # as a real engine, whose steps leave the processor to others
+        if any(p.id == self.fail_on for p, _ in self.left.values()):
+            raise RuntimeError("the worker fell over")
+        self.left = {key: (p, n - 1) for key, (p, n) in self.left.items()}
+        done = [key for key, (_, n) in self.left.items() if n == 0]
+        return [(key, self.left.pop(key)[0].n_counted) for key in done]
+
+    def take(self, ids, slots, tokens):
+        for slot in slots:
+            key = next(k for k, s in self.slots.items() if s == slot)
+            del self.slots[key]
+        return (np.asarray(tokens, np.int32)[:, None],)
+
+    def abort(self, keys, slots):
+        for key in keys:
+            self.aborted.append(self.left.pop(key)[0].id)
+            del self.slots[key]
+
+
+def prompts(*lengths: int, tag: str = "p") -> list[Prompt]:
+    return [Prompt(f"{tag}{i}", (1,) * n, ((0, n),)) for i, n in enumerate(lengths)]
+
+
+def make_stream(serving, slots=2, **options) -> Stream:
+    return Stream(serving, slots, lambda error, ids: PromptError(ids, str(error)), **options)
+
+
+def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
+    results = stream.results(stream.submit(what))
+    return {name: int(n) for f in results for name, n in zip(f.ids, f.tokens, strict=True)}
+
+
+def test_every_prompt_comes_back_once_and_slots_bound_what_is_under_way():
+    serving = FakeServing()
+    stream = make_stream(serving, slots=3)
+    lengths = [1, 7, 2, 2, 9, 1, 1, 4, 3, 5]
+    assert run(stream, prompts(*lengths)) == {f"p{i}": n for i, n in enumerate(lengths)}
+    assert serving.most == 3
+    assert not serving.slots
+    stream.close()
+
+
+def test_a_short_instruction_leaves_before_a_long_one_is_done():
+    stream = make_stream(FakeServing())
+    results = stream.results(stream.submit(prompts(50, 1)))
+    assert next(results).ids == ("p1",)
+    stream.close()
+
+
+def test_callers_share_the_engine_and_get_their_own_results():
+    serving = FakeServing()
+    serving.gate.clear()
+    stream = make_stream(serving, slots=4)
+    found: dict[str, dict[str, int]] = {}
+
+    def call(tag: str) -> None:
+        found[tag] = run(stream, prompts(3, 1, 2, tag=tag))
+
+    threads = [threading.Thread(target=call, args=(tag,)) for tag in "ab"]
+    for thread in threads:
+        thread.start()
+    serving.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert found == {tag: {f"{tag}0": 3, f"{tag}1": 1, f"{tag}2": 2} for tag in "ab"}
+    assert serving.most == 4
+    stream.close()
+
+
+def test_leaving_early_aborts_what_is_under_way_and_frees_its_slots():
+    serving = FakeServing()
+    stream = make_stream(serving)
+    results = stream.results(stream.submit(prompts(1, 10**9)))
+    assert next(results).ids == ("p0",)
+    results.close()
+    assert run(stream, prompts(2, 2, 2, tag="q")) == {"q0": 2, "q1": 2, "q2": 2}
+    assert serving.aborted == ["p1"]
+    stream.close()
+
+
+def test_a_failed_step_names_the_instructions_under_way_to_every_caller():
+    stream = make_stream(FakeServing(fail_on="p1"))
+    with pytest.raises(PromptError, match="the worker fell over") as caught:
+        run(stream, prompts(5, 5, 5))
+    assert set(caught.value.ids) == {"p0", "p1"}
+    with pytest.raises(PromptError, match="fell over"):
+        stream.submit(prompts(1))
+    stream.close()
+
+
+def test_closing_ends_the_jobs_under_way():
+    stream = make_stream(FakeServing())
+    results = stream.results(stream.submit(prompts(10**9)))
+    stream.close()
+    with pytest.raises(SparcomError, match="closed"):
+        next(results)
+    with pytest.raises(SparcomError, match="closed"):
+        stream.submit(prompts(1))
+
+
+def test_ranks_in_lockstep_admit_in_one_order():
+    servings = [FakeServing(), FakeServing()]
+    meeting, said = threading.Barrier(2), [0]
+
+    def agree_of(rank: int):
+        def agree(seen: int) -> int:
+            if rank == 0:
+                said[0] = seen
+            meeting.wait(10)
+            number = said[0]
+            meeting.wait(10)
+            return number
+
+        return agree
+
+    streams = [make_stream(s, slots=2, agree=agree_of(r)) for r, s in enumerate(servings)]
+    batches = [prompts(3, 1, tag="a"), prompts(1, 2, tag="b"), prompts(2, tag="c")]
+    # The second rank hears of the batches later than the first.
+    first = [streams[0].submit(batch) for batch in batches]
+    second = [streams[1].submit(batch) for batch in batches]
+    for jobs, stream in ((first, streams[0]), (second, streams[1])):
+        for job, batch in zip(jobs, batches, strict=True):
+            assert sum(len(f.ids) for f in stream.results(job)) == len(batch)
+    assert servings[0].order == servings[1].order
+    for stream in streams:
+        stream.close()

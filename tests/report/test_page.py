@@ -1,0 +1,287 @@
+"""The page: self-contained, escaped, and without a number that is none."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparcom.components import ComponentSpace, Site
+from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.schema import Instruction
+from sparcom.counting.recorder import Counted
+from sparcom.errors import InputError
+from sparcom.identify import Selection, identify
+from sparcom.report.page import write_report
+from sparcom.store import Failure, RunStore
+
+DENSE = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in range(4)))
+MOE = ComponentSpace(
+    (
+        Site("dense", 0, 40, "silu"),
+        Site("routed", 1, 8, "silu", experts=6, top_k=2),
+        Site("shared", 1, 20, "silu"),
+    )
+)
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+SIX = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
+
+
+def stored(
+    folder: Path,
+    labels: Sequence[str],
+    space: ComponentSpace = DENSE,
+    *,
+    ids: Sequence[str] | None = None,
+    blank: bool = False,
+    failed: int = 0,
+    **manifest: object,
+) -> str:
+    """A finished run whose instructions have these categories; returns its location."""
+    rng = np.random.default_rng(0)
+    ids = tuple(ids or (f"i{k}" for k in range(len(labels))))
+    tokens = rng.integers(5, 30, len(ids))
+    lean = np.array([hash_of(name) for name in labels])[:, None] + np.arange(space.neurons)
+    odds = 0.2 + 0.6 * (lean % 7 == 0)  # neurons that a category likes
+    counts = rng.binomial(tokens[:, None], 0 * odds if blank else odds).astype(np.int32)
+    routed = rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)).astype(np.int32)
+    counted = Counted(ids, tokens, counts, 0 * routed if blank else routed)
+    store = RunStore(folder)
+    records = [
+        Instruction(i, c, "human", instruction="x") for i, c in zip(ids, labels, strict=True)
+    ]
+    prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]
+    store.write_corpus(records, prompts, 100)
+    failures = [Failure(f"gone{k}", "why") for k in range(failed)]
+    store.write_part(0, counted, identify(counted, space, Selection("top:0.1")), failures)
+    store.write_manifest(
+        {
+            "status": "complete",
+            "config": {
+                "corpus": "c.jsonl",
+                "template": "model",
+                "scope": "instruction",
+                "signal": "gate",
+                "threshold": 0.0,
+                "retain": "counts",
+            },
+            "model": {"path": "/models/tiny", "weights": "ab" * 32},
+            "corpus": {"instructions": len(ids), "hash": "cd" * 32},
+            "sites": space.to_json(),
+            "selection": {
+                "rule": "top:0.1",
+                "expert_rule": "top:0.1",
+                "ties": "inclusive",
+                "pool": False,
+            },
+            "engine": {
+                "name": "transformers",
+                "device": "cpu",
+                "dtype": "float32",
+                "threads": 1,
+                "batch_tokens": 64,
+                "versions": {"torch": "2"},
+            },
+            "tokens": int(tokens.sum()),
+            "failed": failed,
+            "seconds": 1.0,
+            "created": "2026-01-01T00:00:00Z",
+            **manifest,
+        }
+    )
+    return str(folder)
+
+
+def hash_of(text: str) -> int:
+    return sum(text.encode())
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page: its elements, and the text in them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.comments: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    @property
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+
+def page_of(location: str) -> tuple[str, Page]:
+    html = Path(write_report(location)).read_text("utf-8")
+    page = Page(html)
+    assert page.open == []
+    return html, page
+
+
+def assert_no_fetch(html: str, page: Page) -> None:
+    """Nothing that a browser would load, run or send."""
+    assert not page.tags & {"script", "link", "iframe", "object", "embed", "img", "form", "base",
+                            "audio", "video", "foreignobject", "a"}  # fmt: skip
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
+                allowed = ("#", "data:image/png;base64,") if tag == "image" else "#"
+                assert (value or "").startswith(allowed), (tag, name, value)
+            for url in re.findall(r"url\(\s*['\"]?([^)]*)", value or ""):
+                assert url.startswith("#"), (tag, name, value)
+    styles = "".join(re.findall(r"<style.*?</style>", html, re.DOTALL))
+    assert "@import" not in styles
+    assert "url(http" not in styles
+
+
+def shown(html: str) -> str:
+    """All that is to be read, the text of figures (which they keep as comments) included."""
+    page = Page(html)
+    styles = re.findall(r"<style[^>]*>(.*?)</style>", html, re.DOTALL)
+    return "\n".join(t for t in (*page.text, *page.comments) if t not in styles)
+
+
+def assert_numbers(html: str) -> None:
+    text = shown(html)
+    found = re.search(r"(?<![A-Za-z])(nan|NaN|inf|None|array)(?![A-Za-z])", text)
+    assert not found, text[max(0, found.start() - 80) : found.end() + 80]
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
+def test_a_page_stands_alone_and_its_figures_are_written(tmp_path: Path, space) -> None:
+    location = stored(tmp_path / "run", SIX * 6, space)
+    html, page = page_of(location)
+    assert_no_fetch(html, page)
+    assert_numbers(html)
+    text = shown(html)
+    assert "tiny on 36 instructions" in text
+    for category in SIX:
+        assert category in text
+    figures = tmp_path / "run/figures"
+    names = {p.stem for p in figures.glob("*.png")}
+    assert names == {p.stem for p in figures.glob("*.svg")}
+    assert {"neurons-categories", "neurons-layers"} <= names
+    assert any(name.startswith("experts") for name in names) == bool(space.experts)
+    assert html.count("<svg") == len(names)
+    for png in figures.glob("*.png"):
+        assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        assert png.stat().st_size > 2000
+    for svg in figures.glob("*.svg"):
+        assert ElementTree.parse(svg).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_page_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    location = stored(tmp_path / "run", SIX * 3)
+    first, _ = page_of(location)
+    svgs = {p.name: p.read_bytes() for p in (tmp_path / "run/figures").iterdir()}
+    again, _ = page_of(location)
+    assert again == first
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run/figures").iterdir()} == svgs
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "--><img src=x onerror=alert(1)>",
+    '"\' onload="alert(1)',
+    "</svg></style></table><b>",
+    "{{ 7 * 7 }}{% raw %}",
+    r"$\frac{1}$",
+    "$x$",
+    "_hidden",
+    "\u202erofetirw",
+    "zero\u200bwidth\u2060",
+    "ab\u0000c\u0007",
+    "very long " * 20,
+    "",
+)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_hostile_categories_are_text_and_nothing_else(tmp_path: Path) -> None:
+    html, page = page_of(stored(tmp_path / "run", HOSTILE * 3))
+    assert_no_fetch(html, page)
+    assert_numbers(html)
+    assert "b" not in page.tags
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<script" not in html
+    assert "49" not in re.findall(r"<td>([^<]*)</td>", html)
+    assert "{{ 7 * 7 }}" in "".join(page.text)
+    for invisible in "\u202e\u200b\u2060\0\a":
+        assert invisible not in html
+    assert r"\u202erofetirw" in html
+    for svg in (tmp_path / "run/figures").glob("*.svg"):
+        ElementTree.parse(svg)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_hostile_ids_paths_and_settings_are_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    ids = [f"{evil}{k}\u202e" for k in range(12)]
+    location = stored(
+        tmp_path / "run",
+        SIX * 2,
+        ids=ids,
+        model={"path": f"/models/{evil}", "weights": evil},
+        engine={"name": evil, "versions": {evil: evil}},
+        created=evil,
+    )
+    html, page = page_of(location)
+    assert_no_fetch(html, page)
+    assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("labels", "space"),
+    [
+        (["QA"] * 4, DENSE),
+        (["QA", "SUM", "CODE"], MOE),
+        (["QA"], MOE),
+        (["QA", "QA", "SUM"], DENSE),
+    ],
+    ids=["one category", "one instruction each", "one instruction", "one category with a pair"],
+)
+def test_few_instructions_make_a_page_without_nonsense(tmp_path: Path, labels, space) -> None:
+    html, page = page_of(stored(tmp_path / "run", labels, space))
+    assert_no_fetch(html, page)
+    assert_numbers(html)
+
+
+def test_empty_sets_make_a_page_that_says_so(tmp_path: Path) -> None:
+    html, _ = page_of(stored(tmp_path / "run", SIX * 2, blank=True))
+    assert_numbers(html)
+    assert "empty" in shown(html)
+
+
+def test_a_run_that_is_not_complete_or_has_failures_says_so(tmp_path: Path) -> None:
+    html, _ = page_of(stored(tmp_path / "run", SIX * 2, status="running", failed=3))
+    assert "not complete" in shown(html)
+    assert "3 instructions failed" in shown(html)
+
+
+def test_without_a_run_there_is_no_page(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run here"):
+        write_report(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

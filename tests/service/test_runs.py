@@ -1,0 +1,403 @@
+"""The pipeline: exactly once, whatever the actors, their order, failures and restarts."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparcom.components import ComponentSpace, Site
+from sparcom.config import RunConfig
+from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
+from sparcom.engines.base import PromptError
+from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.pipeline import CountActor, count_part, prepare, ray_session, run_count, run_identify
+from sparcom.store import Failure, Run, RunStore, concat_counted
+from tiny_runs import POISON, records, save_tiny_llm, write_corpus
+
+# -- one part, with an engine of ours -------------------------------------------------------------
+
+SPACE = ComponentSpace((Site("dense", 0, 4, "silu"),))
+
+
+class FakeEngine:
+    """Counts prompts in passes of four; a pass fails where it holds one of `bad`.
+
+    heals: prompts that fail the first time only.
+    """
+
+    space = SPACE
+
+    def __init__(self, bad: Sequence[str] = (), heals: Sequence[str] = ()) -> None:
+        self.bad, self.heals = set(bad), set(heals)
+        self.passes: list[list[str]] = []
+
+    def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
+        for start in range(0, len(prompts), 4):
+            held = [p.id for p in prompts[start : start + 4]][::-1]  # in an order of its own
+            self.passes.append(held)
+            wrong = sorted((self.bad | self.heals) & set(held))
+            self.heals -= set(held)
+            if wrong:
+                raise PromptError(held, f"cannot read {wrong[0]}")
+            yield counts_of(held)
+
+
+def counts_of(ids: Sequence[str]) -> Counted:
+    """Counts that tell the instruction: its number, four times."""
+    numbers = np.array([[int(name[1:])] * 4 for name in ids], np.int32).reshape(-1, 4)
+    return Counted(tuple(ids), np.full(len(ids), 99), numbers, np.zeros((len(ids), 0), np.int32))
+
+
+def prompts_of(n: int) -> list[Prompt]:
+    return [Prompt(f"p{k}", (1, 2), ((0, 2),)) for k in range(n)]
+
+
+@given(st.integers(1, 20), st.data())
+def test_the_bad_are_set_aside_and_the_others_counted_once(n: int, data) -> None:
+    names = [f"p{k}" for k in range(n)]
+    bad = data.draw(st.sets(st.sampled_from(names), max_size=n - 1))
+    heals = data.draw(st.sets(st.sampled_from(names)))
+    counted, failures = count_part(FakeEngine(bad, heals), prompts_of(n))
+    kept = [name for name in names if name not in bad]
+    assert counted.ids == tuple(kept)  # in the part's own order
+    assert counted.neurons[:, 0].tolist() == [int(name[1:]) for name in kept]
+    assert sorted(failures, key=lambda f: names.index(f.id)) == [
+        Failure(name, f"cannot read {name}") for name in names if name in bad
+    ]
+
+
+def test_one_bad_instruction_is_found_by_bisection_and_tried_once_more_alone() -> None:
+    engine = FakeEngine(["p5"])
+    counted, failures = count_part(engine, prompts_of(8))
+    assert [f.id for f in failures] == ["p5"]
+    assert engine.passes.count(["p5"]) == 2
+    assert engine.passes.count(["p3", "p2", "p1", "p0"]) == 1  # what was done is not done again
+    assert len(counted.ids) == 7
+
+
+def test_a_failure_that_passes_is_no_failure() -> None:
+    counted, failures = count_part(FakeEngine(heals=["p2"]), prompts_of(4))
+    assert counted.ids == ("p0", "p1", "p2", "p3")
+    assert failures == []
+
+
+def test_all_failing_leaves_no_counts() -> None:
+    counted, failures = count_part(FakeEngine(["p0", "p1", "p2"]), prompts_of(3))
+    assert counted is None
+    assert sorted(f.id for f in failures) == ["p0", "p1", "p2"]
+
+
+class Broken(FakeEngine):
+    """An engine whose bookkeeping is wrong in one way."""
+
+    def __init__(self, returned: list[list[str]], error: Exception | None = None) -> None:
+        super().__init__()
+        self.returned, self.error = returned, error
+
+    def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
+        for ids in self.returned:
+            yield counts_of(ids)
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([["p0", "p1"], ["p1", "p2"]], "returned p1 twice"),
+        ([["p0", "p0", "p1", "p2"]], "twice"),
+        ([["p0"], ["p2"]], "ended without counting 1 of 3 instructions, the first: p1"),
+        ([], "ended without counting 3 of 3 instructions"),
+        ([["p0", "p1", "p2", "p7"]], "returned p7 .* was not given it"),
+    ],
+)
+def test_an_engine_that_loses_or_repeats_an_instruction_stops_the_run(returned, message) -> None:
+    with pytest.raises(CountError, match=message):
+        count_part(Broken(returned), prompts_of(3))
+
+
+@pytest.mark.parametrize("error", [CountError("conservation: 3 is not 4"), RuntimeError("a bug")])
+def test_an_error_of_ours_is_not_bisected(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        count_part(Broken([["p0"]], error), prompts_of(2))
+
+
+def test_an_engine_that_blames_nobody_of_the_group_ends_the_run() -> None:
+    with pytest.raises(PromptError, match="p9"):
+        count_part(Broken([], PromptError(["p9"], "why")), prompts_of(2))
+
+
+# -- whole runs -----------------------------------------------------------------------------------
+
+ROWS = records(20)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model and a corpus of 20 instructions."""
+    folder = tmp_path_factory.mktemp("work")
+    save_tiny_llm(folder / "model")
+    write_corpus(folder / "corpus.jsonl", ROWS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ray_local() -> Iterator[None]:
+    """One local Ray with room for two actors, for all tests of this file."""
+    with ray_session(RunConfig(actors=2, cpus=1)):
+        yield
+
+
+def config_of(work: Path, out: Path, **changes: object) -> RunConfig:
+    values = {
+        "model": str(work / "model"), "corpus": str(work / "corpus.jsonl"), "out": str(out),
+        "cpus": 1, "part_size": 4, "batch_tokens": 64, "slots": 4,
+    }  # fmt: skip
+    return RunConfig(**{**values, **changes})
+
+
+def run_here(config: RunConfig, parts: Sequence[int] | None = None) -> dict[str, bytes]:
+    """A run without Ray: the plain functions, part by part, in the order given."""
+    plan = prepare(config)
+    actor = CountActor(plan.work)
+    for part in plan.todo if parts is None else parts:
+        assert not actor({"part": part})["error"]
+    return parts_of(Path(config.out))
+
+
+def parts_of(folder: Path) -> dict[str, bytes]:
+    """Bytes of every counts and sets file."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for name in ("counts", "sets")
+        for p in (folder / name).glob("*.parquet")
+    }
+
+
+def all_counts(folder: Path) -> Counted:
+    return concat_counted([counted for _, counted in RunStore(folder).count_parts()])
+
+
+@pytest.fixture(scope="module")
+def whole(work: Path, ray_local: None) -> Path:
+    """A run on one actor of Ray."""
+    summary = run_count(config_of(work, work / "whole"))
+    assert (summary.instructions, summary.failed, summary.complete) == (20, 0, True)
+    return work / "whole"
+
+
+def test_a_run_holds_every_instruction_once_with_its_tokens(whole: Path) -> None:
+    run = Run(whole)
+    counted = all_counts(whole)
+    assert counted.ids == run.sets.ids == tuple(row["id"] for row in ROWS)
+    assert counted.tokens.tolist() == run.labels["n_counted"].to_pylist()
+    assert counted.neurons.shape == (20, run.space.neurons)
+    assert 0.2 < (counted.neurons > 0).mean() < 1.0
+    assert (counted.neurons <= counted.tokens[:, None]).all()
+    assert run.manifest["tokens"] == counted.tokens.sum()
+    assert run.manifest["status"] == "complete"
+    assert run.manifest["engine"]["threads"] == 1
+
+
+def test_two_actors_and_any_order_of_parts_give_the_same_bytes(work, whole, tmp_path) -> None:
+    expected = parts_of(whole)
+    assert len(expected) == 10
+    assert run_here(config_of(work, tmp_path / "reversed"), [3, 0, 4, 2, 1]) == expected
+    run_count(config_of(work, tmp_path / "two", actors=2))
+    assert parts_of(tmp_path / "two") == expected
+
+
+@pytest.mark.parametrize(
+    "changes", [{"part_size": 7}, {"part_size": 100}, {"slots": 1}, {"verify": True}]
+)
+def test_parts_slots_and_verifying_change_no_count(work, whole, tmp_path, changes) -> None:
+    run_here(config_of(work, tmp_path / "run", **changes))
+    ours, expected = all_counts(tmp_path / "run"), all_counts(whole)
+    assert ours.ids == expected.ids
+    np.testing.assert_array_equal(ours.neurons, expected.neurons)
+
+
+def test_batch_tokens_change_no_count_in_bfloat16(work, whole, tmp_path) -> None:
+    """Rows of a pass change how a matrix product is split up; bf16 rounds that away on this CPU
+    path, which is what makes the whole run reproducible there."""
+    expected = all_counts(whole).neurons
+    for rows in (32, 256):
+        run_here(config_of(work, tmp_path / str(rows), batch_tokens=rows))
+        np.testing.assert_array_equal(all_counts(tmp_path / str(rows)).neurons, expected)
+
+
+def test_batch_tokens_flip_only_signs_near_zero_in_float32(work, tmp_path) -> None:
+    counts = []
+    for rows in (32, 256):
+        run_here(config_of(work, tmp_path / str(rows), batch_tokens=rows, dtype="float32"))
+        counts.append(all_counts(tmp_path / str(rows)))
+    np.testing.assert_array_equal(counts[0].tokens, counts[1].tokens)
+    flipped = np.abs(counts[0].neurons - counts[1].neurons)
+    assert flipped.max() <= 1
+    assert flipped.sum() <= 1e-4 * counts[0].tokens.sum() * counts[0].neurons.shape[1]
+
+
+def test_fewer_counted_tokens_are_the_first_ones(work, tmp_path) -> None:
+    run_here(config_of(work, tmp_path / "run", count_tokens=3))
+    counted = all_counts(tmp_path / "run")
+    assert (counted.tokens == 3).all()
+    assert (counted.neurons <= 3).all()
+
+
+# -- resuming -------------------------------------------------------------------------------------
+
+
+def test_resuming_counts_what_is_missing_and_nothing_else(work, tmp_path, ray_local) -> None:
+    config = config_of(work, tmp_path / "run")
+    expected = run_here(config)
+    (tmp_path / "run/sets/part-00002.parquet").unlink()
+    (tmp_path / "run/counts/part-00002.parquet").write_bytes(b"half a file")
+    kept = tmp_path / "run/sets/part-00001.parquet"
+    os.utime(kept, (1, 1))
+    summary = run_count(config, resume=True)
+    assert parts_of(tmp_path / "run") == expected
+    assert kept.stat().st_mtime == 1
+    assert summary.prompt_tokens == sum(
+        len(p.token_ids) for p in RunStore(config.out).read_prompts(2)
+    )
+    manifest = Run(tmp_path / "run").manifest
+    assert manifest["status"] == "complete"
+    assert run_count(config, resume=True).complete  # nothing left to do
+    assert Run(tmp_path / "run").manifest == manifest
+
+
+def edit_corpus(work: Path, folder: Path) -> dict:
+    rows = [{**row} for row in ROWS]
+    rows[7]["instruction"] += " more"
+    return {"corpus": str(write_corpus(folder / "corpus.jsonl", rows))}
+
+
+def other_model(work: Path, folder: Path) -> dict:
+    return {"model": str(save_tiny_llm(folder / "model", rms_norm_eps=1e-3))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rule": "top:0.2"}, r"rule \('top:0.01' -> 'top:0.2'\)"),
+        ({"batch_tokens": 32}, r"batch_tokens \(64 -> 32\)"),
+        ({"dtype": "float32", "part_size": 5}, r"dtype .*; part_size \(4 -> 5\)"),
+        ({"scope": "prompt"}, r"scope .*; the corpus or its tokens"),
+        ({"template": "plain"}, r"template .*; the corpus or its tokens"),
+        ({"limit": 2}, r"limit \(None -> 2\)"),
+        (edit_corpus, "the corpus or its tokens"),
+        (other_model, "the model's weights"),
+    ],
+)
+def test_a_changed_run_is_not_resumed(work, tmp_path, change, message) -> None:
+    prepare(config_of(work, tmp_path / "run"))
+    before = (tmp_path / "run/run.json").read_bytes()
+    changes = change if isinstance(change, dict) else change(work, tmp_path)
+    with pytest.raises(InputError, match=f"cannot be resumed, since this has changed: .*{message}"):
+        prepare(config_of(work, tmp_path / "run", **changes), resume=True)
+    assert (tmp_path / "run/run.json").read_bytes() == before
+
+
+def test_what_changes_no_count_may_change_on_resuming(work, tmp_path) -> None:
+    prepare(config_of(work, tmp_path / "run"))
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes((work / "corpus.jsonl").read_bytes())
+    config = config_of(work, tmp_path / "run", actors=2, slots=2, corpus=str(moved), verify=True)
+    assert prepare(config, resume=True).todo == [0, 1, 2, 3, 4]
+
+
+def test_an_existing_folder_is_left_alone_unless_told(work, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    config = config_of(work, tmp_path / "mine")
+    with pytest.raises(InputError, match="exists already; finish it with --resume"):
+        prepare(config)
+    with pytest.raises(InputError, match="not a run"):
+        prepare(config, overwrite=True)
+    with pytest.raises(InputError, match="not a run"):
+        prepare(config, resume=True)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_overwriting_replaces_every_file(work, tmp_path) -> None:
+    config = config_of(work, tmp_path / "run")
+    run_here(config)
+    plan = prepare(config_of(work, tmp_path / "run", part_size=10), overwrite=True)
+    assert plan.todo == [0, 1]
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"run.json", "corpus.parquet"}
+
+
+# -- failures in actors ---------------------------------------------------------------------------
+
+
+def poisoned(folder: Path, at: Sequence[int]) -> Path:
+    rows = [{**row} for row in ROWS]
+    for k in at:
+        rows[k]["instruction"] += POISON
+    return write_corpus(folder / "poisoned.jsonl", rows)
+
+
+def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
+    work, whole, tmp_path, ray_local
+) -> None:
+    corpus = poisoned(tmp_path, [1, 2, 13])
+    summary = run_count(config_of(work, tmp_path / "run", corpus=str(corpus)))
+    assert (summary.instructions, summary.failed) == (17, 3)
+    run, counted = Run(tmp_path / "run"), all_counts(tmp_path / "run")
+    assert sorted(f.id for f in run.store.failures()) == ["i01", "i02", "i13"]
+    assert all("index out of range" in f.reason for f in run.store.failures())
+    assert run.labels["id"].to_pylist() == list(counted.ids)
+    assert summary.tokens == counted.tokens.sum()
+    expected = all_counts(whole)  # the others lost nothing
+    kept = [k for k in range(20) if k not in (1, 2, 13)]
+    assert counted.ids == tuple(expected.ids[k] for k in kept)
+    np.testing.assert_array_equal(counted.neurons, expected.neurons[kept])
+
+
+def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:
+    corpus = poisoned(tmp_path, range(20))
+    with pytest.raises(SparcomError, match=r"failed on all 4 instructions; .* index out of range"):
+        run_count(config_of(work, tmp_path / "run", corpus=str(corpus)))
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
+
+
+def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_local) -> None:
+    """A model that runs its layers twice a pass (HRM): every row is seen more than once."""
+    save_tiny_llm(tmp_path / "model", "hrm_text")
+    config = config_of(work, tmp_path / "run", model=str(tmp_path / "model"), verify=True)
+    with pytest.raises(
+        CountError, match=r"^conservation: layer0.dense saw \d+ rows of instruction"
+    ):
+        run_count(config)
+    assert not RunStore(tmp_path / "run").has_counts()
+
+
+# -- selecting anew -------------------------------------------------------------------------------
+
+
+def test_sets_selected_anew_are_those_of_a_run_with_that_rule(work, tmp_path) -> None:
+    run_here(config_of(work, tmp_path / "run"))
+    summary = run_identify(str(tmp_path / "run"), {"rule": "top:0.2", "ties": "exact"})
+    assert (summary["instructions"], summary["rule"]) == (20, "top:0.2")
+    direct = config_of(work, tmp_path / "direct", rule="top:0.2", ties="exact")
+    assert run_here(direct) == parts_of(tmp_path / "run")
+    assert Run(tmp_path / "run").manifest["selection"]["rule"] == "top:0.2"
+    with pytest.raises(InputError, match=r"rule \('top:0.2' -> 'top:0.01'\)"):
+        prepare(config_of(work, tmp_path / "run"), resume=True)  # half by one rule, half by another
+    assert prepare(direct_to(direct, tmp_path / "run"), resume=True).todo == []
+
+
+def direct_to(config: RunConfig, out: Path) -> RunConfig:
+    return RunConfig(**{**config.to_json(), "out": str(out)})
+
+
+def test_sets_cannot_be_selected_anew_without_counts(work, tmp_path) -> None:
+    run_here(config_of(work, tmp_path / "run", retain="sets"))
+    with pytest.raises(InputError, match="retained no counts, .*--retain counts"):
+        run_identify(str(tmp_path / "run"), {"rule": "top:0.2"})

