@@ -27,7 +27,9 @@ ISA_FLAGS = {
         "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c",
         *GCC_12,
     ],
-    "isa_avx512popcnt.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12],
+    "isa_avx512popcnt.cpp": [
+        "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
+    ],
 }  # fmt: skip
 ISA_FILES = {
     "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
@@ -142,6 +144,7 @@ class BuildExt(build_ext):
             super().build_extension(ext)
         finally:
             self.compiler._compile = compile_one
+
 
 ParallelCompile("SPARCOM_BUILD_JOBS", default=0).install()
 

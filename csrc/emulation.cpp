@@ -1,5 +1,5 @@
-// act_mul_count.h of cuda/ as plain C++: every thread of the grid in a loop, in an order of the
-// test's choice. Built by the tests alone; it answers to the same arguments as sparcom._native_cuda.
+// cuda/act_mul_count.h as plain C++: every thread of the grid in a loop, in an order of the test's
+// choice. Built by the tests alone; it takes the same arguments as sparcom._native_cuda.
 #include <pybind11/pybind11.h>
 
 #include <algorithm>

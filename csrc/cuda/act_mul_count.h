@@ -194,7 +194,8 @@ void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
   switch (p.activation) {
     case Activation::silu: return with_kernel_of_activation<T, n, int(Activation::silu)>(p, run);
     case Activation::gelu: return with_kernel_of_activation<T, n, int(Activation::gelu)>(p, run);
-    case Activation::gelu_tanh: return with_kernel_of_activation<T, n, int(Activation::gelu_tanh)>(p, run);
+    case Activation::gelu_tanh:
+      return with_kernel_of_activation<T, n, int(Activation::gelu_tanh)>(p, run);
     case Activation::relu: return with_kernel_of_activation<T, n, int(Activation::relu)>(p, run);
     case Activation::relu2: return with_kernel_of_activation<T, n, int(Activation::relu2)>(p, run);
   }

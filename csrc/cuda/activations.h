@@ -1,9 +1,10 @@
 // The activation functions on a device. See ../activations.h for their formulas.
 //
-// fp32 runs the source that the CPU runs, operation by operation as IEEE 754 says, so that both give
-// the same bits. bf16 and fp16 leave 2^t and 1/x to the special function unit, at a quarter of the
-// instructions: a B200 reads 1.3e12 elements a second at 6 bytes each and issues some 26
-// instructions for each. The unit's error, 2^-22, is far below the 2^-12 that rounding to fp16 makes.
+// fp32 runs the source that the CPU runs, operation by operation as IEEE 754 says, so that both
+// give the same bits. bf16 and fp16 leave 2^t and 1/x to the special function unit, at a quarter of
+// the instructions: a B200 reads 1.3e12 elements a second at 6 bytes each and issues some 26
+// instructions for each. The unit's error, near 2^-22, is far below the 2^-12 that rounding to fp16
+// makes.
 //
 //   silu(x), gelu_tanh(x) = x / (1 + e^v) = x r         where x >= 0,  r = 1 / (1 + e^-|v|)
 //                                         = x e^-|v| r  where x < 0

@@ -48,7 +48,9 @@ SPARCOM_DEVICE void atomic_add(int32_t* p, int32_t n) { atomicAdd(p, n); }
 
 // n += x >= bound, in two instructions; written in C++, it takes three.
 SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
-  asm("{.reg .pred p; setp.ge.f32 p, %1, %2; @p add.s32 %0, %0, 1;}" : "+r"(n) : "f"(x), "f"(bound));
+  asm("{.reg .pred p; setp.ge.f32 p, %1, %2; @p add.s32 %0, %0, 1;}"
+      : "+r"(n)
+      : "f"(x), "f"(bound));
 }
 
 // Two floats to the two halves of a word, rounded to nearest even; and back.

@@ -1,8 +1,8 @@
 // The operations of device.h in plain C++, for the emulation.
 //
-// They are exact, but for 2^t and 1/x, where the device itself is not: its error is near 2^-22. Here
-// they err by up to 2^-20, each result in a direction that a hash and the test's seed choose, so
-// that what the emulation proves holds for any special function unit that good.
+// They are exact, but for 2^t and 1/x, where the device itself is not: its error is near 2^-22.
+// Here they err by up to 2^-20, each result in a direction that a hash and the test's seed choose,
+// so that what the emulation proves holds for any special function unit that good.
 #pragma once
 
 #include <cmath>

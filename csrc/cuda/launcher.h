@@ -5,8 +5,8 @@
 
 namespace sparcom {
 
-// Queues the kernel on a stream (a cudaStream_t) of a device and returns: no wait, no allocation, so
-// that CUDA graphs can capture it. All pointers are of that device, and p.counted is filled in.
+// Queues the kernel on a stream (a cudaStream_t) of a device and returns: no wait, no allocation,
+// so that CUDA graphs can capture it. All pointers are of that device, and p.counted is filled in.
 // Throws std::runtime_error where the launch is refused.
 void act_mul_count_cuda(const ActMulCount& p, int device, void* stream);
 

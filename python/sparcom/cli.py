@@ -108,7 +108,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _count(arguments: argparse.Namespace) -> tuple[Any, int]:
-    from sparcom.pipeline import run_count
+    from sparcom.service import run_count
 
     summary = run_count(
         _config(arguments),
@@ -139,7 +139,7 @@ def _run(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 
 def _identify(arguments: argparse.Namespace) -> tuple[Any, int]:
-    from sparcom.pipeline import run_identify
+    from sparcom.service import run_identify
 
     given = {
         name: getattr(arguments, name)

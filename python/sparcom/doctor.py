@@ -21,7 +21,15 @@ class Fact:
 
 def examine() -> list[Fact]:
     """All facts, in the order in which a run needs them."""
-    return [_machine(), _kernels(), _gpu(), _cuda_kernels(), *_packages(), _default_model(), _cache()]
+    return [
+        _machine(),
+        _kernels(),
+        _gpu(),
+        _cuda_kernels(),
+        *_packages(),
+        _default_model(),
+        _cache(),
+    ]
 
 
 def render(facts: list[Fact]) -> str:
@@ -33,7 +41,9 @@ def render(facts: list[Fact]) -> str:
 def _machine() -> Fact:
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    text = f"{platform.machine()}, {cores} cores, {memory:.0f} GB, Python {platform.python_version()}"
+    text = (
+        f"{platform.machine()}, {cores} cores, {memory:.0f} GB, Python {platform.python_version()}"
+    )
     return Fact("machine", "ok", text)
 
 

@@ -9,9 +9,9 @@ from sparcom.counting import reference
 from sparcom.counting.ops import ACTIVATIONS, act_mul_count
 
 HALVES = (torch.bfloat16, torch.float16)
-# Of the 65,536 inputs, the largest share at which f may differ from the correctly rounded one, by
-# one unit; measured on AVX-512, AVX2 and portable code.
-SHARES = {"silu": 0.0006, "gelu": 0.0006, "gelu_tanh": 0.0006, "relu": 0.0, "relu2": 0.0}
+# The largest share of inputs at which f may differ from the correctly rounded one, by one unit:
+# where f is a normal number, and where it is subnormal (x / 2, which every other time is a tie).
+NORMAL_SHARE, SUBNORMAL_SHARE = 0.0002, 0.3
 
 
 def all_values(dtype: torch.dtype) -> Tensor:
@@ -34,7 +34,9 @@ def test_every_half_is_within_one_unit(activation: str, dtype: torch.dtype) -> N
     exact = reference.FUNCTIONS[activation](gate.double()).to(dtype)
     apart = units_apart(apply(activation, gate), exact)
     assert int(apart.max()) <= 1
-    assert float((apart > 0).double().mean()) <= SHARES[activation]
+    normal = exact.abs() >= torch.finfo(dtype).smallest_normal
+    assert float((apart[normal] > 0).double().mean()) <= NORMAL_SHARE
+    assert float((apart[~normal] > 0).double().mean()) <= SUBNORMAL_SHARE
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

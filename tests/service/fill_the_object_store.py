@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
 import ray
 from service_helpers import slow_config
@@ -17,7 +19,8 @@ def main() -> None:
     with ray_session(config):
         held = [ray.put(np.full(10 << 20, k, np.uint8)) for k in range(30)]
         run_count(config)
-        files = [f for f in Path(ray._private.worker._global_node.get_session_dir_path()).rglob("*") if "ray_spilled" in str(f)]
+        folder = Path(ray._private.worker._global_node.get_session_dir_path())
+        files = [file for file in folder.rglob("*") if "ray_spilled" in str(file)]
         print("spilled", len(files), flush=True)
         assert files
         assert all(int(ray.get(one)[-1]) == k for k, one in enumerate(held))

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import ray
 from ray.cluster_utils import Cluster
 from service_helpers import slow_config, some_parts_done, when

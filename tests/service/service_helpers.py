@@ -126,5 +126,3 @@ class Driver:
         files = [name for name in self.shared if Path("/dev/shm", name).exists()]
         folders = Path("/tmp").glob(f"sparcom-ray-{self.process.pid}-*")
         return [*map(str, alive), *files, *map(str, folders)]
-
-

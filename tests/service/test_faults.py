@@ -91,7 +91,7 @@ def test_restarts_are_bounded(work, tmp_path, ray_local) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_that_is_lost(work, tmp_path, undisturbed_bytes) -> None:
+def test_a_node_that_is_lost(work, tmp_path, undisturbed) -> None:
     """In a process of its own, since a process has one Ray."""
     code = Path(__file__).with_name("lose_a_node.py")
     done = subprocess.run(
@@ -100,12 +100,7 @@ def test_a_node_that_is_lost(work, tmp_path, undisturbed_bytes) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "node removed" in done.stdout
-    assert results_of(tmp_path / "run") == undisturbed_bytes
-
-
-@pytest.fixture
-def undisturbed_bytes(undisturbed: dict) -> dict:
-    return undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
 
 
 # -- the driver -----------------------------------------------------------------------------------
@@ -134,7 +129,8 @@ def test_a_driver_that_is_killed_leaves_nothing_and_is_resumed(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
 def test_a_signal_ends_the_run_in_order(
     work, tmp_path, undisturbed, ray_local, number, code
@@ -163,7 +159,7 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(work, tmp_path, undist
     driver = Driver(slow_config(work, run))
     wait_for(some_parts_done(run))
     for how in ({"resume": True}, {"overwrite": True}):
-        with pytest.raises(InputError, match=rf"another driver holds .* .process {driver.process.pid} on"):
+        with pytest.raises(InputError, match=f"another driver .*process {driver.process.pid} on"):
             run_count(slow_config(work, run), **how)
     code, _, err = driver.look().end()
     assert (code, err) == (0, "")
@@ -233,7 +229,7 @@ def test_a_full_disk(work, small_disk, undisturbed, ray_local, monkeypatch) -> N
 
 
 @pytest.mark.slow
-def test_an_object_store_that_spills(work, tmp_path, undisturbed_bytes) -> None:
+def test_an_object_store_that_spills(work, tmp_path, undisturbed) -> None:
     code = Path(__file__).with_name("fill_the_object_store.py")
     done = subprocess.run(
         [os.sys.executable, code, work, tmp_path / "run"],
@@ -241,4 +237,4 @@ def test_an_object_store_that_spills(work, tmp_path, undisturbed_bytes) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "spilled" in done.stdout
-    assert results_of(tmp_path / "run") == undisturbed_bytes
+    assert results_of(tmp_path / "run") == undisturbed

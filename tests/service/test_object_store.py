@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from pyarrow import fs
-from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
 from sparcom.service import prepare, ray_session, run_count
 from sparcom.store import Run, RunLock, RunStore
 from sparcom.store.files import Files
+from tiny_runs import records, save_tiny_llm, write_corpus
 
 SERVER = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
 
@@ -32,7 +32,11 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     log = (tmp_path_factory.mktemp("moto") / "log").open("w")
     server = subprocess.Popen([SERVER, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_EC2_METADATA_DISABLED": "1"}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_EC2_METADATA_DISABLED": "1",
+    }
     before = dict(os.environ)
     os.environ.update(keys)
     try:
@@ -69,6 +73,12 @@ def config_of(work: Path, out: str, **changes: object) -> RunConfig:
     return RunConfig(**{**values, **changes})
 
 
+def write_half(files: Files, name: str) -> None:
+    with files.writing(name) as file:
+        file.write(b"half")
+        raise RuntimeError
+
+
 def test_files_come_and_go(bucket: str) -> None:
     files = Files(bucket % "files")
     assert files.names("sets") == []
@@ -76,9 +86,8 @@ def test_files_come_and_go(bucket: str) -> None:
     files.write_bytes("sets/a", b"two")
     assert (files.names("sets"), files.read_bytes("sets/a")) == (["a"], b"two")
     assert files.modified("sets/a") is not None
-    with pytest.raises(RuntimeError), files.writing("sets/b") as file:
-        file.write(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(files, "sets/b")
     assert files.names("sets") == ["a"]
     files.delete_folder("sets")
     assert files.names("sets") == []

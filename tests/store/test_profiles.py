@@ -1,6 +1,8 @@
 """Profiles: sums by cell, the same however they are merged; refused where instructions overlap."""
 
 import random
+import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +95,6 @@ def test_a_profile_holds_the_sums_of_every_cell(tmp_path: Path, space: Component
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 99), st.integers(200, 3000))
 def test_merging_is_associative_whatever_the_windows(parts: int, seed: int, window: int) -> None:
-    import tempfile
-
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         once = stored(Path(folder) / "once", MOE, parts, 9)
@@ -104,7 +104,7 @@ def test_merging_is_associative_whatever_the_windows(parts: int, seed: int, wind
             patch.setattr(merge, "WINDOW_BYTES", window)
             patch.setattr(merge, "GROUP_BYTES", window // 4)
             cuts = sorted({0, parts, *(rng.randint(0, parts) for _ in range(3))})
-            for first, stop in zip(cuts, cuts[1:], strict=False):
+            for first, stop in pairwise(cuts):
                 tree.merge_span(Span(first, stop))
             tree.merge_span(Span(0, parts))
         name = f"profiles/{Span(0, parts).name}"

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from sparcom.errors import SparcomError
 from sparcom.service.plan import Plan
 from sparcom.store import MergeTree, RunStore, Span
 from sparcom.store.spans import FAN, outermost
@@ -66,7 +67,10 @@ class Merger:
         import ray
 
         task = ray.remote(num_cpus=1, max_retries=3)(merge_task)
-        ray.get(task.remote(self._store.location, span))
+        try:
+            ray.get(task.remote(self._store.location, span))
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, SparcomError) else error) from None
 
 
 def merge_task(location: str, span: tuple[int, int]) -> None:

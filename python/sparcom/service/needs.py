@@ -57,9 +57,7 @@ def lacking(needs: Needs, machines: Sequence[Amounts], free: Amounts) -> str:
             for n, a in piece.items()
             if best.get(n, 0.0) < a
         )
-        return (
-            f"none of {len(machines)} machines is large enough for an actor; the best lacks {short}"
-        )
+        return f"none of {len(machines)} machines can hold an actor; the best lacks {short}"
     names = {name for piece in needs.bundles for name in piece}
     held = {n: sum(m.get(n, 0.0) for m in machines) for n in names}
     few = [

@@ -1,8 +1,10 @@
 """Ray Data maps the parts that are not done over a pool of actors."""
 
 import itertools
+import logging
+import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -12,38 +14,56 @@ from sparcom.service.actor import ERRORS, CountActor, PartResult
 from sparcom.service.needs import needs_of
 from sparcom.service.plan import Plan
 
+_logger = logging.getLogger("sparcom.service")
+
 
 def count_parts(plan: Plan) -> Iterator[PartResult]:
     """Count what is not done; yields as parts finish, in any order.
 
+    Ray restarts actors; what it gives up (a lost node may take helpers of Ray Data with it) is
+    begun again with the parts that are left, as often as an actor is restarted.
     Raises the SparcomError that stopped an actor.
     """
+    import ray
+
+    todo, left = set(plan.todo), plan.config.restarts
+    while todo:
+        try:
+            with closing(_one_pool(plan, sorted(todo))) as results:
+                for result in results:
+                    todo.discard(result.part)
+                    yield result
+        except ray.exceptions.RayTaskError:
+            raise  # an error in our own code, with its traceback
+        except ray.exceptions.RayError as error:
+            if not left:
+                raise SparcomError(what_died(error, plan.config.restarts)) from error
+            left -= 1
+            _logger.warning("%s; starting actors again", first_cause(error))
+
+
+def _one_pool(plan: Plan, parts: list[int]) -> Iterator[PartResult]:
+    """Count parts with one pool of actors."""
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    config = plan.config
-    parts = ray.data.from_items(
-        [{"part": part} for part in plan.todo], override_num_blocks=len(plan.todo)
-    )
+    numbers = ray.data.from_items([{"part": n} for n in parts], override_num_blocks=len(parts))
     with warnings.catch_warnings():  # Ray 2.60 has no other way to name actors, bound restarts
         warnings.simplefilter("ignore", DeprecationWarning)
-        dataset = parts.map(
+        dataset = numbers.map(
             CountActor,
             fn_constructor_args=(plan.work,),
-            compute=pool_of(config, len(plan.todo)),
+            compute=pool_of(plan.config, len(parts)),
             ray_remote_args_fn=namer(plan.work.run_id),
-            **actor_arguments(config),
+            **actor_arguments(plan.config),
         )
-    try:
-        with closing(iter(dataset.iter_rows())) as rows:  # which ends Ray Data's own threads
-            for row in rows:
-                if row["error"]:
-                    raise ERRORS[row["error"]](row["text"])
-                yield PartResult(**{k: v for k, v in row.items() if k not in ("error", "text")})
-    except ray.exceptions.RayError as error:
-        raise SparcomError(what_died(error, config)) from error
+    with closing(iter(dataset.iter_rows())) as rows:  # which ends Ray Data's own threads
+        for row in rows:
+            if row["error"]:
+                raise ERRORS[row["error"]](row["text"])
+            yield PartResult(**{k: v for k, v in row.items() if k not in ("error", "text")})
 
 
 def pool_of(config: RunConfig, parts: int) -> Any:
@@ -76,17 +96,21 @@ def actor_arguments(config: RunConfig) -> dict[str, Any]:
     return out
 
 
-def namer(run_id: str) -> Any:
-    """Gives each actor of a pool a name: `sparcom-RUN-0`, `sparcom-RUN-1`, ..."""
-    numbers = itertools.count()
-    return lambda: {"name": f"sparcom-{run_id}-{next(numbers)}"}
+def namer(run_id: str) -> Callable[[], dict[str, str]]:
+    """Gives each actor of a pool a name: `sparcom-RUN-POOL-0`, `sparcom-RUN-POOL-1`, ..."""
+    pool, numbers = uuid.uuid4().hex[:4], itertools.count()
+    return lambda: {"name": f"sparcom-{run_id}-{pool}-{next(numbers)}"}
 
 
-def what_died(error: Exception, config: RunConfig) -> str:
-    """One line for what Ray raises when actors cannot go on."""
+def first_cause(error: Exception) -> str:
+    """The line of a Ray error that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = next((line for line in lines if "Error" in line or "died" in line), "no reason given")
+    return next((line for line in lines if "Error" in line or "died" in line), lines[0])
+
+
+def what_died(error: Exception, restarts: int) -> str:
+    """One line for what Ray raises when actors cannot go on."""
     return (
-        f"an actor could not go on, after {config.restarts} restarts at most: {cause}; --resume "
+        f"an actor could not go on, after {restarts} restarts: {first_cause(error)}; --resume "
         "finishes the run"
     )

@@ -53,9 +53,7 @@ class Watch:
             machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             free = ray.available_resources()
         except Exception as error:  # a cluster that does not answer is what there is to say
-            return (
-                f"no part has finished for {quiet:.0f} s; the cluster does not answer: {error}"
-            )
+            return f"no part has finished for {quiet:.0f} s; the cluster does not answer: {error}"
         lack = lacking(self._needs, machines, free)
         if lack:
             return f"waiting for resources: {lack}; add machines, or ask for less"

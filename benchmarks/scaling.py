@@ -1,0 +1,225 @@
+"""The service measured: actors side by side, memory against corpus size, what Ray and storage cost.
+
+    python benchmarks/scaling.py                     everything, about ten minutes on two cores
+    python benchmarks/scaling.py --sizes 2000 20000  a shorter look
+
+    actors_2_over_1    tokens/s of two single-threaded actors over one; starting up left out
+    memory_growth      memory at the larger corpus over the smaller; the worse of driver and actor
+    service_overhead   time of a run that retains profiles over that of one plain loop, less 1
+
+Models are random and tiny, so that the service's own share is as large as it gets.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from common import emit, print_card, print_table
+from sparcom.config import RunConfig
+from sparcom.identify import identify
+from sparcom.service import count_part, count_parts, load_engine, prepare, ray_session
+from sparcom.service.merging import Merger
+from sparcom.store import CellRule, part_profile
+
+LIMITS = {"actors_2_over_1": 1.85, "memory_growth": 1.10, "service_overhead": 0.15}
+WORDS = [f"word{k}" for k in range(200)]
+CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs=2, default=(20_000, 200_000))
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of 1 and 2 actors")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a measurement in a process of its own
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(**json.loads(arguments.one))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        save_model(work / "tiny", hidden=32, layers=3)
+        save_model(work / "small", hidden=256, layers=4)
+        for size in (*arguments.sizes, 3000):
+            write_corpus(work / f"{size}.jsonl", size)
+        print_card()
+        bars, rows, more = measure_all(work, arguments)
+    print_table(("figure", "baseline", "ours", "ratio", "bound"), rows)
+    emit("scaling", bars, **more)
+
+
+def measure_all(work: Path, arguments: argparse.Namespace) -> tuple[dict, list, dict]:
+    """(bars, table rows, raw figures)."""
+    pairs = [
+        [in_process(work, "small", 3000, actors=n, part_size=32)["tokens_per_s"] for n in (1, 2)]
+        for _ in range(arguments.rounds)
+    ]
+    one, two = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(b / a for a, b in pairs)
+    small, large = (in_process(work, "tiny", n, part_size=1024) for n in arguments.sizes)
+    plain = in_process(work, "tiny", arguments.sizes[0], part_size=1024, plain=True)
+    growth = {who: large[who] / small[who] for who in ("driver_mb", "actor_mb")}
+    overhead = plain["instructions_per_s"] / large["instructions_per_s"] - 1
+    bars = {
+        "actors_2_over_1": round(ratio, 3),
+        "memory_growth": round(max(growth.values()), 3),
+        "service_overhead": round(overhead, 3),
+    }
+    rows = [
+        ("tokens/s, 2 actors over 1", f"{one:.0f}", f"{two:.0f}", f"{ratio:.3f}", ">= 1.85"),
+        *(
+            (f"{who[:-3]} memory, MB, {arguments.sizes[1]} over {arguments.sizes[0]}",
+             f"{small[who]:.0f}", f"{large[who]:.0f}", f"{growth[who]:.3f}", "<= 1.10")
+            for who in growth
+        ),
+        ("instructions/s, service over plain loop", f"{plain['instructions_per_s']:.0f}",
+         f"{large['instructions_per_s']:.0f}", f"{1 / (1 + overhead):.3f}", ">= 0.87"),
+    ]  # fmt: skip
+    return bars, rows, {"pairs": pairs, "small": small, "large": large, "plain": plain}
+
+
+def in_process(work: Path, model: str, size: int, **options: Any) -> dict[str, float]:
+    """`measure` in a fresh process, whose memory nothing else has touched."""
+    order = json.dumps({"work": str(work), "model": model, "size": size, **options})
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", order], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(order, {k: round(v, 1) for k, v in found.items()}, file=sys.stderr, flush=True)
+    return found
+
+
+def measure(
+    work: str, model: str, size: int, part_size: int, actors: int = 1, plain: bool = False
+) -> dict[str, float]:
+    """One run, or the same work in a plain loop."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=work) as out:
+        config = RunConfig(
+            model=f"{work}/{model}", corpus=f"{work}/{size}.jsonl", out=f"{out}/run",
+            template="raw", cpus=1, actors=actors, part_size=part_size, retain="profile",
+        )  # fmt: skip
+        return plain_loop(config) if plain else service(config)
+
+
+def service(config: RunConfig) -> dict[str, float]:
+    """Rates between the first part of every actor and the end, merging included; memory then."""
+    plan = prepare(config)
+    marks: list[tuple[float, int, int]] = []
+    with ray_session(config, plan.parts), Merger(plan, remote=False) as merger, Memory() as memory:
+        for result in count_parts(plan):
+            marks.append((time.perf_counter(), result.tokens, result.instructions))
+            memory.on = len(marks) >= config.actors
+            merger.add(result.part)
+        merger.finish()
+        ended = time.perf_counter()
+    warm = 2 * config.actors  # a part of each in hand, one more behind it
+    seconds = ended - marks[warm - 1][0]
+    return {
+        "tokens_per_s": sum(m[1] for m in marks[warm:]) / seconds,
+        "instructions_per_s": sum(m[2] for m in marks[warm:]) / seconds,
+        "driver_mb": memory.most["driver"] / 1e6,
+        "actor_mb": memory.most["actor"] / 1e6,
+    }
+
+
+def plain_loop(config: RunConfig) -> dict[str, float]:
+    """Count, identify and sum up, in one process and in memory: no Ray, no storage."""
+    plan = prepare(config)
+    engine = load_engine(config.engine, plan.work.options)
+    cells = CellRule.from_json(plan.manifest["cells"])
+    names = ("id", "category", "source", "n_counted")
+    parts = [(plan.store.read_prompts(n), plan.store.corpus_part(n, names)) for n in plan.todo]
+    started, done = 0.0, 0
+    for prompts, labels in parts:
+        counted, _ = count_part(engine, prompts)
+        sets = identify(counted, engine.space, config.selection())
+        part_profile(counted, sets, cells.keys(labels))
+        if started:
+            done += len(prompts)
+        else:
+            started = time.perf_counter()  # the first part warms up
+    return {"instructions_per_s": done / (time.perf_counter() - started)}
+
+
+class Memory:
+    """The most memory that the driver and an actor hold, looked at while `on`.
+
+    What a process holds alone (USS): shared libraries and Ray's object store are not its own.
+    """
+
+    def __init__(self) -> None:
+        self.on, self.most = False, {"driver": 0, "actor": 0}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        driver = psutil.Process()
+        while not self._stop.wait(1.0):
+            if self.on:
+                self._take("driver", driver)
+                for child in driver.children(recursive=True):
+                    try:
+                        if "MapWorker" in "".join(child.cmdline()[:1]):
+                            self._take("actor", child)
+                    except psutil.Error:
+                        continue
+
+    def _take(self, who: str, process: psutil.Process) -> None:
+        self.most[who] = max(self.most[who], process.memory_full_info().uss)
+
+
+def save_model(folder: Path, hidden: int, layers: int) -> None:
+    """A random Llama and a tokenizer of one token per word."""
+    tokens = ["<pad>", "<s>", "</s>", *WORDS]
+    words = models.WordLevel({word: k for k, word in enumerate(tokens)}, unk_token="<pad>")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "llama", vocab_size=len(tokens), hidden_size=hidden, intermediate_size=4 * hidden,
+        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
+
+
+def write_corpus(path: Path, size: int) -> None:
+    """Instructions of 5 to 40 words, six categories, two sources."""
+    rng = random.Random(0)
+    with path.open("w") as file:
+        for k in range(size):
+            row = {
+                "id": f"i{k:07d}",
+                "category": CATEGORIES[k % 6],
+                "source": ("human", "ai")[k // 6 % 2],
+                "instruction": " ".join(rng.choices(WORDS, k=rng.randint(5, 40))),
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

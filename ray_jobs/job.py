@@ -1,0 +1,67 @@
+"""What the jobs share: the config, how a run is resumed, and the result as the last line."""
+
+import argparse
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from sparcom.config import RunConfig, load_config
+from sparcom.errors import InputError
+
+
+def read_config(text: str) -> tuple[RunConfig, argparse.Namespace]:
+    """The config and the arguments of a job that has one of each."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="TOML config, as of `sparcom count`")
+    add_session(parser)
+    arguments = parser.parse_args()
+    return load(arguments.config, arguments.set), arguments
+
+
+def add_session(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what becomes of a run directory that exists."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="override a key of the config, its value as in TOML")  # fmt: skip
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--resume", action="store_true", help="finish what was stopped")
+    what.add_argument("--overwrite", action="store_true", help="start anew")
+
+
+def session_arguments(arguments: argparse.Namespace) -> dict[str, bool]:
+    return {"resume": arguments.resume, "overwrite": arguments.overwrite}
+
+
+def load(path: str, changes: Sequence[str]) -> RunConfig:
+    """A config with some keys overridden; the new values are TOML, or plain words."""
+    config = load_config(path, {})
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: expected KEY=VALUE")
+        config = _changed(config, key.strip().replace("-", "_"), _value(value.strip()))
+    return config
+
+
+def _changed(config: RunConfig, key: str, value: Any) -> RunConfig:
+    values = asdict(config)
+    if key not in values:
+        raise InputError(f"--set {key}: no such key; known: {', '.join(values)}")
+    return RunConfig(**{**values, key: value})
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def report(found: Any, *, failed: int) -> int:
+    """Print the result as one JSON line, the last of the job's log; returns the exit code."""
+    plain = asdict(found) if is_dataclass(found) else found
+    print(json.dumps({"result": plain}), flush=True)
+    return 1 if failed else 0

@@ -1,0 +1,23 @@
+"""Job: a full run: count, select, analyse, write the report into the run directory.
+
+ray job submit --working-dir . -- python ray_jobs/run.py --config config.toml
+"""
+
+import sys
+from dataclasses import asdict
+
+from job import read_config, report, session_arguments
+
+from sparcom.report.page import write_report
+from sparcom.service import run_count
+
+
+def main() -> int:
+    config, arguments = read_config(__doc__)
+    summary = run_count(config, structured_log=True, **session_arguments(arguments))
+    page = write_report(config.run_dir())
+    return report({**asdict(summary), "report": page}, failed=summary.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
