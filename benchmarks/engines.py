@@ -1,6 +1,8 @@
 """Engines: tokens per second with counting against the same engine without it.
 
-    python benchmarks/engines.py --engine transformers
+    python benchmarks/engines.py                    the transformers engine, dense model
+    python benchmarks/engines.py --moe              the same, mixture of experts (engines_moe.py)
+    python benchmarks/engines.py --engine vllm      the vLLM engine (engines_vllm.py)
 
 Both engines run the same prompts, alternately, each at its own best number of rows per pass;
 medians of pairs. Counting is proved first: every count equals a plain forward hook's.
@@ -21,19 +23,31 @@ from sparcom.corpus.prompts import Prompt
 from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import CountError
-from sparcom.pipeline import engine_options, plan_prompts
+from sparcom.service import engine_options, plan_prompts
 
 SHAPES = (512, 1024, 2048)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=("transformers",), default="transformers")
+    parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--moe", action="store_true", help="a mixture of experts")
     parser.add_argument("--model", default="default")
     parser.add_argument("--corpus", default="hexainst")
     parser.add_argument("--tokens", type=int, default=8000, help="prompt tokens of one round")
-    parser.add_argument("--rounds", type=int, default=11)
-    bench_transformers(parser.parse_args())
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--prompts", type=int, default=256, help="prompts of one round, vllm")
+    arguments = parser.parse_args()
+    if arguments.engine == "vllm":
+        from engines_vllm import bench_vllm
+
+        bench_vllm(arguments.model, arguments.rounds, arguments.prompts)
+    elif arguments.moe:
+        from engines_moe import bench_moe
+
+        bench_moe(arguments)
+    else:
+        bench_transformers(arguments)
 
 
 def bench_transformers(arguments: argparse.Namespace) -> None:

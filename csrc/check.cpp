@@ -23,8 +23,9 @@ Span span(const char* name, const void* p, int64_t elements, int64_t size, bool 
   throw std::invalid_argument("act_mul_count: " + message);
 }
 
-std::string range(int64_t end) {
-  return end ? "in 0.." + std::to_string(end - 1) : "absent, as counts has no bins";
+// "[first, end)" in words.
+std::string within(int64_t first, int64_t end) {
+  return "in " + std::to_string(first) + ".." + std::to_string(end - 1);
 }
 
 }  // namespace
@@ -59,10 +60,10 @@ void check(const ActMulCount& p) {
 void check_indices(const ActMulCount& p) {
   for (int64_t r = 0; r < p.n_rows; ++r) {
     if (p.bins[r] < -1 || p.bins[r] >= p.n_bins)
-      fail("bins[" + std::to_string(r) + "] must be -1 (not counted) or " + range(p.n_bins) +
-           ", got " + std::to_string(p.bins[r]) + "; counts has one row per bin");
+      fail("bins[" + std::to_string(r) + "] must be " + within(-1, p.n_bins) + ", got " +
+           std::to_string(p.bins[r]) + "; counts has one row per bin, and -1 is not counted");
     if (p.expert && (p.expert[r] < 0 || p.expert[r] >= p.n_experts))
-      fail("expert[" + std::to_string(r) + "] must be " + range(p.n_experts) + ", got " +
+      fail("expert[" + std::to_string(r) + "] must be " + within(0, p.n_experts) + ", got " +
            std::to_string(p.expert[r]) + "; keep and fill have one row per expert");
   }
 }

@@ -1,16 +1,15 @@
 """Job: count a base model and its tuned model on one corpus, and compare them.
 
-    ray job submit --working-dir . -- python ray_jobs/compare.py --config base.toml \
+    ray job submit --working-dir ray_jobs -- python compare.py --config base.toml \
         --tuned tuned.toml
 
 Both configs are those of `sparcom count`; a run that is complete already is not counted again.
 """
 
 import argparse
-import sys
 from dataclasses import asdict
 
-from job import add_session, load, report, session_arguments
+from job import add_session, load, report, run_job, session_arguments
 
 from sparcom.analysis.compare import compare
 from sparcom.service import run_count
@@ -38,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_job(main)

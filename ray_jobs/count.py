@@ -1,13 +1,11 @@
 """Job: count a corpus on a model, on the cluster that runs this.
 
-    ray job submit --working-dir . -- python ray_jobs/count.py --config config.toml
+    ray job submit --working-dir ray_jobs -- python count.py --config config.toml
 
 The config is the one of `sparcom count`; `--set key=value` overrides its keys.
 """
 
-import sys
-
-from job import read_config, report, session_arguments
+from job import read_config, report, run_job, session_arguments
 
 from sparcom.service import run_count
 
@@ -19,4 +17,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_job(main)

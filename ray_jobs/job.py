@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from sparcom.config import RunConfig, load_config
-from sparcom.errors import InputError
+from sparcom.errors import InputError, SparcomError
 
 
 def read_config(text: str) -> tuple[RunConfig, argparse.Namespace]:
@@ -58,6 +59,16 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def run_job(main: Callable[[], int]) -> NoReturn:
+    """Run a job and exit: 0 done, 1 failed, 2 wrong input; an error is one JSON line."""
+    try:
+        code = main()
+    except SparcomError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        code = 2 if isinstance(error, InputError) else 1
+    sys.exit(code)
 
 
 def report(found: Any, *, failed: int) -> int:

@@ -1,12 +1,11 @@
 """Job: a full run: count, select, analyse, write the report into the run directory.
 
-ray job submit --working-dir . -- python ray_jobs/run.py --config config.toml
+ray job submit --working-dir ray_jobs -- python run.py --config config.toml
 """
 
-import sys
 from dataclasses import asdict
 
-from job import read_config, report, session_arguments
+from job import read_config, report, run_job, session_arguments
 
 from sparcom.report.page import write_report
 from sparcom.service import run_count
@@ -20,4 +19,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_job(main)

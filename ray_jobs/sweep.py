@@ -1,6 +1,6 @@
 """Job: count one corpus on many models or checkpoints, one after the other.
 
-    ray job submit --working-dir . -- python ray_jobs/sweep.py --config config.toml \
+    ray job submit --working-dir ray_jobs -- python sweep.py --config config.toml \
         --models step-1000 step-2000 final --out runs/sweep
 
 Each model has a run directory of its own below --out. A model that fails does not stop the others;
@@ -8,10 +8,9 @@ the job then ends with exit code 1. Run again with --resume, it does what is mis
 """
 
 import argparse
-import sys
 from dataclasses import asdict, replace
 
-from job import add_session, load, report, session_arguments
+from job import add_session, load, report, run_job, session_arguments
 
 from sparcom.errors import SparcomError
 from sparcom.service import run_count
@@ -45,4 +44,4 @@ def run_name(number: int, model: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_job(main)

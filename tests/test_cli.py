@@ -14,7 +14,7 @@ from sparcom import pipeline
 from sparcom.cli import main
 from sparcom.config import RunConfig
 from sparcom.errors import CountError
-from sparcom.pipeline import ray_session
+from sparcom.service import ray_session
 from sparcom.store import Run
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 

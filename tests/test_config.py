@@ -155,3 +155,29 @@ def test_the_configs_that_come_along_are_valid(path: Path) -> None:
     config = load_config(path, {})
     for key, value in tomllib.loads(path.read_text("utf-8")).items():
         assert getattr(config, key.replace("-", "_")) == value
+
+
+def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('map = ["instruction=prompt"]\nset = ["category=QA"]\ncategories = "QA,SUM"\n')
+    config = load_config(file, {})
+    assert config.map == ("instruction=prompt",)
+    assert config.reading().categories == ("QA", "SUM")
+    assert config.to_json()["map"] == ["instruction=prompt"]
+    file.write_text('map = ["instruction=prompt", 3]\n')
+    with pytest.raises(InputError, match="map: expected str, got int 3"):
+        load_config(file, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"map": ("nonsense",)}, "map"),
+        ({"categories": "A,,B"}, "categories: expected distinct names"),
+        ({"generate": 4}, "only --engine vllm writes answers"),
+        ({"temperature": -1.0}, "must not be negative"),
+    ],
+)
+def test_bad_corpus_keys(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig(**changes)

@@ -93,6 +93,12 @@ def _add_field(target: Any, f: Any) -> None:
             help=text,
         )  # fmt: skip
         return
+    if f.type == tuple[str, ...]:
+        target.add_argument(
+            flag(f.name), action="append", default=argparse.SUPPRESS, metavar="OURS=X",
+            help=f"{text} (may be given several times)",
+        )  # fmt: skip
+        return
     kinds = [k for k in getattr(f.type, "__args__", (f.type,)) if k is not NoneType]
     shown = f" (default: {f.default})" if f.default is not None else ""
     target.add_argument(
@@ -104,6 +110,7 @@ def _add_field(target: Any, f: Any) -> None:
 
 def _config(arguments: argparse.Namespace) -> RunConfig:
     given = {f.name: getattr(arguments, f.name) for f in fields(RunConfig) if f.name in arguments}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     return load_config(arguments.config, given)
 
 

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sparcom.corpus.fields import parse_fields
+from sparcom.corpus.prompts import SCOPES
+from sparcom.corpus.read import ReadOptions
+from sparcom.corpus.schema import CATEGORIES, parse_categories
 from sparcom.errors import InputError
 from sparcom.identify import TIES, Selection
 from sparcom.store import RETAIN
@@ -29,10 +33,20 @@ class RunConfig:
     trust_remote_code: bool = _key(False, "run code that comes with the model")
     corpus: str = _key("hexainst", "'hexainst' (bundled), a .jsonl or .parquet file, or a folder "
                        "of them", group="corpus")  # fmt: skip
+    categories: str = _key(",".join(CATEGORIES), "allowed categories as A,B,C, or 'any'")
+    map: tuple[str, ...] = _key((), "OURS=THEIRS: take a field of a record from another one")
+    set: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record")
+    on_error: str = _key("stop", "bad rows: stop, or leave them out", choices=("stop", "skip"))
     limit: int | None = _key(None, "only the first N instructions of each category")
     template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL")
     system: str | None = _key(None, "system prompt (default: the template's own)")
-    scope: str = _key("instruction", "which tokens are counted", choices=("instruction", "prompt"))
+    bos: str = _key("auto", "first token: as template and tokenizer have it, always, or never",
+                    choices=("auto", "always", "never"))  # fmt: skip
+    scope: str = _key("instruction", "which tokens are counted", choices=SCOPES)
+    generate: int = _key(0, "scopes response and all: count up to N tokens that the model writes "
+                         "(default: it reads the reference)")  # fmt: skip
+    temperature: float = _key(0.0, "vllm: of written tokens; 0 takes the likeliest")
+    seed: int = _key(0, "vllm: of written tokens")
     count_tokens: int | None = _key(None, "count at most the first N tokens of each instruction")
     truncate: bool = _key(False, "cut prompts that are longer than the model's context")
     threshold: float = _key(0.0, "a neuron fires where its activation exceeds this",
@@ -93,8 +107,17 @@ class RunConfig:
             raise InputError(f"--gpus: must not be negative, got {self.gpus}")
         if not math.isfinite(self.threshold):
             raise InputError(f"--threshold: must be a number, got {self.threshold}")
+        self._check_answers()
         self._check_cluster()
         self.selection()
+        self.reading()
+
+    def _check_answers(self) -> None:
+        if self.generate < 0 or self.temperature < 0:
+            raise InputError("--generate, --temperature: must not be negative")
+        if self.generate and self.engine != "vllm":
+            raise InputError("--generate: only --engine vllm writes answers; without it the model "
+                             "reads the reference")  # fmt: skip
 
     def _check_cluster(self) -> None:
         for name in ("restarts", "max_failed"):
@@ -128,6 +151,12 @@ class RunConfig:
                 raise InputError(f"--resources: expected NAME=AMOUNT,..., got {self.resources!r}")
         return out
 
+    def reading(self) -> ReadOptions:
+        """How the corpus is read."""
+        return ReadOptions(
+            parse_categories(self.categories), parse_fields(self.map, self.set), self.on_error
+        )
+
     def selection(self) -> Selection:
         """How sets are selected."""
         return Selection(self.rule, self.expert_rule, self.ties, self.pool)
@@ -143,7 +172,8 @@ class RunConfig:
         return f"runs/{names[0]}-{names[1]}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The keys and values, as JSON holds them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def flag(name: str) -> str:
@@ -178,6 +208,8 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
 
 def _typed(where: str, kind: Any, value: Any) -> Any:
     """The value where it is of the field's type, an int where a float is meant."""
+    if kind == tuple[str, ...] and isinstance(value, list):
+        return tuple(_typed(where, str, item) for item in value)
     allowed = getattr(kind, "__args__", (kind,))
     if float in allowed and type(value) is int:
         return float(value)

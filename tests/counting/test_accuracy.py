@@ -1,8 +1,8 @@
-"""How exact f is: every bf16 and fp16 input, a dense grid of fp32, and what rounding cannot decide."""
+"""How exact f is: every bf16 and fp16 input, a dense fp32 grid, what rounding cannot decide."""
 
 import pytest
 import torch
-from numerics import units_apart
+from kernel_cases import units_apart
 from torch import Tensor
 
 from sparcom.counting import reference
@@ -37,6 +37,14 @@ def test_every_half_is_within_one_unit(activation: str, dtype: torch.dtype) -> N
     normal = exact.abs() >= torch.finfo(dtype).smallest_normal
     assert float((apart[normal] > 0).double().mean()) <= NORMAL_SHARE
     assert float((apart[~normal] > 0).double().mean()) <= SUBNORMAL_SHARE
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_silu_is_torchs_but_for_a_few_inputs(dtype: torch.dtype) -> None:
+    gate = all_values(dtype)
+    ours, theirs = apply("silu", gate), torch.nn.functional.silu(gate)
+    normal = theirs.abs() >= torch.finfo(dtype).smallest_normal
+    assert int((ours != theirs)[normal].sum()) <= 20  # of 49,211 (bf16), 46,621 (fp16)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

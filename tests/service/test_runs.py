@@ -16,7 +16,7 @@ from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import PromptError
 from sparcom.errors import CountError, InputError, SparcomError
-from sparcom.pipeline import CountActor, count_part, prepare, ray_session, run_count, run_identify
+from sparcom.service import CountActor, count_part, prepare, ray_session, run_count, run_identify
 from sparcom.store import Failure, Run, RunStore, concat_counted
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 

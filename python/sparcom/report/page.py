@@ -80,6 +80,8 @@ def _warnings(run: Run) -> list[str]:
     warnings = []
     if failed := len(run.store.failures()):
         warnings.append(f"{failed} instructions failed and are not in it.")
+    if skipped := run.manifest.get("skipped_rows", {}).get("count"):
+        warnings.append(f"{skipped} bad rows of the corpus were left out.")
     if cut := int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum()):
         warnings.append(f"{cut} prompts were cut to the model's context.")
     return warnings

@@ -30,6 +30,8 @@ def engine_options(config: RunConfig) -> EngineOptions:
         compile=config.compile,
         tensor_parallel=config.tensor_parallel,
         pipeline_parallel=config.pipeline_parallel,
+        temperature=config.temperature,
+        seed=config.seed,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
 from sparcom.corpus.hexainst import iter_corpus
+from sparcom.corpus.problems import ProblemLog
 from sparcom.corpus.prompts import Prompt, make_frame, make_prompts
 from sparcom.corpus.schema import Instruction
 from sparcom.engines.base import EngineOptions
@@ -97,7 +98,8 @@ class PromptMaker:
         self._tokenizer = tokenizer_of(options.model)
         _, _, other = config.template.partition("from:")
         donor = tokenizer_of(resolve_model(other)) if other else None
-        self._frame = make_frame(config.template, self._tokenizer, config.system, donor)
+        self._frame = make_frame(config.template, self._tokenizer, config.system, donor, config.bos)
+        self.skipped = ProblemLog()
 
     def prompts(self, instructions: Sequence[Instruction]) -> list[Prompt]:
         return make_prompts(
@@ -108,12 +110,15 @@ class PromptMaker:
             max_tokens=self._config.count_tokens,
             context=self._context,
             truncate=self._config.truncate,
+            generate=self._config.generate,
         )
 
     def parts(self) -> Iterator[Part]:
         """The corpus of the config, a part at a time."""
         config, part = self._config, []
-        for item in iter_corpus(config.corpus, limit=config.limit):
+        self.skipped = log = ProblemLog()
+        options = config.reading()
+        for item in iter_corpus(config.corpus, None, config.limit, options=options, log=log):
             part.append(item)
             if len(part) == config.part_size:
                 yield part, self.prompts(part)
@@ -192,6 +197,10 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
                 tally.add(prompts)
             _demand_space(config, store, maker.space, tally.instructions)
             manifest = _manifest(config, options, maker.space, tally)
+            manifest["skipped_rows"] = {
+                "count": maker.skipped.count,
+                "first": [str(problem) for problem in maker.skipped.kept],
+            }
             if overwrite:
                 store.delete()
         store.write_manifest(manifest)
@@ -261,7 +270,8 @@ def stamps_of(manifest: dict[str, Any]) -> dict[str, str]:
     measured = [
         manifest["model"]["weights"], manifest["corpus"], manifest["cells"], manifest["sites"],
         {k: manifest["config"].get(k)
-         for k in ("dtype", "threshold", "signal", "engine", "batch_tokens", "part_size")},
+         for k in ("dtype", "threshold", "signal", "engine", "batch_tokens", "part_size",
+                   "temperature", "seed")},
     ]  # fmt: skip
     counts = _sha256(measured)
     sets = _sha256([counts, manifest["selection"]])

@@ -1,0 +1,97 @@
+"""Jobs: submitted to a local Ray head by the CLI and by the SDK; logs and results fetched."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparcom.errors import InputError
+from sparcom.store import Run
+from tiny_runs import records, save_tiny_llm, write_corpus
+
+JOBS = Path(__file__).parents[2] / "ray_jobs"
+sys.path.insert(0, str(JOBS))
+
+import job  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    save_tiny_llm(folder / "model")
+    write_corpus(folder / "corpus.jsonl", records(12))
+    (folder / "config.toml").write_text(
+        f"model = '{folder}/model'\ncorpus = '{folder}/corpus.jsonl'\nout = '{folder}/run'\n"
+        "part_size = 4\ncpus = 1\nbatch_tokens = 64\n"
+    )
+    return folder
+
+
+def test_keys_are_overridden_as_toml_or_plain_words(work: Path) -> None:
+    config = job.load(work / "config.toml", ["actors=3", "retain=sets", 'out="x y"', "verify=true"])
+    assert (config.actors, config.retain, config.out, config.verify) == (3, "sets", "x y", True)
+    with pytest.raises(InputError, match="no such key"):
+        job.load(work / "config.toml", ["actor=3"])
+    with pytest.raises(InputError, match="expected KEY=VALUE"):
+        job.load(work / "config.toml", ["actors"])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a local head's job server, in a process of its own."""
+    folder = Path("/tmp") / tmp_path_factory.mktemp("head").name  # short, for Unix sockets
+    code = (
+        "import ray, sys\n"
+        f"c = ray.init(num_cpus=4, include_dashboard=True, _node_ip_address='127.0.0.1',"
+        f" _temp_dir='{folder}', object_store_memory=100 << 20, logging_level='ERROR')\n"
+        "print('http://' + c.dashboard_url, flush=True)\nsys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield process.stdout.readline().strip()
+    process.stdin.close()
+    process.wait(60)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_job_by_the_cli(work: Path, head: str) -> None:
+    ray = Path(sys.executable).with_name("ray")
+    done = subprocess.run(
+        [ray, "job", "submit", "--address", head, "--working-dir", JOBS, "--", sys.executable,
+         "count.py", "--config", work / "config.toml"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = [line for line in done.stdout.splitlines() if line.startswith('{"result"')]
+    assert json.loads(results[0])["result"]["instructions"] == 12
+    begun = next(line for line in done.stdout.splitlines() if "run begins" in line)
+    assert json.loads(begun)["run"] == Run(work / "run").manifest["run"]
+
+
+@pytest.mark.slow
+def test_a_sweep_and_a_wrong_job_by_the_sdk(work: Path, head: str) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    client = JobSubmissionClient(head)
+    environment = {"working_dir": str(JOBS)}
+    common = f"--config {work}/config.toml --models {work}/model {work}/none --out {work}/sweep"
+    name = client.submit_job(
+        entrypoint=f"{sys.executable} sweep.py {common}", runtime_env=environment
+    )
+    for _ in range(300):
+        if client.get_job_status(name).is_terminal():
+            break
+        time.sleep(1)
+    logs = client.get_job_logs(name)
+    result = next(json.loads(x) for x in logs.splitlines() if x.startswith('{"result"'))["result"]
+    assert result[f"{work}/model"]["instructions"] == 12
+    assert "no such model folder" in result[f"{work}/none"]["error"]
+    assert str(client.get_job_status(name)) == "FAILED"  # one of the models could not be counted
+    assert Run(work / "sweep/00-model").manifest["status"] == "complete"

@@ -1,0 +1,50 @@
+"""A run reads any corpus that `corpus check` reads, by the same keys."""
+
+from pathlib import Path
+
+import pytest
+
+from sparcom.config import RunConfig
+from sparcom.errors import InputError
+from sparcom.service import prepare
+from tiny_runs import save_tiny_llm
+
+
+def config(folder: Path, **changes: object) -> RunConfig:
+    keys = {
+        "model": str(save_tiny_llm(folder / "model")),
+        "corpus": str(folder / "mine.csv"),
+        "map": ("instruction=prompt", "category=kind"),
+        "set": ("id=row-{row}",),
+        "categories": "chat,code",
+        "out": str(folder / "run"),
+    }
+    return RunConfig(**{**keys, **changes})
+
+
+def test_other_fields_and_categories(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\nsort a list,code\n")
+    plan = prepare(config(tmp_path))
+    rows = plan.store.corpus(["id", "category"]).to_pylist()
+    assert [row["category"] for row in rows] == ["chat", "code"]
+    assert plan.manifest["skipped_rows"]["count"] == 0
+
+
+def test_bad_rows_stop_a_run_or_are_recorded(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n ,code\nlast one,code\n")
+    with pytest.raises(InputError, match="field 'instruction' is blank"):
+        prepare(config(tmp_path))
+    assert not (tmp_path / "run" / "run.json").exists()
+    plan = prepare(config(tmp_path, on_error="skip", out=str(tmp_path / "other")))
+    assert plan.manifest["corpus"]["instructions"] == 2
+    assert plan.manifest["skipped_rows"]["count"] == 1
+    assert "is blank" in plan.manifest["skipped_rows"]["first"][0]
+
+
+def test_the_reference_is_read_in_scope_response(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind,reference\nadd 2 and 2,chat,four\n")
+    asked = prepare(config(tmp_path)).store.read_prompts(0)[0]
+    both = config(tmp_path, scope="response", out=str(tmp_path / "answers"))
+    answered = prepare(both).store.read_prompts(0)[0]
+    assert answered.token_ids[: len(asked.token_ids)] == asked.token_ids
+    assert answered.counted == ((len(asked.token_ids), len(answered.token_ids)),)
