@@ -1,9 +1,12 @@
 """Jobs: submitted to a local Ray head by the CLI and by the SDK; logs and results fetched."""
 
 import json
+import os
+import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +46,12 @@ def test_keys_are_overridden_as_toml_or_plain_words(work: Path) -> None:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a local head's job server, in a process of its own."""
-    folder = Path("/tmp") / tmp_path_factory.mktemp("head").name  # short, for Unix sockets
+    """The address of a local head's job server, in a process of its own, with a token."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(secrets.token_hex(32))
+    before = dict(os.environ)
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+    folder = Path(tempfile.mkdtemp(prefix="sparcom-head-", dir="/tmp"))  # short: Unix sockets
     code = (
         "import ray, sys\n"
         f"c = ray.init(num_cpus=4, include_dashboard=True, _node_ip_address='127.0.0.1',"
@@ -58,6 +65,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process.stdin.close()
     process.wait(60)
     shutil.rmtree(folder, ignore_errors=True)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ def test_a_structured_log_has_the_run_and_what_happened(capsys: pytest.CaptureFi
     line = json.loads(capsys.readouterr().err)
     assert line.pop("time").endswith("Z")
     assert line.pop("level") == "info"
-    line = {k: v for k, v in line.items() if not k.startswith("_ray")}
-    assert line == {"run": "run1", "message": "part done", "part": 3, "seconds": 0.5}
+    # Other libraries of the process put fields of their own into every record.
+    ours = {"run": "run1", "message": "part done", "part": 3, "seconds": 0.5}
+    assert line.items() >= ours.items()
 
 
 def test_a_terminal_sees_warnings_only(capsys: pytest.CaptureFixture) -> None:

@@ -6,6 +6,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from sparcom.counting.recorder import Counted
 from sparcom.engines.base import Engine
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import identify
@@ -14,10 +17,9 @@ from sparcom.service.logs import log_to_stderr
 from sparcom.service.metrics import Metrics
 from sparcom.service.part import count_part, no_counts
 from sparcom.service.plan import Work
-from sparcom.store import RunStore, part_profile
+from sparcom.store import Failure, RunStore, part_profile
 
 ERRORS = {error.__name__: error for error in (InputError, CountError, SparcomError)}
-_LABELS = ("id", "category", "source", "n_counted")
 _logger = logging.getLogger("sparcom.service")
 
 
@@ -65,7 +67,8 @@ class CountActor:
         """Count, identify and store one part."""
         started = time.perf_counter()
         _logger.info("part begins", extra={"part": part})
-        work, prompts = self._work, self._store.read_prompts(part)
+        work = self._work
+        prompts, labels = self._store.read_part(part)
         with self._turn:
             if self._engine is None:
                 self._engine = load_engine(work.engine, work.options, work.gpus)
@@ -79,7 +82,7 @@ class CountActor:
             )
         if counted is None:
             counted = no_counts(engine.space)
-        self._write(part, counted, failures)
+        self._write(part, counted, failures, labels)
         result = PartResult(
             part=part,
             instructions=len(counted.ids),
@@ -92,12 +95,13 @@ class CountActor:
         _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})
         return result
 
-    def _write(self, part: int, counted: Any, failures: Any) -> None:
+    def _write(
+        self, part: int, counted: Counted, failures: list[Failure], labels: pa.Table
+    ) -> None:
         work = self._work
         sets = identify(counted, self._engine.space, work.selection)
         profile = None
         if part not in work.covered:
-            labels = self._store.corpus_part(part, _LABELS)
             if failures:
                 failed = {f.id for f in failures}
                 labels = labels.filter([i not in failed for i in labels["id"].to_pylist()])

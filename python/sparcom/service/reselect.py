@@ -10,9 +10,8 @@ from sparcom.errors import InputError
 from sparcom.identify import Selection, identify
 from sparcom.service.plan import stamps_of
 from sparcom.store import CellRule, RunLock, RunStore, Span, part_profile
+from sparcom.store.corpus_file import LABELS
 from sparcom.store.spans import FAN
-
-_LABELS = ("id", "category", "source", "n_counted")
 
 
 def run_identify(
@@ -49,7 +48,7 @@ def _select(store: RunStore, manifest: dict, selection: Selection, progress: boo
     total = last = 0
     for part, counted in tqdm(store.count_parts(), unit="part", disable=not progress):
         sets = identify(counted, space, selection)
-        labels = store.corpus_part(part, _LABELS)
+        labels = store.corpus_part(part, LABELS)
         if len(labels) > len(counted.ids):
             kept = set(counted.ids)
             labels = labels.filter([name in kept for name in labels["id"].to_pylist()])

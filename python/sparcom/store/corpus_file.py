@@ -13,6 +13,8 @@ from sparcom.store.files import Files
 
 NAME = "corpus.parquet"
 MEND = "start anew with --overwrite"
+LABELS = ["id", "category", "source", "n_counted"]
+_OF_PROMPTS = ["id", "token_ids", "counted", "truncated", "generate"]
 PROMPT_SCHEMA = pa.schema(
     [
         *SCHEMA,
@@ -86,10 +88,11 @@ class CorpusReader:
             self._metadata = file.metadata
             return file.read_row_group(part, columns=list(columns))
 
-    def prompts(self, part: int) -> list[Prompt]:
-        """The prompts of one part."""
-        columns = ["id", "token_ids", "counted", "truncated", "generate"]
-        return [_prompt(row) for row in self.part(part, columns).to_pylist()]
+    def prompts(self, part: int) -> tuple[list[Prompt], pa.Table]:
+        """The prompts of one part, and what tells their cells (`LABELS`), in one read."""
+        table = self.part(part, dict.fromkeys((*_OF_PROMPTS, *LABELS)))
+        rows = table.select(_OF_PROMPTS).to_pylist()
+        return [_prompt(row) for row in rows], table.select(LABELS)
 
 
 def _prompt(row: dict[str, Any]) -> Prompt:

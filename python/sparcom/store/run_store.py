@@ -144,6 +144,10 @@ class RunStore:
 
     def read_prompts(self, part: int) -> list[Prompt]:
         """The prompts of one part."""
+        return self.read_part(part)[0]
+
+    def read_part(self, part: int) -> tuple[list[Prompt], pa.Table]:
+        """The prompts of one part, and the columns that tell their cells."""
         return self._corpus.prompts(part)
 
     # -- results, part by part --------------------------------------------------------------------

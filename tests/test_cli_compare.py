@@ -1,0 +1,48 @@
+"""`sparcom compare`: two runs, a trajectory, the floor, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparcom.cli import main
+from tiny_runs import records, save_tiny_llm, write_corpus
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """One tiny model in two dtypes, and the first run again with other sets."""
+    work = tmp_path_factory.mktemp("compare")
+    model, corpus = save_tiny_llm(work / "model"), write_corpus(work / "c.jsonl", records(12))
+    for name, dtype in (("bf16", "bfloat16"), ("fp32", "float32"), ("again", "bfloat16")):
+        given = ["--model", str(model), "--corpus", str(corpus), "--out", str(work / name)]
+        assert main(["count", *given, "--dtype", dtype, "--cpus", "1", "--rule", "top:0.1"]) == 0
+    return [str(work / name) for name in ("bf16", "fp32", "again")]
+
+
+def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    assert main(["compare", runs[0], runs[2], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["families"]["neurons"]["all"]["jaccard"]["value"] == 1.0
+    assert main(["compare", runs[0], runs[1], "--floor", runs[0], runs[1]]) == 0
+    text = capsys.readouterr().out
+    assert "not beyond floor" in text
+    assert (Path(runs[1]) / "analysis/alteration_neurons.parquet").is_file()
+
+
+def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    assert main(["compare", *runs]) == 0
+    assert "previous" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["RUN"], "two runs or more"), (["RUN", "none"], "no run here")],
+)
+def test_what_is_refused(runs, capsys, arguments: list[str], message: str) -> None:
+    capsys.readouterr()
+    given = [runs[0] if word == "RUN" else word for word in arguments]
+    assert main(["compare", *given]) == 2
+    assert message in capsys.readouterr().err
