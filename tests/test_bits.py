@@ -1,5 +1,7 @@
 """Packed sets: the cut and the tie rules against plain numpy, all pairs against bitwise counts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,7 +69,7 @@ def test_property_select_of_groups(data: st.DataObject, ties: str, seed: int) ->
     ends = np.cumsum([0, *lengths]).tolist()
     n_groups = data.draw(st.integers(1, 3))
     groups: list[list[slice]] = [[] for _ in range(n_groups)]
-    for begin, end in zip(ends, ends[1:], strict=False):  # neighbours in groups by turns, or in none
+    for begin, end in pairwise(ends):  # neighbours in groups by turns, or in none
         turn = data.draw(st.integers(-1, n_groups - 1))
         if turn >= 0:
             groups[turn].append(slice(begin, end))
@@ -110,6 +112,15 @@ def test_a_count_of_zero_is_never_selected() -> None:
         assert found.sizes.tolist() == [[0]]
 
 
+@pytest.mark.parametrize("low", [-1, -(2**31)])
+def test_negative_counts_are_never_selected(low: int) -> None:
+    counts = skewed(1, 300, 50, seed=0)
+    counts[0, ::3] = low
+    found = bits.select(counts, sizes=20)
+    np.testing.assert_array_equal(found.bits, bits.select(np.maximum(counts, 0), sizes=20).bits)
+    assert not bits.select(np.full((1, 99), low, np.int32), sizes=5).bits.any()
+
+
 def test_ties_favour_no_place() -> None:
     found = bits.select(np.ones((1, 100_000), np.int32), sizes=10_000, ties="exact")
     members = np.unpackbits(found.bits[0], bitorder="little")
@@ -143,13 +154,19 @@ packed = np.zeros((2, 10), np.uint8)
         (lambda: bits.select(counts, sizes=[1, 2]), "sizes must be 1 numbers"),
         (lambda: bits.select(counts), "give either sizes or cuts"),
         (lambda: bits.select(counts, cuts=np.ones((2, 3))), r"cuts must be \[2, 1\], got \[2, 3\]"),
-        (lambda: bits.select(counts, sizes=1, ties="all"), "ties must be one of inclusive, .*'all'"),
+        (
+            lambda: bits.select(counts, sizes=1, ties="all"),
+            "ties must be one of inclusive, .*'all'",
+        ),
         (
             lambda: bits.select(counts, sizes=[1, 1], groups=[[slice(0, 6)], [slice(5, 9)]]),
             "groups must be slices within 0:10 that do not overlap, got 5:9 after 6",
         ),
         (lambda: bits.select(counts, sizes=1, groups=[[slice(0, 11)]]), "got 0:11"),
-        (lambda: bits.select(counts - 1, sizes=1), r"counts must not be negative, got -1 at \[0, 0\]"),
+        (
+            lambda: bits.select(counts - 1, sizes=1),
+            r"counts must not be negative, got -1 at \[0, 0\]",
+        ),
         (lambda: bits.intersections(packed[0]), r"a must be \[sets, bytes\] uint8"),
         (lambda: bits.intersections(packed.astype(int)), "a must .* int64"),
         (lambda: bits.intersections(packed, packed[:, :5].copy()), r"b must be \[sets, 10\]"),

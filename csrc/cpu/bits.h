@@ -19,9 +19,9 @@ struct Range {
 // A group is some ranges of components that are ranked together. Its nominal cut is its size-th
 // highest count (0 where size is more than it has). inclusive: count >= max(nominal, 1); exclusive:
 // count > nominal; exact: inclusive, less the surplus among those equal to the cut, the components
-// with the highest splitmix64(component) first. A count of 0 is never selected.
+// with the highest splitmix64(component) first. A count of 0 or less is never selected.
 struct Select {
-  const int32_t* counts;  // [rows, components], not negative
+  const int32_t* counts;  // [rows, components]
   int64_t rows, components;
   const Range* ranges;           // the groups' ranges, group after group; no two overlap
   const int64_t* range_offsets;  // [groups + 1] into ranges

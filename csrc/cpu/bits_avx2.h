@@ -15,8 +15,8 @@ struct Avx2Bits {
     int64_t found = 0, i = 0;
     for (; i + 32 <= n; i += 32) {
       const auto load = [&](int64_t k) {
-        return _mm256_sub_epi32(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + i + 8 * k)), shift);
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + i + 8 * k));
+        return _mm256_sub_epi32(_mm256_max_epi32(x, shift), shift);
       };
       const __m256i packed = _mm256_packus_epi16(_mm256_packs_epi32(load(0), load(1)),
                                                  _mm256_packs_epi32(load(2), load(3)));

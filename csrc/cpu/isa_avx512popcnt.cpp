@@ -13,7 +13,9 @@ int64_t narrow(const int32_t* values, int64_t n, int32_t base, uint8_t* bytes, u
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   int64_t found = 0;
   const auto step = [&](int64_t i, auto load) {
-    const auto above = [&](int k) { return _mm512_sub_epi32(load(k), shift); };
+    const auto above = [&](int k) {
+      return _mm512_sub_epi32(_mm512_max_epi32(load(k), shift), shift);
+    };
     const __m512i packed = _mm512_packus_epi16(_mm512_packs_epi32(above(0), above(1)),
                                                _mm512_packs_epi32(above(2), above(3)));
     const __m512i x = _mm512_permutexvar_epi32(order, packed);

@@ -140,16 +140,14 @@ class Selector {
   int32_t nominal_cut(int64_t size) {
     int64_t low = 0, high = std::numeric_limits<int32_t>::max();  // low is reached, high is not
     int64_t base = guess_base(size);
-    for (int64_t step = 250;; step *= 8) {
+    for (int64_t step = 250;; step = std::min<int64_t>(8 * step, 1 << 30)) {
       narrow(int32_t(base));
       if (top_size_ < size) {
         high = base + 1;
-        if (high - low == 1) return int32_t(low);
-        base -= step;
+        base = std::max(base - step, (low + high) / 2);
       } else if (reach(255) >= size) {
         low = base + 255;
-        if (high - low == 1) return int32_t(low);
-        base += step;
+        base = std::min(base + step, (low + high) / 2);
       } else {
         int32_t reached = 1, missed = 255;
         while (missed - reached > 1) {
@@ -158,7 +156,8 @@ class Selector {
         }
         return base_ + reached;
       }
-      base = high - low <= 254 ? low : std::min(std::max(base, low), high - 2);
+      if (high - low == 1) return int32_t(low);
+      if (high - low <= 254) base = low;
     }
   }
 

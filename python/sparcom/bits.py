@@ -47,9 +47,9 @@ def select(
         exact: inclusive, less the surplus among those equal to the cut, in the order of
                splitmix64(component), so that no layer is favoured
 
-    A count of 0 is never selected.
+    A count of 0 (or less) is never selected.
 
-    counts: [rows, components] int32, not negative, C-contiguous.
+    counts: [rows, components] int32, C-contiguous.
     sizes: [groups], at least 1: the nominal size, ceil(eps * components) for a top fraction eps.
     cuts: [rows, groups], instead of sizes: select count >= max(cut, 1).
     groups: what is ranked together, each some slices of the components that do not overlap;

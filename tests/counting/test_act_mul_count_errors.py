@@ -45,9 +45,18 @@ shared = torch.zeros(BINS * WIDTH, dtype=torch.int32)
 
 CASES = {
     "gate of one dimension": ({"gate": torch.ones(4)}, r"gate must be \[rows, width\] float32"),
-    "gate of integers": ({"gate": torch.ones(ROWS, WIDTH).long()}, r"gate must .* got \[6, 24\] int64"),
-    "gate by columns": ({"gate": torch.ones(WIDTH, ROWS).T}, r"gate must .* unit stride; .* strides \[1, 6\]"),
-    "up of another dtype": ({"up": torch.ones(ROWS, WIDTH).half()}, r"up must be \[6, 24\] float32"),
+    "gate of integers": (
+        {"gate": torch.ones(ROWS, WIDTH).long()},
+        r"gate must .* got \[6, 24\] int64",
+    ),
+    "gate by columns": (
+        {"gate": torch.ones(WIDTH, ROWS).T},
+        r"gate must .* unit stride; .* strides \[1, 6\]",
+    ),
+    "up of another dtype": (
+        {"up": torch.ones(ROWS, WIDTH).half()},
+        r"up must be \[6, 24\] float32",
+    ),
     "up of another shape": ({"up": torch.ones(ROWS, 23)}, r"up must be \[6, 24\] .* got \[6, 23\]"),
     "up elsewhere": ({"up": torch.ones(ROWS, WIDTH, device="meta")}, r"up must .* on meta"),
     "bins of int64": ({"bins": torch.zeros(ROWS).long()}, r"bins must be \[6\] int32.* int64"),
@@ -74,8 +83,14 @@ CASES = {
         r"expert must be \[6\] int32",
     ),
     "out of another shape": ({"out": torch.ones(ROWS, 23)}, r"out must be \[6, 24\] float32"),
-    "bin beyond the last": ({"bins": bins(0, 1, 2, 0, 0, 0)}, r"bins\[2\] must be in -1\.\.1, got 2"),
-    "bin below -1": ({"bins": bins(0, -1, -2, 0, 0, 0)}, r"bins\[2\] must be in -1\.\.1, got -2; counts has one row per bin"),
+    "bin beyond the last": (
+        {"bins": bins(0, 1, 2, 0, 0, 0)},
+        r"bins\[2\] must be in -1\.\.1, got 2",
+    ),
+    "bin below -1": (
+        {"bins": bins(0, -1, -2, 0, 0, 0)},
+        r"bins\[2\] must be in -1\.\.1, got -2; counts has one row per bin",
+    ),
     "bin without bins": (
         {"counts": ints(0, WIDTH), "rows": ints(0)},
         r"bins\[0\] must be in -1\.\.-1, got 0",

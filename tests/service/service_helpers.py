@@ -47,7 +47,7 @@ def results_of(run: Path) -> Mapping[str, bytes | list]:
     return found
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 240.0) -> Any:
     """What a condition returns once it is true."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -1,4 +1,4 @@
-"""A replica that leads a group of shard actors: vLLM with tensor parallelism, through the service."""
+"""A replica that leads a group of shard actors: vLLM with tensor parallelism in the service."""
 
 import signal
 import sys

@@ -26,7 +26,7 @@ from sparcom.service.changes import demand_same
 from sparcom.service.engines import engine_options
 from sparcom.store import CellRule, RunStore, length_edges, writing_corpus
 from sparcom.store.check import drop_bad_files
-from sparcom.store.run_store import FOLDERS
+from sparcom.store.run_store import RESULT_FOLDERS
 from sparcom.store.spans import covered
 
 Part = tuple[list[Instruction], list[Prompt]]
@@ -230,7 +230,7 @@ def _plan(
     store = RunStore(config.run_dir(), stamps)
     bad: list[str] = []
     if resumed:
-        store.files.sweep([*FOLDERS["counts"], "profiles", "failed"])
+        store.files.sweep(RESULT_FOLDERS)
         bad = drop_bad_files(store)
     todo = sorted(set(range(parts)) - store.done_parts(config.retain))
     work = Work(

@@ -21,6 +21,7 @@ from sparcom.service.session import ray_session
 from sparcom.service.signals import terminable
 from sparcom.service.watch import Watch
 from sparcom.store import RunLock, RunStore
+from sparcom.store.run_store import RESULT_FOLDERS
 
 _logger = logging.getLogger("sparcom.service")
 
@@ -146,6 +147,7 @@ def _leave(plan: Plan, session: Session, ended: str) -> None:
 
 def finish(plan: Plan, session: Session) -> RunSummary:
     """Mark a run as complete and say what it did."""
+    plan.store.files.sweep(RESULT_FOLDERS)  # what killed actors were writing
     failures = plan.store.failures()
     summary = RunSummary(
         location=plan.store.location,

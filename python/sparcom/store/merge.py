@@ -51,6 +51,7 @@ def merge_profiles(files: Files, names: Sequence[str], target: str) -> None:
         for start, stop in windows(cells, schema):
             table = _merge_window(opened, names, at, cells, (start, stop), kind)
             writer.write_table(table.cast(schema), _rows_of_group(schema))
+    pa.default_memory_pool().release_unused()  # a driver merges again and again
 
 
 def read_sums(

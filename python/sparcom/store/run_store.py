@@ -45,6 +45,7 @@ SCHEMA_VERSION = 1
 RETAIN = ("counts", "sets", "profile")
 FOLDERS = {"counts": ("counts", "sets"), "sets": ("sets",), "profile": ()}
 """The folders, beside profiles, that a part's results lie in, for each retention."""
+RESULT_FOLDERS = ("counts", "sets", "profiles", "failed")
 _MEND = "delete this file and finish the run with --resume"
 
 
