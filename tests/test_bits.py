@@ -124,7 +124,7 @@ def test_negative_counts_are_never_selected(low: int) -> None:
 def test_ties_favour_no_place() -> None:
     found = bits.select(np.ones((1, 100_000), np.int32), sizes=10_000, ties="exact")
     members = np.unpackbits(found.bits[0], bitorder="little")
-    per_tenth = members.reshape(10, -1).sum(1)
+    per_tenth = members.reshape(10, -1).sum(1, dtype=int)
     assert per_tenth.sum() == 10_000
     assert abs(per_tenth - 1000).max() < 150  # 5 standard deviations
 
@@ -163,10 +163,6 @@ packed = np.zeros((2, 10), np.uint8)
             "groups must be slices within 0:10 that do not overlap, got 5:9 after 6",
         ),
         (lambda: bits.select(counts, sizes=1, groups=[[slice(0, 11)]]), "got 0:11"),
-        (
-            lambda: bits.select(counts - 1, sizes=1),
-            r"counts must not be negative, got -1 at \[0, 0\]",
-        ),
         (lambda: bits.intersections(packed[0]), r"a must be \[sets, bytes\] uint8"),
         (lambda: bits.intersections(packed.astype(int)), "a must .* int64"),
         (lambda: bits.intersections(packed, packed[:, :5].copy()), r"b must be \[sets, 10\]"),
