@@ -25,6 +25,8 @@ from sparcom.errors import InputError, SparcomError
 from sparcom.service import plan, ray_session, run_count, session
 from sparcom.store import Run, RunStore
 
+pytestmark = pytest.mark.slow  # each kills and restarts a Ray of its own
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -141,7 +143,8 @@ def test_a_signal_ends_the_run_in_order(
     driver.look().process.send_signal(number)
     returned, out, err = driver.end()
     assert (returned, out) == (code, "")
-    assert err.strip().splitlines()[-1] == "sparcom: interrupted; --resume finishes the run"
+    # Ray's own processes may write a line of theirs before or after ours.
+    assert "sparcom: interrupted; --resume finishes the run" in err.splitlines()
     assert "Traceback" not in err
     assert driver.left() == []
     manifest = Run(run).manifest
