@@ -48,3 +48,11 @@ def test_the_reference_is_read_in_scope_response(tmp_path: Path) -> None:
     answered = prepare(both).store.read_prompts(0)[0]
     assert answered.token_ids[: len(asked.token_ids)] == asked.token_ids
     assert answered.counted == ((len(asked.token_ids), len(answered.token_ids)),)
+
+
+def test_overwrite_needs_nothing_to_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
+    for _ in range(2):
+        plan = prepare(config(tmp_path), overwrite=True)
+        assert plan.store.is_run()
+        assert plan.store.corpus(["id"]).num_rows == 1

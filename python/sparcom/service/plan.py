@@ -201,7 +201,7 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
                 "count": maker.skipped.count,
                 "first": [str(problem) for problem in maker.skipped.kept],
             }
-            if overwrite:
+            if overwrite and store.is_run():
                 store.delete()
         store.write_manifest(manifest)
     return _plan(config, options, manifest, tally.parts, resumed)
