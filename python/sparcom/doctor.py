@@ -27,6 +27,7 @@ def examine() -> list[Fact]:
         _gpu(),
         _cuda_kernels(),
         *_packages(),
+        _vllm(),
         _default_model(),
         _cache(),
     ]

@@ -1,0 +1,34 @@
+"""SPARCOM: which neurons and experts of a language model work for which kind of instruction.
+
+    >>> import sparcom
+    >>> sparcom.run_count(sparcom.RunConfig(corpus="hexainst", limit=5, out="runs/small"))
+    >>> run = sparcom.Run("runs/small")
+
+Names are loaded when first used: `import sparcom` alone pulls in neither torch nor ray.
+"""
+
+import importlib
+
+_HOMES = {
+    "InputError": "sparcom.errors",
+    "Run": "sparcom.store",
+    "RunConfig": "sparcom.config",
+    "SparcomError": "sparcom.errors",
+    "build_info": "sparcom.native",
+    "compare": "sparcom.analysis.compare",
+    "run_count": "sparcom.service",
+    "run_identify": "sparcom.service",
+    "write_report": "sparcom.report.page",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sparcom' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,64 @@
+"""What `import sparcom` gives, and that a wheel holds everything."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import sparcom
+
+SOURCE = Path(sparcom.__file__).parent
+
+
+@pytest.mark.parametrize("name", sparcom.__all__)
+def test_public_names_are_there(name: str) -> None:
+    assert getattr(sparcom, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        sparcom.nothing  # noqa: B018
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, sparcom; print([m for m in ('torch', 'ray', 'numpy') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {file.parent for file in SOURCE.rglob("*.py")}
+    assert [f for f in sorted(folders) if not (f / "__init__.py").is_file()] == []
+
+
+@pytest.mark.slow
+def test_a_wheel_works_from_any_folder(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
+    environment = {**os.environ, "SPARCOM_CUDA": "0"}
+    subprocess.run(build, cwd=SOURCE.parents[1], env=environment, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run(
+        [*pip, "--python", str(python), "install", "--no-deps", str(wheel)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    code = (
+        "import sparcom, sparcom.corpus.hexainst as h; from pathlib import Path\n"
+        "root = Path(sparcom.__file__).parent\n"
+        "assert 'venv' in str(root), root\n"
+        "print(sparcom.build_info()['cpu'], (root / 'report/page.html').is_file(),"
+        " len(list((root / 'corpus/data/hexainst').glob('*.jsonl'))))"
+    )
+    # The dependencies come from this environment's site-packages; sparcom itself must not.
+    dependencies = os.pathsep.join(p for p in sys.path if p.endswith("site-packages"))
+    shown = subprocess.run(
+        [str(python), "-c", code],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": dependencies},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout.split() == ["True", "True", "12"]
