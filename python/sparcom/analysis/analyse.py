@@ -180,11 +180,15 @@ def _stratum_warnings(labels: Labels, share: np.ndarray) -> list[str]:
         for name, part, size in zip(labels.categories, share, count, strict=True)
         if size and part < 0.5 and (count > 0).sum() > 1
     ]
-    for code, name in enumerate(labels.categories):
-        origins = len(np.unique(labels.origins[labels.codes == code]))
-        if 0 < origins < 3:
+    collections = {
+        name: len(np.unique(labels.origins[labels.codes == code]))
+        for code, name in enumerate(labels.categories)
+    }
+    for few in (1, 2):
+        names = ", ".join(name for name, n in collections.items() if n == few)
+        if names:
             out.append(
-                f"category {name} comes from {origins} collection(s): its style cannot be told "
-                "from its type, and intervals by origin say little"
+                f"from {few} collection{'s' * (few > 1)} each come {names}: style cannot be told "
+                "from type there, and intervals by origin say little"
             )
     return out

@@ -273,8 +273,8 @@ def _show(item: Estimate, digits: int = 3) -> str:
 
 
 def _cells(item: Estimate) -> tuple[str, str, str, str]:
-    interval = "none" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
-    chance = "none" if item.chance is None else _number(item.chance)
+    interval = "-" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
+    chance = "-" if item.chance is None else _number(item.chance)
     return _number(item.value), interval, chance, _p(item)
 
 
@@ -283,7 +283,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _p(item: Estimate) -> str:
-    return "none" if item.p is None else f"{item.p:.2g}"
+    return "-" if item.p is None else f"{item.p:.2g}"
 
 
 def _mean(values: np.ndarray) -> str:

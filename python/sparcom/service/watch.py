@@ -6,7 +6,7 @@ import time
 
 from sparcom.service.needs import Needs, lacking, shown
 
-FIRST_SILENCE = 30.0
+FIRST_SILENCE = 90.0  # a model loads, a first part is read
 _logger = logging.getLogger("sparcom.service")
 
 
