@@ -28,7 +28,7 @@ lint: env
 	$(BIN)/ruff format --check .
 
 bench: env       ## every benchmark, one after the other
-	@for b in kernels engines; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
+	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.txt
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
