@@ -33,6 +33,8 @@ def test_the_bundled_recipe():
     for source in recipe.sources:
         assert source.license, source.name
         assert source.files, source.name
+        if source.revision == "refs/convert/parquet":  # a branch without configurations
+            assert source.config is None, source.name
 
 
 def test_a_recipe_of_the_user(tmp_path):
