@@ -81,7 +81,7 @@ def test_a_data_set_that_is_damaged(monkeypatch, tmp_path):
 
 @library
 def test_a_folder_stands_in_for_a_configuration_that_nothing_declares(monkeypatch, tmp_path):
-    """As on a converted branch: CONFIG/SPLIT/0000.parquet, and no card that names configurations."""
+    """As on a converted branch: CONFIG/SPLIT/0000.parquet, and no card that names them."""
     monkeypatch.setattr(hub, "_probe", lambda data: None)
     for at, place in enumerate(("Abstract/test", "AIC/test", "Abstract/train")):
         write(tmp_path / place / "0000.parquet", [record(at)])
