@@ -53,9 +53,7 @@ class Source:
     @property
     def data(self) -> HubData:
         """The rows on the hub."""
-        return HubData(
-            self.dataset, self.config, self.split, self.revision, self.urls, self.folder
-        )
+        return HubData(self.dataset, self.config, self.split, self.revision, self.urls, self.folder)
 
     @property
     def origin(self) -> str:
