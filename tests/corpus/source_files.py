@@ -150,7 +150,19 @@ RAW: dict[str, tuple[str, Callable[[int], dict]]] = {
     "math-500": ("test.jsonl", ROWS["math-500"]),
     "gsm8k": ("test.jsonl", ROWS["gsm8k"]),
     "svamp": ("SVAMP.json", lambda at: ROWS["svamp"](at) | {"Answer": 3.0}),
-    "aqua-rat": ("test.json", ROWS["aqua-rat"]),
+    "aqua-rat": ("test.json", ROWS["aqua-rat"]),  # JSON lines under this name
+    "trivia-qa": (
+        "unfiltered-web-dev.json",  # {"Data": [...], ...}
+        lambda at: {
+            "Answer": {"Aliases": ["x"], "Type": "WikipediaEntity", "Value": words(2, f"a{at}")},
+            "EntityPages": [],
+            "Question": words(12, at) + "?",
+            "QuestionId": f"tc_{at}",
+            "QuestionSource": "http://example.org",
+            "SearchResults": [],
+        },
+    ),
+    "nq-open": ("NQ-open.dev.jsonl", ROWS["nq-open"]),
     "banking77": ("test.jsonl", ROWS["banking77"]),
     "scitldr": ("SciTLDR-A/test.jsonl", ROWS["scitldr"]),
     "flan-cls": ("validation/snli_10templates_validation.jsonl", ROWS["flan-cls"]),
@@ -200,6 +212,16 @@ def _self_instruct(name: str, at: int) -> dict:
     }
 
 
+def _as_published(name: str, rows: list[dict]) -> str:
+    """The text of a .json file: a list, unless the source wraps it or writes one row per line."""
+    if name == "aqua-rat":
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    if name == "trivia-qa":
+        head = {"Domain": "Unfiltered", "Split": "dev", "VerifiedEval": False, "Version": 1.0}
+        return json.dumps({"Data": rows, **head}, indent=4)
+    return json.dumps(rows)
+
+
 def make_mirror(folder: Path, rows: int = 320, raw: bool = False) -> Path:
     """A mirror with all sources: Parquet files as on the hub, or the original files (`raw`)."""
     for name, make in ROWS.items():
@@ -208,7 +230,7 @@ def make_mirror(folder: Path, rows: int = 320, raw: bool = False) -> Path:
             if file.endswith(".json"):
                 path = folder / name / file
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps([make(at) for at in range(rows)]))
+                path.write_text(_as_published(name, [make(at) for at in range(rows)]))
             else:
                 write(folder / name / file, [make(at) for at in range(rows)])
         else:

@@ -77,3 +77,15 @@ def test_a_data_set_that_is_damaged(monkeypatch, tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read \(\w+"):
         list(read_rows(HubData("parquet", urls=(str(tmp_path / "a.parquet"),))))
+
+
+@library
+def test_a_folder_stands_in_for_a_configuration_that_nothing_declares(monkeypatch, tmp_path):
+    """As on a converted branch: CONFIG/SPLIT/0000.parquet, and no card that names them."""
+    monkeypatch.setattr(hub, "_probe", lambda data: None)
+    for at, place in enumerate(("Abstract/test", "AIC/test", "Abstract/train")):
+        write(tmp_path / place / "0000.parquet", [record(at)])
+    data = HubData(str(tmp_path), split="test", folder="Abstract")
+    assert [row["id"] for _, row, _ in read_rows(data)] == [record(0)["id"]]
+    with pytest.raises(InputError, match="BuilderConfig 'Abstract' not found"):
+        list(read_rows(HubData(str(tmp_path), "Abstract", "test")))

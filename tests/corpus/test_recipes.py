@@ -1,5 +1,7 @@
 """The bundled recipe is whole; a wrong one is named with source and key."""
 
+from pathlib import Path
+
 import pytest
 
 from sparcom.corpus.recipes import load_recipe
@@ -33,6 +35,16 @@ def test_the_bundled_recipe():
     for source in recipe.sources:
         assert source.license, source.name
         assert source.files, source.name
+        if source.revision == "refs/convert/parquet":  # a branch without configurations
+            assert source.config is None, source.name
+
+
+def test_the_data_card_lists_the_sources_as_the_recipe_has_them():
+    card = (Path(__file__).parents[2] / "docs" / "data_card.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    listed = {row[1]: (row[0], row[2], row[4]) for row in rows if len(row) == 5}
+    for s in load_recipe().sources:
+        assert listed.get(s.name) == (s.category, str(s.take), s.license)
 
 
 def test_a_recipe_of_the_user(tmp_path):

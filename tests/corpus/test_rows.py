@@ -67,6 +67,15 @@ def test_json_that_breaks_off_says_where(tmp_path, tail):
     assert "the rest of a.json is unread" in second[2]
 
 
+def test_json_lines_under_the_name_json(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1, "options": ["x", "y"]}\n{"a": 2}\n{broken\n')
+    first, second, third = read_rows(file)
+    assert (first, second) == ((1, {"a": 1, "options": ["x", "y"]}, None), (2, {"a": 2}, None))
+    assert third[0] == 3
+    assert "not JSON at column 2" in third[2]
+
+
 def test_csv_rows_of_the_wrong_width_and_wrong_bytes(tmp_path):
     file = tmp_path / "a.csv"
     file.write_bytes(b'id,text\n1,"two\nlines"\n2\n3,\xff\n4,x,y\n\n5,ok\n')

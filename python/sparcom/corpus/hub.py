@@ -18,6 +18,8 @@ class HubData:
     """One split of a data set.
 
     data_set: hub id, or "json" | "csv" | "parquet" where `urls` names the files themselves.
+    folder: the part of the repository to read, where its folders are not declared as
+    configurations (branches that the hub converted to Parquet declare none).
     """
 
     data_set: str
@@ -25,6 +27,7 @@ class HubData:
     split: str = "train"
     revision: str | None = None
     urls: tuple[str, ...] = ()
+    folder: str | None = None
 
     @property
     def name(self) -> str:
@@ -34,7 +37,9 @@ class HubData:
     def __str__(self) -> str:
         if self.urls:
             return " ".join(self.urls)
-        return f"{_PREFIX}{self.data_set}{':' + self.config if self.config else ''}@{self.split}"
+        config = f":{self.config}" if self.config else ""
+        folder = f" in {self.folder}/" if self.folder else ""
+        return f"{_PREFIX}{self.data_set}{config}@{self.split}{folder}"
 
 
 def is_hub(location: object) -> bool:
@@ -71,6 +76,7 @@ def read_rows(data: HubData, advice: str = ADVICE) -> Iterator[Row]:
             data.config,
             split=data.split,
             revision=data.revision,
+            data_dir=data.folder,
             data_files=list(data.urls) or None,
             streaming=True,
         )

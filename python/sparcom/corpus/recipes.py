@@ -19,6 +19,7 @@ class Source:
 
     name: also the folder of a mirror. category, license: of its records. take: how many.
     dataset, config, split, revision, urls: as the `datasets` library takes them.
+    folder: its `data_dir`, the part of a repository that is read.
     files: patterns of a mirror's files, the first that matches any.
     key: template of what names a row. instruction: templates, of which each record gets one.
     input, reference: templates. labels: names of integer fields. keep: allowed values of fields.
@@ -38,6 +39,7 @@ class Source:
     split: str = "train"
     revision: str | None = None
     urls: tuple[str, ...] = ()
+    folder: str | None = None
     files: tuple[str, ...] = ()
     input: str = ""
     reference: str = ""
@@ -51,7 +53,7 @@ class Source:
     @property
     def data(self) -> HubData:
         """The rows on the hub."""
-        return HubData(self.dataset, self.config, self.split, self.revision, self.urls)
+        return HubData(self.dataset, self.config, self.split, self.revision, self.urls, self.folder)
 
     @property
     def origin(self) -> str:

@@ -1,5 +1,7 @@
 """Rows of corpus files: JSONL, JSON, CSV, TSV (each also as .gz) and Parquet, streamed.
 
+Data sets are often published as JSON lines under the name .json; such a file is read as what it is.
+
 A file yields `(number, record, problem)` per row, number from 1 (the line of a text file, the row
 of others). A row that cannot be decoded has a problem and no record; the rows after it still come.
 """
@@ -20,6 +22,7 @@ from sparcom.errors import InputError
 Row = tuple[int, object, str | None]
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _BATCH = 4096  # Parquet rows decoded at a time
+_LINE = 1 << 20  # bytes within which a .json file's first line must end to be a record of its own
 
 
 def suffix_of(file: Path) -> str:
@@ -50,8 +53,10 @@ def read_rows(file: Path) -> Iterator[Row]:
         with _open(file) as data:
             if suffix == ".jsonl":
                 yield from _jsonl_rows(data)
-            elif suffix == ".json":
+            elif suffix == ".json" and not _is_json_lines(data):
                 yield from _json_rows(data, file)
+            elif suffix == ".json":
+                yield from _jsonl_rows(data)
             else:
                 yield from _csv_rows(data, "\t" if suffix == ".tsv" else ",")
     except (OSError, EOFError) as error:
@@ -76,6 +81,16 @@ def _jsonl_rows(data: BinaryIO) -> Iterator[Row]:
                 yield number, None, f"not JSON at column {error.colno}: {error.msg}"
         except RecursionError:
             yield number, None, "not a record: JSON nested too deeply"
+
+
+def _is_json_lines(data: BinaryIO) -> bool:
+    """Whether a `.json` file has one record per line: the first line is one, and more follows."""
+    first, rest = data.readline(_LINE), data.readline(_LINE)
+    data.seek(0)
+    try:
+        return bool(rest.strip()) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _json_rows(data: BinaryIO, file: Path) -> Iterator[Row]:
