@@ -6,8 +6,11 @@
 // first-level cache: a tile is at most `max_columns` wide, and a run is cut every 255 rows. At the
 // end of a run the counters are added to counts[bin].
 //
-// Threads split the columns, so that no two write one counter; where there are more threads than
-// column tiles, rows too, and then the additions are atomic. Integers: no order changes a result.
+// Threads split the rows and, where those are few, the columns as well. Two threads may then meet in
+// one bin: they take turns at its counters, under a lock. Integers: no order changes a result.
+//
+// Stores go through the caches: past them (non-temporal) was no faster, since the arithmetic of the
+// activation, not the memory, is the limit.
 #pragma once
 
 #include "../act_mul_count.h"
@@ -20,14 +23,9 @@ struct Tile {
   int64_t row_begin, row_end, col_begin, col_end;
   uint8_t* locks;   // n_locks of them where other tiles may add to the same counters, else null
   bool count_rows;  // this tile also keeps `rows`
-  bool stream;      // store past the caches
 };
 
 constexpr int64_t max_columns = 8192;
-#ifndef SPARCOM_AHEAD
-#define SPARCOM_AHEAD 512
-#endif
-constexpr int64_t prefetch_distance = SPARCOM_AHEAD;
 constexpr int64_t n_locks = 64;
 constexpr int64_t max_run = 255;
 
@@ -36,7 +34,7 @@ enum class Count { gate, any };
 
 template <class T>
 struct Row {
-  const T *gate, *up, *next_gate, *next_up;  // next: the row after, for prefetching
+  const T *gate, *up;
   T* out;
   uint8_t* counters;
   int64_t width;
@@ -68,18 +66,15 @@ SPARCOM_INLINE typename V::template Raw<T> block(const T* gate, const T* up, con
 }
 
 template <class V, class T, Activation A, bool gated, Count C>
-SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r, const bool stream) {
+SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   constexpr int64_t n = 2 * V::lanes;
   const Ranges counted = p.counted;
   const Signal signal = p.signal;
   typename V::Mask mask{};
   int64_t i = 0;
   for (; i + n <= r.width; i += n) {
-    V::prefetch(r.gate + i + SPARCOM_AHEAD);
-    if constexpr (gated) V::prefetch(r.up + i + SPARCOM_AHEAD);
     const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, counted, signal, mask);
-    if (stream) V::stream(r.out + i, h);
-    else V::store(r.out + i, h);
+    V::store(r.out + i, h);
     V::tally(r.counters + i, mask);
   }
   if (i == r.width) return;
@@ -144,11 +139,9 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
     __builtin_memset(counters, 0, size_t(width + 2 * V::lanes - 1));
     for (int64_t r = begin; r < end; ++r) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
-      const int64_t next = r + 1 < t.row_end ? r + 1 : r;
-      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride),
-                       at(p.gate, next, p.gate_stride), at(p.up, next, p.up_stride),
-                       out, counters, width};
-      row<V, T, A, gated, counting>(p, one, t.stream);  // counters of bin -1 go nowhere
+      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride), out, counters,
+                       width};
+      row<V, T, A, gated, counting>(p, one);  // counters of bin -1 go nowhere
       const int64_t e = p.expert ? p.expert[r] : 0;
       if (p.keep || p.fill)
         ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
@@ -173,7 +166,6 @@ void tile(const ActMulCount& p, const Tile& t) {
       narrow_tile<V, T, A, gated, Count::any>(p, part);
     part.col_begin = part.col_end;
   } while (part.col_begin < t.col_end);
-  if (t.stream) V::fence();
 }
 
 template <class V, class T, Activation A>

@@ -1,7 +1,6 @@
 #include "launch.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "act_mul_count.h"
 #include "dispatch.h"
@@ -12,7 +11,6 @@ namespace {
 
 constexpr int64_t min_rows = 16, min_columns = 256;  // of a tile
 constexpr int64_t min_elements = 16 * 1024;   // of a thread: below, starting it costs more
-constexpr int64_t stream_bytes = 32ll << 20;  // an output larger than this leaves the caches anyway
 
 uint8_t locks[n_locks];
 
@@ -28,9 +26,8 @@ struct Grid {
 // A tile per thread: some rows each, and where there are few rows, some columns as well.
 Grid make_grid(const ActMulCount& p, int64_t block) {
   const int64_t threads = clamp(p.n_rows * p.width / min_elements, 1, max_threads());
-  static const bool cols_first = getenv("SPARCOM_COLS");
   Grid g;
-  g.rows = cols_first ? 1 : clamp(threads, 1, ceil_div(p.n_rows, min_rows));
+  g.rows = clamp(threads, 1, ceil_div(p.n_rows, min_rows));
   g.tile_rows = ceil_div(p.n_rows, g.rows);
   g.rows = ceil_div(p.n_rows, g.tile_rows);
   g.columns = clamp(threads / g.rows, 1, ceil_div(p.width, min_columns));
@@ -45,17 +42,13 @@ void act_mul_count_cpu(const ActMulCount& p) {
   if (p.n_rows == 0) return;
   const Kernels& k = kernels();
   const Grid g = make_grid(p, k.block);
-  const int64_t row_bytes = p.width * element_size(p.dtype);
-  const bool aligned = reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && row_bytes % 64 == 0;
-  const bool stream = aligned && p.n_rows * row_bytes >= stream_bytes;
   const int64_t tiles = g.columns * g.rows;
   parallel_for_threads(int(std::min<int64_t>(tiles, max_threads())), [&](int thread, int n_threads) {
     for (int64_t i = thread; i < tiles; i += n_threads) {
       const int64_t row = i / g.columns * g.tile_rows, col = i % g.columns * g.tile_columns;
-      const Tile t{row,         std::min(row + g.tile_rows, p.n_rows),
-                   col,         std::min(col + g.tile_columns, p.width),
-                   g.rows > 1 ? locks : nullptr,  col == 0,
-                   stream};
+      const Tile t{row, std::min(row + g.tile_rows, p.n_rows),
+                   col, std::min(col + g.tile_columns, p.width),
+                   g.rows > 1 ? locks : nullptr, col == 0};
       k.act_mul_count_tile(p, t);
     }
   });

@@ -65,20 +65,6 @@ struct Avx512 {
       _mm512_storeu_si512(p + 16, x.b);
     }
   }
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    if constexpr (sizeof(T) == 2) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x.v);
-    } else {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x.a);
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(p + 16), x.b);
-    }
-  }
-  static void fence() { _mm_sfence(); }
-  template <class T>
-  static void prefetch(const T* p) {
-    __builtin_prefetch(p);
-  }
 
   static Pair widen(Raw16 x, Bf16) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16)),

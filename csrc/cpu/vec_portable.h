@@ -83,17 +83,6 @@ struct Portable {
   static void store(T* p, Raw<T> x) {
     __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
   }
-  // A store that goes past the caches; p is aligned to a block. `fence` orders them.
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    store(p, x);
-  }
-  static void fence() {}
-  // Asks for the line at p, which need not be a valid address.
-  template <class T>
-  static void prefetch(const T* p) {
-    __builtin_prefetch(p);
-  }
 
   // The block as floats, and floats as a block, rounded to nearest even.
   template <class T>
