@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from sparcom.cli import main
+from sparcom.report.page import write_report
+from sparcom.store import Run
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 
@@ -29,6 +31,12 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert "not beyond floor" in text
     assert (Path(runs[1]) / "analysis/alteration_neurons.parquet").is_file()
+    summary = Run(runs[1]).store.read_table("analysis/alteration_summary.parquet").to_pylist()
+    assert len(summary) == 3 * 4
+    shown = next(r for r in summary if r["figure"] == "overlap" and r["category"] == "all")
+    page = Path(write_report(runs[1])).read_text()
+    assert "Change by tuning, against bf16" in page
+    assert f"{shown['value']:.3f}" in page
 
 
 def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:

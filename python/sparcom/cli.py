@@ -10,6 +10,7 @@ from functools import partial
 from types import NoneType
 from typing import Any
 
+from sparcom.cli_ablate import ablate_command, add_ablate
 from sparcom.cli_compare import add_compare, compare_command
 from sparcom.cli_corpus import add_corpus_commands
 from sparcom.config import RunConfig, flag, load_config
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     report = _add(commands, "report", _report, "write the page and the figures of a run")
     report.add_argument("run", help="run directory")
     add_compare(_add(commands, "compare", compare_command, "how tuning changed a model's sets"))
+    add_ablate(_add(commands, "ablate", ablate_command, "whether a set of components matters"))
     corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     add_corpus_commands(partial(_add, of_corpus))

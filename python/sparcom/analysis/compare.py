@@ -14,6 +14,7 @@ from sparcom.analysis.comparable import (
     name_of,
     paired_bits,
 )
+from sparcom.analysis.estimate import estimate_table
 from sparcom.analysis.floor import Floor
 from sparcom.analysis.frequency_change import FrequencyChange, frequency_change
 from sparcom.analysis.layers import family_sites
@@ -77,6 +78,7 @@ def compare(
     }
     frequencies = _frequencies(base, tuned, labels, weights, warnings)
     tables = _tables(labels, alterations, frequencies)
+    tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     if write:
         for name, table in tables.items():
             tuned.store.write_analysis(name, table)
@@ -146,6 +148,28 @@ def _tables(
         out[f"frequency_layers_{family}"] = change.layers
         out[f"frequency_components_{family}"] = change.components
     return out
+
+
+def _summary_table(base: str, alterations: dict[str, FamilyAlteration]) -> pa.Table:
+    """One row for each family, category ("all" last) and figure."""
+    cells = [
+        (family, category, figure, estimates[at])
+        for family, change in alterations.items()
+        for at, category in enumerate((*change.categories, "all"))
+        for figure, estimates in (
+            ("overlap", change.overlap),
+            ("layer shift", change.shift),
+            ("beyond floor", change.beyond_floor),
+        )
+        if estimates
+    ]
+    columns = {
+        "base": [base] * len(cells),
+        "family": [cell[0] for cell in cells],
+        "category": [cell[1] for cell in cells],
+        "figure": [cell[2] for cell in cells],
+    }
+    return estimate_table(columns, [cell[3] for cell in cells])
 
 
 def _instruction_table(labels: Labels, result: FamilyAlteration) -> pa.Table:

@@ -6,7 +6,8 @@ row, which slot a row belongs to (-1: not counted); each site then adds to its o
 site saw exactly the rows that the corpus side expects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,30 @@ class Recorder:
         self._buffers = _Buffers(self.sites, slots, self.device)
         self._recount = _Buffers(self.sites, slots, self.device) if verify else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
+        self._silenced: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._sums: list[torch.Tensor] | None = None
+
+    def silence(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        """Silence neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
+
+        masks: site -> (keep, fill or None for zeros), each [experts or 1, width] in the model's
+            dtype on the recorder's device; {} silences nothing. Counts are as without it, given
+            what flows into the site.
+        """
+        self._silenced = dict(masks)
+
+    @contextmanager
+    def summing(self) -> Iterator[list[torch.Tensor]]:
+        """Within the block, each site's output is summed over its counted rows.
+
+        Yields one [experts or 1, width] float64 a site.
+        """
+        self._sums = [torch.zeros(s.bins, s.width, dtype=torch.float64, device=self.device)
+                      for s in self.sites]  # fmt: skip
+        try:
+            yield self._sums
+        finally:
+            self._sums = None
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +148,7 @@ class Recorder:
         bins = torch.where(
             (token_of_row >= 0) & (slots >= 0), slots * self.sites[site].experts + expert_of_row, -1
         )
-        return self._count(site, gate, up, bins, out)
+        return self._count(site, gate, up, bins, out, expert_of_row)
 
     def check_rows(self, site: int, rows: int) -> None:
         """Raise CountError where a site is called with another number of rows than the pass has."""
@@ -139,6 +164,7 @@ class Recorder:
         up: torch.Tensor | None,
         bins: torch.Tensor,
         out: torch.Tensor | None = None,
+        expert: torch.Tensor | None = None,
     ) -> torch.Tensor:
         options = {
             "activation": self.sites[site].activation,
@@ -149,7 +175,15 @@ class Recorder:
             counts, rows = self._recount.counts[site], self._recount.rows[site]
             reference.act_mul_count(gate, up, bins, counts, rows, **options)
         counts, rows = self._buffers.counts[site], self._buffers.rows[site]
-        return act_mul_count(gate, up, bins, counts, rows, out=out, **options)
+        if site in self._silenced:
+            keep, fill = self._silenced[site]
+            options |= {"keep": keep, "fill": fill, "expert": expert}
+        h = act_mul_count(gate, up, bins, counts, rows, out=out, **options)
+        if self._sums is not None:
+            counted = bins >= 0
+            of = torch.zeros_like(bins) if expert is None else expert
+            self._sums[site].index_add_(0, of[counted].long(), h[counted].double())
+        return h
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:
         """The counts of finished slots, proved and then cleared for reuse.

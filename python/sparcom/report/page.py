@@ -12,6 +12,7 @@ from sparcom.analysis.options import AnalysisOptions
 from sparcom.corpus.text import printable
 from sparcom.report import figures
 from sparcom.report.sections import Section, make_sections
+from sparcom.report.stored import stored_sections
 from sparcom.store import Run
 
 
@@ -22,7 +23,7 @@ def write_report(location: str, options: AnalysisOptions | None = None) -> str:
     """
     run = Run(location)
     analysis = analyse(run, options)
-    sections = make_sections(run, analysis)
+    sections = make_sections(run, analysis) + stored_sections(run)
     drawings: dict[str, str] = {}
     for section in sections:
         for picture in section.pictures:

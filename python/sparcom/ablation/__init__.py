@@ -1,0 +1,1 @@
+"""Ablation: silence components, and measure what the model loses on reference answers."""

@@ -1,0 +1,114 @@
+"""Silencing: exact on edited weights, undone afterwards, and losses against plain torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.target import Target
+from sparcom.corpus.prompts import Prompt
+from sparcom.engines.base import EngineOptions
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.errors import InputError, SparcomError
+from tiny_models import save_tiny_model
+
+PROMPTS = [
+    Prompt("a", tuple(range(3, 20)), ((9, 17),)),
+    Prompt("b", tuple(range(40, 46)), ((4, 6),)),
+    Prompt("c", tuple(range(30, 90, 2)), ((25, 30),)),
+]
+
+
+def engine_of(tmp_path: Path, family: str) -> TransformersEngine:
+    folder = save_tiny_model(tmp_path / family, family, torch.float32)
+    options = EngineOptions(str(folder), dtype="float32", batch_tokens=64, slots=4, threads=1)
+    return TransformersEngine(options)
+
+
+def plain_losses(model: torch.nn.Module) -> np.ndarray:
+    """Losses by transformers alone, one prompt at a time."""
+    out = []
+    for prompt in PROMPTS:
+        ids = torch.tensor([prompt.token_ids])
+        with torch.inference_mode():
+            scores = model(ids).logits[0].log_softmax(-1)
+        ((a, b),) = prompt.counted
+        out.append(-np.mean([float(scores[t - 1, ids[0, t]]) for t in range(a, b)]))
+    return np.array(out)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
+def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> None:
+    engine = engine_of(tmp_path, family)
+    silencer = Silencer(engine)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
+    whole = silencer.losses(PROMPTS)
+    np.testing.assert_allclose(whole, plain_losses(model), rtol=1e-4)
+    down = {
+        "llama": lambda: model.model.layers[1].mlp.down_proj.weight[:, :7],
+        "gpt2": lambda: model.transformer.h[1].mlp.c_proj.weight[:7],
+        "qwen2_moe": lambda: model.model.layers[1].mlp.experts.down_proj[2, :, :7],
+    }[family]
+    at = next(i for i, s in enumerate(engine.space.sites) if s.layer == 1 and s.kind != "shared")
+    site, start = engine.space.sites[at], int(engine.space.neuron_offsets[at])
+    first = start + (2 * site.width if site.experts else 0)
+    with torch.no_grad():
+        down().zero_()
+    with silencer.silenced(Target("t", "neurons", np.arange(first, first + 7))):
+        silenced = silencer.losses(PROMPTS)
+    np.testing.assert_allclose(silenced, plain_losses(model), rtol=1e-4)
+    assert (silenced != whole).any()
+    np.testing.assert_array_equal(silencer.losses(PROMPTS), whole)
+
+
+def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path, "llama")
+    silencer = Silencer(engine, "mean")
+    target = Target("t", "neurons", np.arange(5))
+    with pytest.raises(SparcomError, match="calibrate"), silencer.silenced(target):
+        pass
+    seen = []
+    hook = engine.model.model.layers[0].mlp.down_proj.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].reshape(-1, inputs[0].shape[-1]).clone())
+    )
+    one = [Prompt("all", PROMPTS[0].token_ids, ((0, 17),))]
+    means = silencer.calibrate(one)
+    np.testing.assert_allclose(means[:56], seen[0][:17].double().mean(0), rtol=1e-5)
+    with silencer.silenced(target):
+        silencer.losses(one)
+    hook.remove()
+    expected = torch.from_numpy(means[:5]).float().expand(17, 5)
+    torch.testing.assert_close(seen[1][:17, :5], expected)
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "mixtral", "qwen3_moe"])
+def test_routing_around_experts(tmp_path: Path, family: str) -> None:
+    engine = engine_of(tmp_path, family)
+    silencer, around = Silencer(engine, "zero"), Silencer(engine, "route")
+    whole = around.losses(PROMPTS)
+    target = Target("t", "experts", np.array([0, 3]))
+    with around.silenced(target):
+        counted = next(engine.count(PROMPTS))
+        routed = around.losses(PROMPTS)
+    assert counted.experts[:, [0, 3]].sum() == 0
+    assert counted.experts[:, :6].sum() > 0
+    assert (next(engine.count(PROMPTS)).experts[:, [0, 3]] > 0).any()
+    np.testing.assert_array_equal(around.losses(PROMPTS), whole)
+    with silencer.silenced(target):
+        zeroed = silencer.losses(PROMPTS)
+    assert (zeroed != routed).any()
+    assert (zeroed != whole).any()
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path, "qwen2_moe")
+    with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):
+        Silencer(engine, "off")
+    with (
+        pytest.raises(InputError, match="each token takes 2: 5 cannot be routed around"),
+        Silencer(engine, "route").silenced(Target("t", "experts", np.arange(5))),
+    ):
+        pass
