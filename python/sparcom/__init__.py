@@ -10,10 +10,12 @@ Names are loaded when first used: `import sparcom` alone pulls in neither torch 
 import importlib
 
 _HOMES = {
+    "AblationOptions": "sparcom.ablation.ablate",
     "InputError": "sparcom.errors",
     "Run": "sparcom.store",
     "RunConfig": "sparcom.config",
     "SparcomError": "sparcom.errors",
+    "ablate": "sparcom.ablation.ablate",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.compare",
     "run_count": "sparcom.service",
