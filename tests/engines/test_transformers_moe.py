@@ -167,6 +167,12 @@ def test_counts_do_not_depend_on_neighbours_or_order(tmp_path, dtype: str) -> No
         np.testing.assert_array_equal(alone.experts[0], together.experts[at])
 
 
+def rounding_depends_on_rows(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether this machine rounds a row otherwise when it is one of a few than one of many."""
+    whole = x @ weight
+    return any(not torch.equal(x[:n] @ weight, whole[:n]) for n in range(1, 6))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_bit_of_a_row_is_its_own(tmp_path, dtype: str) -> None:
     """Experts put out the same bits for a row whatever the loads; rows as they come do not."""
@@ -179,16 +185,17 @@ def test_every_bit_of_a_row_is_its_own(tmp_path, dtype: str) -> None:
     weights = torch.rand(128, 2, generator=generator).to(DTYPES[dtype])
     ids = torch.rand(128, 6, generator=generator).topk(2).indices
     elsewhere = ids.clone()
-    elsewhere[40:] = torch.tensor([0, 1])  # few rows are left for the other experts
+    elsewhere[9:] = torch.tensor([0, 1])  # about three rows are left for each other expert
     engine.recorder.begin(torch.full((128,), -1))
 
     @torch.inference_mode()
     def equal() -> bool:
-        return torch.equal(*(module(hidden, i, weights)[:40] for i in (ids, elsewhere)))
+        return torch.equal(*(module(hidden, i, weights)[:9] for i in (ids, elsewhere)))
 
     assert equal()
-    if dtype == "float32":  # bf16 products of so few rows happen to be rounded like larger ones
-        module._sparcom_runner.run = module._sparcom_runner._grouped
+    runner = module._sparcom_runner
+    if dtype == "float32" and rounding_depends_on_rows(hidden, runner.first[2]):
+        runner.run = runner._grouped
         assert not equal()
 
 
