@@ -34,8 +34,6 @@ ISA_FLAGS = {
 ISA_FILES = {
     "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
     "AMD64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
-    "aarch64": ["isa_neon"],
-    "arm64": ["isa_neon"],
 }
 
 CPU_SOURCES = [

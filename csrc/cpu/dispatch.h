@@ -22,11 +22,9 @@ extern const BitKernels portable_bit_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels, avx512_kernels;
 extern const BitKernels avx2_bit_kernels, avx512_bit_kernels;
-#elif defined(__aarch64__)
-extern const Kernels neon_kernels;
 #endif
 
-// The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|neon overrides it; a set
+// The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512 overrides it; a set
 // that is unknown or that the machine lacks is a std::runtime_error that names those it has.
 const Kernels& kernels();
 const BitKernels& bit_kernels();

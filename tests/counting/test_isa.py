@@ -1,0 +1,39 @@
+"""Every instruction set that this machine has, not the best alone, through the kernel tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparcom import native
+
+HERE = Path(__file__).parent
+TESTS = [HERE / "test_act_mul_count.py", HERE.parent / "test_bits.py"]
+INFO = "from sparcom import native; print(native.build_info()['isa'])"
+
+
+def python(isa: str, *arguments: str) -> subprocess.CompletedProcess:
+    """The set is chosen once in a process, hence one of its own."""
+    environment = {**os.environ, "SPARCOM_ISA": isa}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2"])
+def test_the_kernel_tests_pass(isa: str) -> None:
+    known = python(isa, "-c", INFO)
+    if f"SPARCOM_ISA must be one of {native.build_info()['isa']}" in known.stderr:
+        pytest.skip(f"this machine has no {isa}")
+    assert known.stdout.strip() == isa, known.stderr
+    done = python(isa, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, TESTS))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_an_unknown_set_is_named() -> None:
+    done = python("sse9", "-c", INFO)
+    assert done.returncode != 0
+    assert "SPARCOM_ISA must be one of" in done.stderr
+    assert "got sse9" in done.stderr
