@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sparcom.config import RunConfig
@@ -56,3 +58,42 @@ def test_overwrite_needs_nothing_to_overwrite(tmp_path: Path) -> None:
         plan = prepare(config(tmp_path), overwrite=True)
         assert plan.store.is_run()
         assert plan.store.corpus(["id"]).num_rows == 1
+
+
+def abandon(folder: Path, *, planned: bool) -> None:
+    """What a driver leaves that was killed before run.json: while it wrote the corpus, or after."""
+    if planned:
+        prepare(config(folder))
+        (folder / "run" / "run.json").unlink()
+        return
+    (folder / "run").mkdir()
+    (folder / "run" / "corpus.parquet.0123abcd.tmp").write_bytes(b"half of it")
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_start_that_was_killed_is_started_anew(tmp_path: Path, planned: bool, how: str) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
+    abandon(tmp_path, planned=planned)
+    with pytest.raises(InputError, match="exists already; finish it with --resume"):
+        prepare(config(tmp_path))
+    plan = prepare(config(tmp_path), **{how: True})
+    assert plan.store.corpus(["id"]).num_rows == 1
+    assert plan.store.is_run()
+    assert list((tmp_path / "run").glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["corpus.parquet", "notes.txt", "mine.0123abcd.tmp"])
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_what_is_not_a_run_is_never_touched(tmp_path: Path, name: str, how: str) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
+    (tmp_path / "run").mkdir()
+    theirs = tmp_path / "run" / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"id": ["theirs"]}), theirs)
+    else:
+        theirs.write_text("theirs")
+    before = theirs.read_bytes()
+    with pytest.raises(InputError, match="not a run"):
+        prepare(config(tmp_path), **{how: True})
+    assert theirs.read_bytes() == before

@@ -191,6 +191,8 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
         demand_same(store.location, store.manifest(), manifest)
         manifest = {**store.manifest(), **manifest, "created": store.manifest()["created"]}
     else:
+        if store.is_abandoned():
+            store.files.sweep(())
         with writing_corpus(store.files) as writer:
             for instructions, prompts in maker.parts():
                 writer.add(instructions, prompts)
@@ -216,7 +218,7 @@ def demand_place(store: RunStore, *, resume: bool, overwrite: bool) -> None:
             f"{store.location}: exists already; finish it with --resume, replace it with "
             "--overwrite, or give another --out"
         )
-    if not store.is_run():
+    if not (store.is_run() or store.is_abandoned()):
         raise InputError(
             f"{store.location}: not a run (no run.json), so it is neither resumed nor overwritten; "
             "give another --out, or remove it yourself"

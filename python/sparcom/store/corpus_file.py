@@ -82,6 +82,11 @@ class CorpusReader:
         with self._files.parquet(NAME, MEND) as file:
             return file.read(columns=list(columns) if columns else None)
 
+    def is_ours(self) -> bool:
+        """Whether corpus.parquet has the columns that a run writes, and not a user's own."""
+        with self._files.parquet(NAME, MEND) as file:
+            return file.schema_arrow.names == PROMPT_SCHEMA.names
+
     def part(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one part."""
         with self._files.parquet(NAME, MEND, self._metadata) as file:

@@ -14,6 +14,7 @@ all files of its retention are there; writing it again replaces it by itself.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from sparcom.counting.recorder import Counted
 from sparcom.errors import InputError
 from sparcom.identify import Sets
 from sparcom.store import merge
+from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.corpus_file import CorpusReader, writing_corpus
 from sparcom.store.files import Files
 from sparcom.store.lock import FOLDER as LOCK_FOLDER
@@ -46,6 +48,7 @@ RETAIN = ("counts", "sets", "profile")
 FOLDERS = {"counts": ("counts", "sets"), "sets": ("sets",), "profile": ()}
 """The folders, beside profiles, that a part's results lie in, for each retention."""
 RESULT_FOLDERS = ("counts", "sets", "profiles", "failed")
+_UNFINISHED = re.compile(r"(corpus\.parquet|run\.json)\.[0-9a-f]{8}\.tmp")
 _MEND = "delete this file and finish the run with --resume"
 
 
@@ -84,6 +87,13 @@ class RunStore:
     def is_run(self) -> bool:
         """Whether the location holds a run."""
         return self.files.is_file("run.json")
+
+    def is_abandoned(self) -> bool:
+        """Whether all that lies here is what a writer left that was killed before run.json."""
+        if self.is_run() or self.files.root_type() != fs.FileType.Directory:
+            return False
+        left = {n for n in self.files.names() if n != LOCK_FOLDER and not _UNFINISHED.fullmatch(n)}
+        return not left or (left == {CORPUS} and self._corpus.is_ours())
 
     def manifest(self) -> dict:
         """run.json; raises InputError where there is none or its schema version is unknown."""
