@@ -1,13 +1,9 @@
 """Paths and skips that all tests share."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers such as tiny_models
 settings.register_profile("sparcom", deadline=None)  # a busy machine is no defect
 settings.load_profile("sparcom")
 

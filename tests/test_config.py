@@ -149,7 +149,11 @@ def test_flags_are_written_with_dashes() -> None:
     assert flag("count_tokens") == "--count-tokens"
 
 
-@pytest.mark.skipif(not CONFIGS, reason="installed without the configs folder")
+def test_the_paper_s_pairs_come_along() -> None:
+    pairs = {p.stem.rpartition("-")[0] for p in CONFIGS if p.stem.endswith(("-base", "-tuned"))}
+    assert pairs == {"llama2-7b", "llama2-13b", "mistral-7b", "qwen1.5-moe"}
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_the_configs_that_come_along_are_valid(path: Path) -> None:
     config = load_config(path, {})
@@ -164,6 +168,7 @@ def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
     assert config.map == ("instruction=prompt",)
     assert config.reading().categories == ("QA", "SUM")
     assert config.to_json()["map"] == ["instruction=prompt"]
+    assert RunConfig.from_json(config.to_json()) == config
     file.write_text('map = ["instruction=prompt", 3]\n')
     with pytest.raises(InputError, match="map: expected str, got int 3"):
         load_config(file, {})

@@ -1,9 +1,5 @@
 """The cluster's kernel bench, without a cluster: which nodes run it, and what is read from them."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ray_jobs"))
 import kernel_bench
 
 

@@ -2,7 +2,8 @@
 
 `ANSWERS[id] = (compute, expected)`: `compute()` finds the answer without the reference's
 reasoning, by search, enumeration or exact arithmetic; `expected` is the text after "Answer: "
-in the reference. `render(compute())` has to equal `expected`.
+in the reference. `render(compute())` has to equal `expected`. The file is long because it is a
+table: one entry per record, in the order of the records.
 """
 
 import itertools as it

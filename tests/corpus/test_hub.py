@@ -1,6 +1,7 @@
 """Data sets of the hub: names, the missing library, no network, and rows through the library."""
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 from corpora import record, write
@@ -13,7 +14,7 @@ from sparcom.corpus.recipes import load_recipe
 from sparcom.errors import InputError
 
 library = pytest.mark.skipif(
-    not __import__("importlib.util").util.find_spec("datasets"),
+    find_spec("datasets") is None,
     reason="needs the optional datasets library (pip install 'sparcom[hub]')",
 )
 

@@ -5,7 +5,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from sparcom.corpus.prompts import Prompt
 from sparcom.counting import nvtx
+from sparcom.engines.base import EngineOptions
+from sparcom.engines.packing import Pass
+from sparcom.engines.transformers.engine import TransformersEngine
+from tiny_models import save_tiny_model
 
 
 def test_without_a_device_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,20 +20,36 @@ def test_without_a_device_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_steps_and_sites_are_named_and_nested(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ranges that were opened and closed, in order."""
+    names: list[str] = []
 
     @contextmanager
     def opened(name: str):
-        seen.append(name)
+        names.append(name)
         yield
-        seen.append(f"end of {name}")
+        names.append(f"end of {name}")
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda.nvtx, "range", opened)
+    return names
+
+
+def test_steps_and_sites_are_named_and_nested(seen: list[str]) -> None:
     with nvtx.step(12), nvtx.site("layer3.dense"):
         pass
     assert seen == ["step 12", "layer3.dense", "end of layer3.dense", "end of step 12"]
+
+
+def test_a_pass_of_the_engine_is_a_step_with_its_sites(tmp_path, seen: list[str]) -> None:
+    folder = save_tiny_model(tmp_path, "llama", torch.float32)
+    engine = TransformersEngine(EngineOptions(str(folder), dtype="float32", device="cpu"))
+    seen.clear()
+    engine.forward([Prompt("a", (1, 2), ((0, 2),))], Pass((0,), 8))
+    assert seen[0] == "step 1"
+    assert seen[1:-1] == [t for s in engine.space.sites for t in (s.name, f"end of {s.name}")]
+    assert seen[-1] == "end of step 1"
 
 
 @pytest.mark.gpu

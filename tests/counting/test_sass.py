@@ -5,15 +5,11 @@ elsewhere there is nothing to look at, and these tests skip with that reason.
 """
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-from sparcom import native
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import sass
+from sparcom import native
 
 # Registers that let as many blocks be resident as csrc/cuda/launch.h counts on: 65536 / (7 * 128).
 MOST_REGISTERS = 72

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import job
 import pytest
 
 from sparcom.errors import InputError
@@ -18,9 +19,6 @@ from sparcom.store import Run
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 JOBS = Path(__file__).parents[2] / "ray_jobs"
-sys.path.insert(0, str(JOBS))
-
-import job  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -83,13 +83,16 @@ def test_a_start_that_was_killed_is_started_anew(tmp_path: Path, planned: bool, 
     assert list((tmp_path / "run").glob("*.tmp")) == []
 
 
+@pytest.mark.parametrize("content", ["a table", "no table"])
 @pytest.mark.parametrize("name", ["corpus.parquet", "notes.txt", "mine.0123abcd.tmp"])
 @pytest.mark.parametrize("how", ["resume", "overwrite"])
-def test_what_is_not_a_run_is_never_touched(tmp_path: Path, name: str, how: str) -> None:
+def test_what_is_not_a_run_is_never_touched(
+    tmp_path: Path, name: str, how: str, content: str
+) -> None:
     (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
     (tmp_path / "run").mkdir()
     theirs = tmp_path / "run" / name
-    if name.endswith(".parquet"):
+    if content == "a table":
         pq.write_table(pa.table({"id": ["theirs"]}), theirs)
     else:
         theirs.write_text("theirs")

@@ -1,7 +1,6 @@
 """A replica that leads a group of shard actors: vLLM with tensor parallelism in the service."""
 
 import signal
-import sys
 from pathlib import Path
 
 import psutil
@@ -12,8 +11,6 @@ from sparcom.config import RunConfig
 from sparcom.service import ray_session, run_count
 from sparcom.store import RunStore
 from tiny_runs import records, save_tiny_llm, write_corpus
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = pytest.mark.slow
