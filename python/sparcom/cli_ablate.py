@@ -11,7 +11,7 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("run", help="run directory, of a corpus with reference answers")
     given("--set", action="append", dest="sets", metavar="SET",
           help="general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet "
-          "file; may be given several times (default: general and unique)")  # fmt: skip
+          "file; may be given several times (default: general)")  # fmt: skip
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", choices=("zero", "mean", "route"), default="zero",
           help="silence by zero, by the mean over all tokens, or (experts) by routing "

@@ -171,6 +171,11 @@ class RunConfig:
         ]
         return f"runs/{names[0]}-{names[1]}"
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """The config of `to_json`'s keys and values."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
     def to_json(self) -> dict[str, Any]:
         """The keys and values, as JSON holds them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -30,7 +30,7 @@ class AblationOptions:
     high, low: bounds of general and unique. threads: of the engine; None: all cores.
     """
 
-    sets: tuple[str, ...] = ("general", "unique")
+    sets: tuple[str, ...] = ("general",)
     family: str = "neurons"
     how: str = "zero"
     draws: int = 5
@@ -121,8 +121,7 @@ def ablate(
     drawn = [
         [matched_random(t, known, run.space, rng) for _ in range(options.draws)] for t in found
     ]
-    config = RunConfig(**{k: tuple(v) if isinstance(v, list) else v
-                          for k, v in run.manifest["config"].items()})  # fmt: skip
+    config = RunConfig.from_json(run.manifest["config"])
     if options.limit is not None:
         config = replace(config, limit=options.limit)
     asked, warnings = _answered(config)

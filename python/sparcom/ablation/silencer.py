@@ -137,7 +137,7 @@ class Silencer:
         out = np.full(len(prompts), np.nan)
         lengths, options = [len(p.token_ids) for p in prompts], self.engine.options
         for one in plan_passes(
-            lengths, options.batch_tokens, options.slots, self.engine._solo_above
+            lengths, options.batch_tokens, options.slots, self.engine.solo_above
         ):
             held = [prompts[i] for i in one.prompts]
             logits = self.engine.forward(held, one, logits=True)

@@ -188,7 +188,7 @@ def _stratum_warnings(labels: Labels, share: np.ndarray) -> list[str]:
         names = ", ".join(name for name, n in collections.items() if n == few)
         if names:
             out.append(
-                f"from {few} collection{'s' * (few > 1)} each come {names}: style cannot be told "
-                "from type there, and intervals by origin say little"
+                f"{names}: instructions of {few} collection{'s' * (few > 1)} only, so that style "
+                "cannot be told from type, and intervals by origin say little"
             )
     return out

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sparcom.components import Site
-from sparcom.counting import reference
+from sparcom.counting import nvtx, reference
 from sparcom.counting.ops import act_mul_count
 from sparcom.errors import CountError
 
@@ -178,7 +178,8 @@ class Recorder:
         if site in self._silenced:
             keep, fill = self._silenced[site]
             options |= {"keep": keep, "fill": fill, "expert": expert}
-        h = act_mul_count(gate, up, bins, counts, rows, out=out, **options)
+        with nvtx.site(self.sites[site].name):
+            h = act_mul_count(gate, up, bins, counts, rows, out=out, **options)
         if self._sums is not None:
             counted = bins >= 0
             of = torch.zeros_like(bins) if expert is None else expert

@@ -52,11 +52,12 @@ def _alteration(rows: list[dict[str, Any]]) -> Section:
 
 
 def _ablation(rows: list[dict[str, Any]]) -> Section:
-    section = Section("Ablation")
+    section, draws = Section("Ablation"), rows[0]["random_sets"]
     section.texts.append(
         "Loss on reference answers, nats per token, with a set silenced, minus that of the whole "
-        f"model. Random: mean effect of {rows[0]['random_sets']} random sets with as many "
-        "components of every layer and like frequency. Beyond random: the difference of the two."
+        f"model, over {max(row['instructions'] for row in rows)} instructions. Random: mean effect "
+        f"of {draws} random sets with as many components of every layer and like frequency; so few "
+        f"bound every p at {1 / (1 + draws):.2g}. Beyond random: the difference of the two."
     )
     for name, _, group in _cells(rows, "set"):
         head = (f"{name}: {group[0]['size']:,} {group[0]['family']}, {group[0]['how']}",
@@ -88,8 +89,8 @@ def _estimate(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def _interval(row: dict[str, Any], prefix: str) -> str:
     low, high = row.get(f"{prefix}low"), row.get(f"{prefix}high")
-    return "none" if low is None else f"{_figure(low)} to {_figure(high)}"
+    return "-" if low is None else f"{_figure(low)} to {_figure(high)}"
 
 
 def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}"

@@ -36,6 +36,7 @@ def run_identify(
     with RunLock(store.files):
         # A stop in between leaves sets of two rules, whose stamps tell them apart on resuming.
         store.write_manifest({**manifest, "status": "running"})
+        store.files.delete_folder("analysis")  # figures of the sets that go
         total = _select(RunStore(location, stamps_of(manifest)), manifest, selection, progress)
         store.write_manifest(manifest)
     return {"instructions": total, **asdict(selection)}

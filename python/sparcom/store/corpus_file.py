@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import SCHEMA, Instruction, to_table
+from sparcom.errors import SparcomError
 from sparcom.store.files import Files
 
 NAME = "corpus.parquet"
@@ -83,9 +84,15 @@ class CorpusReader:
             return file.read(columns=list(columns) if columns else None)
 
     def is_ours(self) -> bool:
-        """Whether corpus.parquet has the columns that a run writes, and not a user's own."""
-        with self._files.parquet(NAME, MEND) as file:
-            return file.schema_arrow.names == PROMPT_SCHEMA.names
+        """Whether corpus.parquet has the columns that a run writes, and is not a user's own.
+
+        A run's appears whole or not at all, so one that cannot be read is not a run's.
+        """
+        try:
+            with self._files.parquet(NAME, MEND) as file:
+                return file.schema_arrow.names == PROMPT_SCHEMA.names
+        except SparcomError:
+            return False
 
     def part(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one part."""

@@ -3,9 +3,9 @@
     python -m sparcom.testbed.fine_tune --corpus corpus.jsonl --out runs/tuned-model --steps 60
 
 The FFNs of all layers are trained, with AdamW at a constant rate, on the answers alone (the prompt
-is read, not learned); everything else is frozen, which halves time and memory. Base and tuned model
-keep one tokenizer and one template, so that `sparcom compare` accepts their runs. A fixed seed
-draws the order of the instructions: one machine always gives the same weights.
+is read, not learned); everything else is frozen. Base and tuned model keep one tokenizer and one
+template, so that `sparcom compare` accepts their runs. A fixed seed draws the order of the
+instructions: one machine always gives the same weights.
 """
 
 import argparse

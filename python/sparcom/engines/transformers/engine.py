@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
+from sparcom.counting import nvtx
 from sparcom.counting.recorder import Counted, Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes
@@ -61,7 +62,8 @@ class TransformersEngine:
             sites.instrument(ffns, self.recorder, options.batch_tokens)
             self.recorder.begin(torch.full((sites.PROBE_ROWS,), -1))
             sites.compare_probe(ffns, before, sites.run_probe(ffns, inputs))
-        self._solo_above = solo_above(config)
+        self.solo_above = solo_above(config)
+        self._passes = 0
         self.info = EngineInfo(
             name="transformers",
             dtype=str(self.model.dtype).removeprefix("torch."),
@@ -82,7 +84,7 @@ class TransformersEngine:
             raise SparcomError("this engine was loaded with count=False")
         lengths = [len(p.token_ids) for p in prompts]
         options = self.options
-        for one in plan_passes(lengths, options.batch_tokens, options.slots, self._solo_above):
+        for one in plan_passes(lengths, options.batch_tokens, options.slots, self.solo_above):
             held = [prompts[i] for i in one.prompts]
             try:
                 self.forward(held, one)
@@ -119,7 +121,8 @@ class TransformersEngine:
         if self.recorder is not None:
             self.recorder.begin(slot_of_row)
         model = self.model if logits else self.model.base_model
-        with attention.prompt_spans(spans):
+        self._passes += 1
+        with nvtx.step(self._passes), attention.prompt_spans(spans):
             output = model(
                 input_ids=ids[None].to(self._device),
                 position_ids=positions[None].to(self._device),

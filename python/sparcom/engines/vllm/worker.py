@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from vllm.platforms import current_platform
 
+from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.vllm.allocator import keep_memory
 from sparcom.engines.vllm.counting_op import StepCounter, use_counter
@@ -127,6 +128,7 @@ class CountedForward:
     def __init__(self, runner: Any, counter: StepCounter, rows: RowMap) -> None:
         self._runner, self._counter, self._rows = runner, counter, rows
         self._forward = runner._model_forward
+        self._steps = 0
 
     def __call__(self, *, positions: torch.Tensor, **inputs: Any) -> Any:
         runner = self._runner
@@ -142,8 +144,10 @@ class CountedForward:
             positions[: int(bounds[-1])].cpu().numpy(),
         )
         self._counter.begin()
+        self._steps += 1
         try:
-            return self._forward(positions=positions, **inputs)
+            with nvtx.step(self._steps):
+                return self._forward(positions=positions, **inputs)
         finally:
             self._counter.end()
 
