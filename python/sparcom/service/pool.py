@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from sparcom.config import RunConfig
+from sparcom.engines.vllm.places import free_places_of_job
 from sparcom.errors import SparcomError
 from sparcom.service.actor import ERRORS, CountActor, PartResult
 from sparcom.service.needs import needs_of
@@ -40,6 +41,9 @@ def count_parts(plan: Plan) -> Iterator[PartResult]:
                 raise SparcomError(what_died(error, plan.config.restarts)) from error
             left -= 1
             _logger.warning("%s; starting actors again", first_cause(error))
+        finally:
+            if plan.config.workers > 1:
+                free_places_of_job()
 
 
 def _one_pool(plan: Plan, parts: list[int]) -> Iterator[PartResult]:

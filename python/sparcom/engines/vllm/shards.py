@@ -19,11 +19,13 @@ from sparcom.components import Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import PromptError
+from sparcom.engines.vllm import places
 from sparcom.engines.vllm.engine import VllmEngine, merge_parts
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.stream import Finished
 from sparcom.errors import InputError, SparcomError
 
+_PATIENCE = 20  # seconds
 ShardFunction = Callable[[Shard, Finished], Any]
 
 
@@ -102,11 +104,10 @@ class ShardGroup:
 
     def _start(self) -> None:
         import ray
-        from ray.util.placement_group import placement_group
 
         options, cpus = self.options, self.options.threads or 1
         bundle = {"CPU": cpus, **({"GPU": self._gpus} if self._gpus else {})}
-        self._group = placement_group([bundle] * options.world_size, strategy=self._strategy)
+        self._group = places.reserve([bundle] * options.world_size, self._strategy)
         try:
             ray.get(self._group.ready())
             self._actors = [self._make_actor(rank, cpus) for rank in range(options.world_size)]
@@ -176,7 +177,12 @@ class ShardGroup:
 
     def close(self) -> None:
         """End the actors and free their place."""
+        import ray
+
         self._closed = True
+        # Killed, they would leave temporary files and shared memory.
+        if closing := [one.close.remote() for one in self._actors]:
+            ray.wait(closing, num_returns=len(closing), timeout=_PATIENCE)
         self._free()
 
     def _ready(self) -> list[Any]:

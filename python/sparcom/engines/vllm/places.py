@@ -1,0 +1,43 @@
+"""Placement groups of shard actors, which outlive the actor that asked for them.
+
+Ray frees a placement group when the actor *and* the job that made it are gone. A leader that dies,
+or a pool that ends before its job, would leave its shards' resources taken, and the next group
+would wait for them for ever. So the groups of actors have names, by which they are found again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_PREFIX = "sparcom-shards"
+
+
+def reserve(bundles: Sequence[Mapping[str, float]], strategy: str) -> Any:
+    """A placement group, not yet ready; one that this actor left before it was restarted is freed.
+
+    In a driver, which frees its groups itself, it has no name.
+    """
+    import ray
+    from ray.util.placement_group import placement_group
+
+    context = ray.get_runtime_context()
+    actor = context.get_actor_id()
+    name = f"{_PREFIX}-{context.get_job_id()}-{actor}" if actor else ""
+    if name:
+        _free_named(name)
+    return placement_group([dict(b) for b in bundles], strategy=strategy, name=name)
+
+
+def free_places_of_job() -> None:
+    """Free, from the driver, what actors of this job have left; called when no pool runs."""
+    import ray
+
+    _free_named(f"{_PREFIX}-{ray.get_runtime_context().get_job_id()}-")
+
+
+def _free_named(prefix: str) -> None:
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import get_placement_group
+
+    for place in placement_group_table().values():
+        if place["name"].startswith(prefix) and place["state"] != "REMOVED":
+            remove_placement_group(get_placement_group(place["name"]))
