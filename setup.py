@@ -45,6 +45,7 @@ CPU_SOURCES = [
     "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
     "csrc/cpu/select.cpp",
+    "csrc/cpu/weighted_sum.cpp",
     "csrc/cpu/isa_portable.cpp",
     *(f"csrc/cpu/{name}.cpp" for name in ISA_FILES.get(platform.machine(), [])),
 ]

@@ -11,6 +11,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
 #include "cpu/parallel.h"
+#include "cpu/weighted_sum.h"
 
 namespace py = pybind11;
 
@@ -40,6 +41,15 @@ void py_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bin
   check_indices(p);
   p.counted = counted_ranges(p);
   act_mul_count_cpu(p);
+}
+
+// Shapes and dtypes are checked in engines/experts.py; raises ValueError for a place out of range.
+void py_weighted_sum(uintptr_t y, uintptr_t place, uintptr_t weights, uintptr_t out,
+                     int64_t tokens, int64_t top_k, int64_t rows, int64_t width, int dtype,
+                     bool round_products) {
+  const py::gil_scoped_release release;
+  weighted_sum({pointer<void>(y), pointer<int64_t>(place), pointer<float>(weights),
+                pointer<void>(out), tokens, top_k, rows, width, Dtype(dtype), round_products});
 }
 
 using Array32 = py::array_t<int32_t, py::array::c_style>;
@@ -90,5 +100,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("act_mul_count", &sparcom::py_act_mul_count);
   m.def("select", &sparcom::py_select);
   m.def("intersections", &sparcom::py_intersections);
+  m.def("weighted_sum", &sparcom::py_weighted_sum);
   m.def("info", &sparcom::info);
 }

@@ -8,11 +8,13 @@
 namespace sparcom {
 
 struct Tile;
+struct WeightedSum;
 
 struct Kernels {
   const char* isa;
   void (*act_mul_count_tile)(const ActMulCount&, const Tile&);
   int64_t block;  // elements; tiles begin at multiples of it
+  void (*weighted_sum)(const WeightedSum&, int64_t first_token, int64_t end_token);
 };
 
 struct BitKernels;

@@ -2,9 +2,11 @@
 #include "act_mul_count.h"
 #include "dispatch.h"
 #include "vec_avx512.h"
+#include "weighted_sum.h"
 
 namespace sparcom {
 
-const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes};
+const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes,
+                                        weighted_sum_of<Avx512>};
 
 }  // namespace sparcom

@@ -4,10 +4,12 @@
 #include "bits_portable.h"
 #include "dispatch.h"
 #include "vec_portable.h"
+#include "weighted_sum.h"
 
 namespace sparcom {
 
-const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes};
+const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes,
+                                          weighted_sum_of<Portable>};
 const BitKernels portable_bit_kernels = {"portable", PortableBits::narrow, PortableBits::at_least,
                                               PortableBits::and_counts};
 

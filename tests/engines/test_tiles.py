@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcom.engines.transformers.tiles import Sizes, agreeing_sizes, plan_tiles
+from sparcom.engines.tiles import Sizes, agreeing_sizes, plan_tiles
 
 SIZES = [Sizes((64,), 1), Sizes((64, 96, 128), 1), Sizes((96, 160), 2), Sizes((64, 128), 4)]
 
@@ -42,6 +42,18 @@ def test_every_token_has_a_row_of_its_own_with_its_expert(
 
 
 @settings(max_examples=40, deadline=None)
+@given(tokens=st.integers(0, 200), held=st.integers(1, 8), seed=st.integers(0, 99))
+def test_experts_held_elsewhere_get_no_rows(tokens: int, held: int, seed: int) -> None:
+    ids = draw_ids(tokens, 3, 8, 0.1, seed)
+    here = np.where(ids < held, ids, -1)
+    tiles = plan_tiles(here, held, SIZES[0])
+    place = tiles.place.reshape(tokens, 3)
+    assert (place[here < 0] == -1).all()
+    assert len(np.unique(place[here >= 0])) == (here >= 0).sum() == (tiles.token >= 0).sum()
+    np.testing.assert_array_equal(tiles.expert[place[here >= 0]], here[here >= 0])
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     tokens=st.integers(0, 400),
     skew=st.sampled_from([0.0, 0.5]),
@@ -52,7 +64,7 @@ def test_products_cover_the_rows_and_have_allowed_sizes(
     tokens: int, skew: float, sizes: Sizes, seed: int
 ) -> None:
     tiles = plan_tiles(draw_ids(tokens, 2, 8, skew, seed), 8, sizes)
-    assert tiles.block in sizes.rows
+    assert tiles.block in (0, *sizes.rows)
     of_row = [np.repeat(np.arange(8), tiles.block)]
     for tail in tiles.tails:
         assert tail.size in sizes.rows
@@ -73,6 +85,12 @@ def test_one_busy_expert_costs_a_tail_and_not_larger_blocks() -> None:
     tiles = plan_tiles(ids, 60, Sizes((64, 128, 256, 512), 1))
     assert tiles.block == 64
     assert [tail.first for tail in tiles.tails] == [3]
+
+
+def test_a_pass_of_few_tokens_computes_their_experts_only() -> None:
+    tiles = plan_tiles(np.array([[3, 50], [50, 7]]), 60, Sizes((64, 128), 1))
+    assert tiles.block == 0
+    assert [tail.first for tail in tiles.tails] == [3, 7, 50]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -240,17 +240,6 @@ def test_sets_of_experts_go_from_the_engine_to_the_store(tmp_path) -> None:
 # -- parts ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weights_dtype", [torch.bfloat16, torch.float32])
-def test_the_weighted_sum_rounds_as_transformers_does(weights_dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    y = torch.randn(40, 16, generator=generator).bfloat16()
-    place = torch.randperm(40, generator=generator)[:36].view(9, 4)
-    weights = torch.rand(9, 4, generator=generator).to(weights_dtype)
-    plain = (y[place] * weights[:, :, None]).sum(1).bfloat16()
-    ours = experts.weighted_sum(y.clone(), place, weights, torch.zeros(40, 16))
-    assert torch.equal(ours.bfloat16(), plain)
-
-
 def test_routed_rows_of_padding_and_of_no_token_are_not_counted() -> None:
     recorder = Recorder([Site("routed", 0, 3, "silu", True, 2, 1)], 2)
     recorder.begin(torch.tensor([1, -1, 0]))

@@ -67,8 +67,8 @@ def test_ray_actors_that_each_hold_a_shard(folder, expected, ray_here, split):
         again = by_id(group.count(prompts))
         assert all(np.array_equal(ours[k][1], again[k][1]) for k in ours)
 
-        def fired(shard, finished):  # beside the counts: only its result travels
-            return int(finished.neurons.sum()), finished.neurons.shape[1]
+        def fired(shard, counted):  # beside the counts: only its result travels
+            return int(counted.neurons.sum()), counted.neurons.shape[1]
 
         parts = list(group.map(prompts, fired))
         total = sum(n for reply in parts for n, _ in reply)

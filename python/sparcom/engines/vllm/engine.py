@@ -9,21 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparcom.components import ComponentSpace, Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.vllm import launch, lockstep
+from sparcom.engines.vllm.held import HeldSite, assemble, merge_parts
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.serving import Serving
-from sparcom.engines.vllm.sites import HeldSite, assemble
 from sparcom.engines.vllm.stream import Finished, Stream
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
 
 _PROBE = "sparcom-self-test"
+_REFUSED = f"{InputError.__name__}: "  # in a worker's note: it cannot count this model
 
 
 class VllmEngine:
@@ -76,9 +75,7 @@ class VllmEngine:
         if self._launched_outside:
             raise SparcomError("this rank holds one shard: use count_parts, or shards.ShardGroup")
         for finished in self.count_parts(prompts):
-            neurons = merge_parts(self.space, self.shards, finished.parts)
-            experts = np.zeros((len(finished.ids), 0), np.int32)
-            yield Counted(finished.ids, finished.tokens, neurons, experts)
+            yield merge_parts(self.shards, finished.parts)
 
     def count_parts(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
         """As `count`, but with the workers' counts apart, in the order of `shards`."""
@@ -152,14 +149,16 @@ class VllmEngine:
             except InputError:
                 raise
             except Exception as error:
-                raise SparcomError(
-                    f"vllm {self._version} did not start: {_cause(error, fault_file)}"
-                ) from error
+                cause = _cause(error, fault_file)
+                if cause.startswith(_REFUSED):
+                    raise InputError(cause.removeprefix(_REFUSED)) from error
+                raise SparcomError(f"vllm {self._version} did not start: {cause}") from error
         self._processes = launch.processes_of(self._llm)
         self.info = self._describe()
         self._vocabulary = self._llm.vllm_config.model_config.get_vocab_size()
-        widths = self._meet_workers() if options.count else []
-        self._serving = serving = Serving(self._llm, options, widths, end_tokens(options))
+        if options.count:
+            self._meet_workers()
+        self._serving = serving = Serving(self._llm, options, self.shards, end_tokens(options))
         agree = lockstep.agree if self._launched_outside else None
         self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
         self._self_test()
@@ -176,12 +175,9 @@ class VllmEngine:
 
         return end
 
-    def _meet_workers(self) -> list[int]:
-        """Learn what each worker holds; the neurons of each."""
+    def _meet_workers(self) -> None:
+        """Learn what each worker holds."""
         replies = self._llm.collective_rpc("sparcom_sites")
-        for rank, reply in enumerate(replies):
-            if "error" in reply:
-                raise InputError(f"worker {rank}: {reply['error']}")
         held = [[HeldSite.from_json(site) for site in reply["sites"]] for reply in replies]
         self.count_bytes = sum(reply["bytes"] for reply in replies)
         if self._launched_outside:
@@ -189,7 +185,6 @@ class VllmEngine:
         self.space, shards = assemble(held)
         merge_shards(shards)
         self.shards = [shards[lockstep.rank()]] if self._launched_outside else shards
-        return [len(shard.neuron_indices()) for shard in self.shards]
 
     def _self_test(self) -> None:
         """Count three tokens: an engine that does not count must not come to life."""
@@ -210,16 +205,6 @@ class VllmEngine:
             batch_tokens=config.scheduler_config.max_num_batched_tokens,
             versions={**versions(), "vllm": self._version},
         )
-
-
-def merge_parts(
-    space: ComponentSpace, shards: Sequence[Shard], parts: Sequence[np.ndarray]
-) -> np.ndarray:
-    """[n, all neurons] int32 of the workers' [n, their own neurons]."""
-    neurons = np.zeros((len(parts[0]), space.neurons), np.int32)
-    for shard, part in zip(shards, parts, strict=True):
-        neurons[:, shard.neuron_indices()] = part
-    return neurons
 
 
 def kernel_version() -> str:

@@ -52,6 +52,7 @@ class ModelFacts:
     layers: int
     width: int
     experts: int
+    expert_width: int
 
 
 def read_facts(options: VllmOptions) -> ModelFacts:
@@ -77,18 +78,19 @@ def read_facts(options: VllmOptions) -> ModelFacts:
         layers=first_of("num_hidden_layers", "n_layer"),
         width=first_of("intermediate_size", "ffn_dim", "n_inner") or 4 * hidden,
         experts=first_of("num_local_experts", "num_experts", "n_routed_experts"),
+        expert_width=first_of("moe_intermediate_size", "intermediate_size"),
     )
 
 
 def check_model(options: VllmOptions, facts: ModelFacts) -> None:
     """Raise InputError for a model that this engine cannot count, or not split as asked."""
-    if facts.experts > 1:
-        raise InputError(
-            f"model {options.model}: it has {facts.experts} routed experts per layer, which the "
-            "vllm engine does not count"
-        )
+    if options.expert_parallel and facts.experts < 2:
+        raise InputError("expert-parallel: this model has no routed experts")
     tp, pp = options.tensor_parallel, options.pipeline_parallel
-    for what, size in (("attention heads", facts.heads), ("neurons of a layer", facts.width)):
+    split = [("attention heads", facts.heads), ("neurons of a layer", facts.width)]
+    if facts.experts and not options.expert_parallel:
+        split.append(("neurons of an expert", facts.expert_width))
+    for what, size in split:
         if size % tp:
             raise InputError(f"tensor-parallel {tp} does not divide the {size} {what}")
     if max(tp, facts.kv_heads) % max(1, min(tp, facts.kv_heads)):
@@ -147,6 +149,7 @@ def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
         "VLLM_USE_V2_MODEL_RUNNER": "0",  # the tested runner; CUDA's default is another one
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # room for the one token after a full context
+        "VLLM_DISABLE_SHARED_EXPERTS_STREAM": "1",  # counts of a pass are kept on one stream
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "SPARCOM_VLLM_FAULT_FILE": fault_file,
@@ -189,6 +192,7 @@ def engine_args(
         "max_num_seqs": options.slots,
         "tensor_parallel_size": options.tensor_parallel,
         "pipeline_parallel_size": options.pipeline_parallel,
+        "enable_expert_parallel": options.expert_parallel,
         "distributed_executor_backend": _executor(options),
         "enforce_eager": not options.compile,
         "enable_prefix_caching": False,

@@ -17,6 +17,8 @@ class VllmOptions(EngineOptions):
 
     compile: run the model under torch.compile (on CUDA: CUDA graphs too); a first start is slow.
     tensor_parallel, pipeline_parallel: workers that share one model.
+    expert_parallel: of a mixture of experts, give each tensor-parallel worker whole experts rather
+        than a slice of every one.
     executor: who starts the workers: "mp" (this process), "ray" (vLLM's own, GPU clusters), or
         "external_launcher" (they exist already, one engine each; see `shards`).
     context: longest sequence in tokens; None takes the model's own, at most 8192.
@@ -30,6 +32,7 @@ class VllmOptions(EngineOptions):
     compile: bool = False
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
+    expert_parallel: bool = False
     executor: str = "mp"
     context: int | None = None
     kv_cache_tokens: int | None = None

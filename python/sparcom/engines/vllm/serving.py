@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from sparcom.components import Shard
 from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.rows import request_note
 from sparcom.errors import CountError
@@ -15,16 +17,17 @@ class Serving:
     """Requests in, finished ones and their counts out.
 
     llm: vLLM's `LLMEngine`.
-    widths: neurons of each worker, in rank order; () where nothing is counted.
+    shards: what each worker holds, in rank order; () where nothing is counted.
     eos: token ids that end an answer.
     recomputed: tokens that the engine read again after preempting their request, so far.
     """
 
     def __init__(
-        self, llm: Any, options: VllmOptions, widths: Sequence[int], eos: Sequence[int]
+        self, llm: Any, options: VllmOptions, shards: Sequence[Shard], eos: Sequence[int]
     ) -> None:
         self._llm, self._options = llm, options
-        self._widths, self._eos = tuple(widths), list(eos)
+        self._eos = list(eos)
+        self._shapes = [(len(s.neuron_indices()), len(s.expert_indices())) for s in shards]
         self._prompts: dict[str, Prompt] = {}
         self.recomputed = 0
 
@@ -51,12 +54,12 @@ class Serving:
 
     def take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
-    ) -> tuple[np.ndarray, ...]:
-        """Counts [n, neurons] of finished slots, one array per worker.
+    ) -> tuple[Counted, ...]:
+        """What each worker counted in finished slots.
 
         Raises CountError where a worker's counts are not conserved.
         """
-        if not self._widths:
+        if not self._shapes:
             return ()
         replies = self._llm.collective_rpc(
             "sparcom_take", args=(list(ids), list(slots), list(tokens))
@@ -65,9 +68,15 @@ class Serving:
             if "error" in reply:
                 raise CountError(f"worker {rank}: {reply['error']}")
         self.recomputed = replies[0]["recomputed"]
+        expected = np.asarray(tokens, np.int64)
         return tuple(
-            np.frombuffer(reply["neurons"], np.int32).reshape(len(ids), width)
-            for reply, width in zip(replies, self._widths, strict=True)
+            Counted(
+                tuple(ids),
+                expected,
+                np.frombuffer(reply["neurons"], np.int32).reshape(len(ids), neurons),
+                np.frombuffer(reply["experts"], np.int32).reshape(len(ids), experts),
+            )
+            for reply, (neurons, experts) in zip(replies, self._shapes, strict=True)
         )
 
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None:

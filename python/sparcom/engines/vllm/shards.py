@@ -13,20 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from sparcom.components import Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm import places
-from sparcom.engines.vllm.engine import VllmEngine, merge_parts
+from sparcom.engines.vllm.engine import VllmEngine
+from sparcom.engines.vllm.held import merge_parts
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.stream import Finished
 from sparcom.errors import InputError, SparcomError
 
 _PATIENCE = 20  # seconds
-ShardFunction = Callable[[Shard, Finished], Any]
+ShardFunction = Callable[[Shard, Counted], Any]
 
 
 class ShardActor:
@@ -61,7 +60,7 @@ class ShardActor:
         self._jobs[job] = self._engine.count_parts(prompts)
 
     def next(self, job: int, function: ShardFunction | None) -> tuple[tuple[str, ...], Any] | None:
-        """Ids of the next finished instructions, and their Finished or what `function` makes of it.
+        """Ids of the next finished instructions, and their counts or what `function` makes of them.
 
         None when the job is done.
         """
@@ -69,7 +68,8 @@ class ShardActor:
         if finished is None:
             del self._jobs[job]
             return None
-        value = finished if function is None else function(self._engine.shards[0], finished)
+        (counted,) = finished.parts
+        value = counted if function is None else function(self._engine.shards[0], counted)
         return finished.ids, value
 
     def close(self) -> None:
@@ -137,13 +137,10 @@ class ShardGroup:
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, shards brought together (see `engines.base.Engine`)."""
         for parts in self.map(prompts, None):
-            first = parts[0]
-            neurons = merge_parts(self.space, self.shards, [part.neurons for part in parts])
-            experts = np.zeros((len(first.ids), 0), np.int32)
-            yield Counted(first.ids, first.tokens, neurons, experts)
+            yield merge_parts(self.shards, parts)
 
     def map(self, prompts: Sequence[Prompt], function: ShardFunction | None) -> Iterator[list[Any]]:
-        """`function(shard, finished)` of each group of finished instructions, a list over shards.
+        """`function(shard, counted)` of each group of finished instructions, a list over shards.
 
         It runs in the actors, where the counts are; only what it returns travels. None: identity.
         """

@@ -5,13 +5,15 @@ compiled passes both meet them: what is exchanged or hooked later, a compiled gr
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from torch import nn
+from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
+from vllm.model_executor.layers.linear import RowParallelLinear
 
-from sparcom.components import ComponentSpace, Shard, ShardSite, Site
+from sparcom.components import Site
 from sparcom.engines.vllm.counting_op import CountedActivation
+from sparcom.engines.vllm.experts import Bank
+from sparcom.engines.vllm.held import HeldSite
 from sparcom.errors import InputError
 
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
@@ -25,56 +27,47 @@ _SINGLE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class HeldSite:
-    """A site as one worker holds it.
+def instrument(model: nn.Module, signal: str) -> tuple[list[HeldSite], list[Bank]]:
+    """Exchange every FFN activation of a model for a counting one.
 
-    site: the whole site; units: [start, stop) of its neurons that this worker holds.
-    """
-
-    site: Site
-    units: tuple[int, int]
-
-    @property
-    def local(self) -> Site:
-        """The site as this worker counts it."""
-        return Site(**{**asdict(self.site), "width": self.units[1] - self.units[0]})
-
-    def to_json(self) -> dict[str, Any]:
-        return {"site": asdict(self.site), "units": list(self.units)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "HeldSite":
-        return cls(Site(**data["site"]), (data["units"][0], data["units"][1]))
-
-
-def instrument(model: nn.Module, signal: str) -> list[HeldSite]:
-    """Exchange every FFN activation of a model for a counting one; returns the sites, in order.
-
+    Returns the sites, in this worker's order, and those of them that are routed experts, which
+    `bind_experts` makes count.
     Raises InputError naming the module where the model is not one that can be counted.
     """
-    from vllm.model_executor.layers.linear import RowParallelLinear
+    held: list[HeldSite] = []
+    banks: list[Bank] = []
+    experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
+    routed = {m for one in experts.values() for m in one.routed_experts.modules()}
+    shared = {m for one in experts.values() if one.shared_experts is not None
+              for m in one.shared_experts.modules()}  # fmt: skip
+    for name, module in model.named_modules():
+        if name in experts:
+            bank = Bank(name, module, layer_of(name), len(held))
+            banks.append(bank)
+            held.append(HeldSite(bank.site, bank.units, bank.held))
+        elif module not in routed:
+            _refuse_experts(name, module)
+            kind = "shared" if module in shared else "dense"
+            held += _exchange(name, module, kind, len(held), signal)
+    _demand_every_layer(model, held)
+    return held, banks
 
-    found: list[HeldSite] = []
-    for name, parent in model.named_modules():
-        _refuse_experts(name, parent)
-        children = dict(parent.named_children())
-        act = next((n for n in _ACT_NAMES if n in children), None)
-        downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
-        if act is None or len(downs) != 1:
-            continue
-        f, paired = _function(f"{name}.{act}", children[act])
-        down, gated = downs[0], paired or "up_proj" in children
-        if gated and not paired and signal == "product":
-            raise InputError(
-                f"signal product: {name} multiplies gate and up outside its activation"
-            )
-        start = down.tp_rank * down.input_size_per_partition
-        site = Site("dense", layer_of(name), down.input_size, f, gated=gated)
-        setattr(parent, act, CountedActivation(len(found), paired))
-        found.append(HeldSite(site, (start, start + down.input_size_per_partition)))
-    _demand_every_layer(model, found)
-    return found
+
+def _exchange(name: str, parent: nn.Module, kind: str, at: int, signal: str) -> list[HeldSite]:
+    """The site of the MLP that `parent` is, now counting as site `at`; [] where it is none."""
+    children = dict(parent.named_children())
+    act = next((n for n in _ACT_NAMES if n in children), None)
+    downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
+    if act is None or len(downs) != 1:
+        return []
+    f, paired = _function(f"{name}.{act}", children[act])
+    down, gated = downs[0], paired or "up_proj" in children
+    if gated and not paired and signal == "product":
+        raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
+    start = down.tp_rank * down.input_size_per_partition
+    site = Site(kind, layer_of(name), down.input_size, f, gated=gated)
+    setattr(parent, act, CountedActivation(at, paired))
+    return [HeldSite(site, (start, start + down.input_size_per_partition))]
 
 
 def layer_of(name: str) -> int:
@@ -102,12 +95,11 @@ def _function(name: str, module: nn.Module) -> tuple[str, bool]:
 
 
 def _refuse_experts(name: str, module: nn.Module) -> None:
-    if "MoE" in type(module).__name__ or any(
-        p.dim() == 3 for p in module.parameters(recurse=False)
-    ):
+    """Fused weights outside vLLM's own experts modules: nobody would count there."""
+    if any(p.dim() == 3 for p in module.parameters(recurse=False)):
         raise InputError(
-            f"{name or 'model'} ({type(module).__name__}): routed experts are not supported by the "
-            "vllm engine"
+            f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
+            "vLLM's experts modules; experts of this kind are not supported by the vllm engine"
         )
 
 
@@ -124,16 +116,3 @@ def _demand_every_layer(model: nn.Module, found: Sequence[HeldSite]) -> None:
             f"model {type(model).__name__}: no FFN activation module found in {where}; its MLP is "
             "fused or unknown, so that nothing could be counted there"
         )
-
-
-def assemble(workers: Sequence[Sequence[HeldSite]]) -> tuple[ComponentSpace, list[Shard]]:
-    """The whole space, and each worker's shard of it, from what all workers hold."""
-    sites = {held.site.name: held.site for worker in workers for held in worker}
-    order = sorted(sites.values(), key=lambda site: site.layer)
-    space = ComponentSpace(tuple(order))
-    at = {site.name: i for i, site in enumerate(order)}
-    shards = [
-        Shard(space, tuple(ShardSite(at[held.site.name], held.units) for held in worker))
-        for worker in workers
-    ]
-    return space, shards

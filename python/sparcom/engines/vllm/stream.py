@@ -15,28 +15,17 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
 
-import numpy as np
-
 from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
 from sparcom.errors import SparcomError
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Counts of some finished instructions, as the workers report them.
-
-    tokens: [n] int64, T; parts: per worker [n, its own neurons] int32.
-    """
+    """Some finished instructions; parts: what each worker counted of them, () without counting."""
 
     ids: tuple[str, ...]
-    tokens: np.ndarray
-    parts: tuple[np.ndarray, ...]
-
-    @property
-    def neurons(self) -> np.ndarray:
-        """[n, own neurons] of the only worker (a rank of its own holds one part)."""
-        (part,) = self.parts
-        return part
+    parts: tuple[Counted, ...]
 
 
 class Serving(Protocol):
@@ -46,7 +35,7 @@ class Serving(Protocol):
     def step(self) -> list[tuple[str, int]]: ...
     def take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
-    ) -> tuple[np.ndarray, ...]: ...
+    ) -> tuple[Counted, ...]: ...
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None: ...
 
 
@@ -204,7 +193,7 @@ class Stream:
             self._free.extend(slots)
             job = group[0][0].job
             self._account(job, len(group))
-            job.results.put(Finished(ids, np.asarray(tokens, np.int64), parts))
+            job.results.put(Finished(ids, parts))
 
     def _account(self, job: Job, read: int) -> None:
         """These instructions of a job are read; one that is read whole is forgotten here."""

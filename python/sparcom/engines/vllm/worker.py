@@ -18,9 +18,10 @@ from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.vllm.allocator import keep_memory
 from sparcom.engines.vllm.counting_op import StepCounter, use_counter
+from sparcom.engines.vllm.experts import bind_experts, counted_experts
 from sparcom.engines.vllm.options import CountingConfig
 from sparcom.engines.vllm.rows import RowMap
-from sparcom.engines.vllm.sites import HeldSite, instrument
+from sparcom.engines.vllm.sites import instrument
 from sparcom.errors import InputError, SparcomError
 
 if current_platform.is_cpu():
@@ -60,36 +61,36 @@ class CountingWorker(PlainWorker):
     """A worker whose passes are counted; its `sparcom_` methods are called on every rank."""
 
     def load_model(self, *args: Any, **options: Any) -> None:
-        """Load the model, then put counting into it; a refusal waits for `sparcom_sites`."""
-        super().load_model(*args, **options)
-        self.sparcom_held: list[HeldSite] = []
-        self.sparcom_refusal = ""
+        """Load the model, then put counting into it; a refusal is noted for the front end."""
         try:
+            with counted_experts():
+                super().load_model(*args, **options)
             self._sparcom_instrument(self.vllm_config.additional_config)
         except SparcomError as error:
-            self.sparcom_refusal = str(error)
+            note_fault(error)
+            raise
 
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
         check_hook_points(runner)
-        self.sparcom_held = instrument(runner.get_model(), config.signal)
+        self.sparcom_held, banks = instrument(runner.get_model(), config.signal)
         recorder = Recorder(
             [held.local for held in self.sparcom_held],
             config.slots,
+            partial=[at for at, held in enumerate(self.sparcom_held) if held.partial],
             threshold=config.threshold,
             signal=config.signal,
             verify=config.verify,
             device=self.device,
         )
         counter = StepCounter(recorder, runner.max_num_tokens)
+        bind_experts(banks, counter, runner.max_num_tokens)
         use_counter(counter)
         self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
         runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
 
     def sparcom_sites(self) -> dict[str, Any]:
-        """What this rank holds: `sites` (HeldSite as JSON), or `error`, why it cannot count."""
-        if self.sparcom_refusal:
-            return {"error": self.sparcom_refusal}
+        """What this rank holds: `sites` (HeldSite as JSON), and the `bytes` of its counts."""
         return {
             "sites": [held.to_json() for held in self.sparcom_held],
             "bytes": self.sparcom_recorder.nbytes,
@@ -100,7 +101,8 @@ class CountingWorker(PlainWorker):
     ) -> dict[str, Any]:
         """Proved counts of finished slots, or `error`, what they break.
 
-        `neurons`: [n, local] int32 as bytes; `recomputed`: tokens of preempted requests so far.
+        `neurons`: [n, local neurons] int32 as bytes; `experts`: [n, local experts] int32 as bytes;
+        `recomputed`: tokens of preempted requests so far.
         """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
@@ -109,6 +111,7 @@ class CountingWorker(PlainWorker):
         self.sparcom_rows.close(slots)
         return {
             "neurons": counted.neurons.tobytes(),
+            "experts": counted.experts.tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
         }
 

@@ -52,11 +52,11 @@ class Tail:
 class Tiles:
     """One pass's rows at one site.
 
-    block: rows of each expert's block.
+    block: rows of each expert's block; 0 where there are tails only.
     tails: what follows.
     token: [rows] int64, the token of each row, or -1.
     expert: [rows] int32.
-    place: [tokens * top_k] int64, the row of each (token, k).
+    place: [tokens * top_k] int64, the row of each (token, k); -1 where the id was -1.
     """
 
     block: int
@@ -69,11 +69,13 @@ class Tiles:
 def plan_tiles(ids: np.ndarray, experts: int, sizes: Sizes) -> Tiles:
     """Lay the rows of routed tokens out.
 
-    ids: [tokens, top_k] int64, each in [0, experts), no expert twice in a row.
+    ids: [tokens, top_k], each in [0, experts), no expert twice in a row; -1: not computed here.
     """
     top_k = ids.shape[1]
-    order = np.argsort(ids.reshape(-1).astype(np.uint16), kind="stable")  # by expert, then token
-    load = np.bincount(ids.reshape(-1), minlength=experts)
+    ids = ids.reshape(-1)
+    order = np.argsort(ids.astype(np.uint16), kind="stable")  # by expert, then token; -1 last
+    order = order[: np.count_nonzero(ids >= 0)]
+    load = np.bincount(ids[order], minlength=experts)
     start = np.cumsum(load) - load
     block = _best_block(load, sizes)
     expert = [np.repeat(np.arange(experts), block)]
@@ -91,19 +93,20 @@ def plan_tiles(ids: np.ndarray, experts: int, sizes: Sizes) -> Tiles:
             rows += sizes.tail_batch * size
     token = np.full(rows, -1, np.int64)
     token[row_of] = order // top_k
-    place = np.empty(len(order), np.int64)
+    place = np.full(len(ids), -1, np.int64)
     place[order] = row_of
     return Tiles(block, tuple(tails), token, np.concatenate(expert).astype(np.int32), place)
 
 
 def _best_block(load: np.ndarray, sizes: Sizes) -> int:
     """The block size that costs least, in rows, given how many rows each expert has."""
-    block = np.asarray(sizes.rows)
+    block = np.asarray((0, *sizes.rows))
     over = np.maximum(load - block[:, None], 0)  # [sizes, experts]
     calls = -(-over // sizes.rows[-1])
     padded = over + sizes.rows[0] // 2 * calls
     tails = (_TAIL_COST * calls + padded).sum(1) * sizes.tail_batch
-    return int(block[(len(load) * (_BLOCK_COST + block) + tails).argmin()])
+    blocks = len(load) * np.where(block > 0, _BLOCK_COST + block, 0)
+    return int(block[(blocks + tails).argmin()])
 
 
 @torch.inference_mode()

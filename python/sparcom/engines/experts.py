@@ -1,0 +1,171 @@
+"""Routed experts as grouped matrix products, counted between the two, for every engine.
+
+    y[t] = sum over k of weight[t, k] * down[e](f(gate[e](x[t])) * up[e](x[t])),  e = ids[t, k]
+
+The ids come with the call, so they are the ones that the model obeys, and each call checks them:
+every id an expert, no token twice in one expert. On CPU the rows are laid out by `tiles`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sparcom import native
+from sparcom.components import Site
+from sparcom.counting.ops import DTYPES
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.tiles import Sizes, Tiles, plan_tiles
+from sparcom.errors import CountError
+
+
+class Workspace:
+    """Memory for the rows of one call, used again by the next: fresh pages cost as much as the
+    activation itself. All layers of an engine share one."""
+
+    def __init__(self) -> None:
+        self._flat: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, rows: int, width: int, like: torch.Tensor) -> torch.Tensor:
+        """[rows, width] in the dtype and on the device of `like`, with what was left in it. A name
+        is always asked for in one dtype."""
+        flat = self._flat.get(name)
+        if flat is None or flat.numel() < rows * width:
+            flat = self._flat[name] = like.new_zeros(rows * width)
+        return flat[: rows * width].view(rows, width)
+
+
+class GroupedExperts:
+    """The experts of one layer, as many as this worker holds, counted into a recorder.
+
+    first: [held, hidden, 2 width] gate and up side by side, or [held, hidden, width]; down: [held,
+        width, hidden]; strided as they lie.
+    site: the whole site; at: index of the held part among the recorder's sites.
+    held: ids of the experts in `first` and `down`, in their order; () where it is all of them.
+    name: the module's, for messages.
+    """
+
+    def __init__(
+        self, first: torch.Tensor, down: torch.Tensor, site: Site, at: int, recorder: Recorder,
+        workspace: Workspace, sizes: Sizes, name: str, held: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.first, self.down, self.site, self.at = first.detach(), down.detach(), site, at
+        self.recorder, self.workspace, self.sizes, self.name = recorder, workspace, sizes, name
+        self._here: np.ndarray | None = None
+        if held:
+            self._here = np.full(site.experts, -1, np.int64)
+            self._here[list(held)] = np.arange(len(held))
+        self.run = self._tiled if down.device.type == "cpu" else self._grouped
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        ids: torch.Tensor,
+        weights: torch.Tensor,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the held experts make of hidden [tokens, hidden size], in the same shape.
+
+        ids: [tokens, top_k] experts of each token, of the whole site; weights: [tokens, top_k].
+        out: written where it is given, else a new tensor is.
+        Raises CountError where the routing is not one of `top_k` different experts a token.
+        """
+        self.recorder.check_rows(self.at, len(hidden))
+        check_routing(ids, self.site, self.name)
+        y, place = self.run(hidden, ids)
+        return weighted_sum(y, place, weights, out)
+
+    def _tiled(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
+        """(y [rows, hidden size], place [tokens, top_k]): the row of y of each token and expert."""
+        local = ids.numpy() if self._here is None else self._here[ids.numpy()]
+        tiles = plan_tiles(local, len(self.down), self.sizes)
+        token, place = torch.from_numpy(tiles.token), torch.from_numpy(tiles.place)
+        take, rows = self.workspace.take, len(token)
+        x = take("x", rows, hidden.shape[1], hidden)
+        torch.index_select(hidden, 0, token.clamp(min=0), out=x)
+        first = take("first", rows, self.first.shape[2], hidden)
+        self._product(tiles, x, self.first, first)
+        h = take("h", rows, self.site.width, hidden)
+        self._activate(first, token, torch.from_numpy(tiles.expert), h)
+        y = take("y", rows, self.down.shape[2], hidden)
+        self._product(tiles, h, self.down, y)
+        return y, place.view(ids.shape)
+
+    def _product(self, tiles: Tiles, x: torch.Tensor, weight: torch.Tensor, out) -> None:
+        """out[r] = x[r] @ weight[expert of r]."""
+
+        def product(first: int, experts: int, start: int, size: int) -> None:
+            rows = slice(start, start + experts * size)
+            blocks = (v[rows].view(experts, size, -1) for v in (x, out))
+            torch.bmm(next(blocks), weight[first : first + experts], out=next(blocks))
+
+        if tiles.block:
+            product(0, len(weight), 0, tiles.block)
+        for tail in tiles.tails:
+            product(tail.first, self.sizes.tail_batch, tail.start, tail.size)
+
+    def _grouped(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_tiled`, without a layout of our own: rows in expert order, as many as there are."""
+        expert, order = torch.sort(ids.reshape(-1), stable=True)
+        token = order // ids.shape[1]
+        ends = torch.bincount(expert, minlength=self.site.experts).cumsum(0).to(torch.int32)
+        first = F.grouped_mm(hidden[token], self.first, offs=ends)
+        h = self._activate(first, token, expert.to(torch.int32))
+        y = F.grouped_mm(h, self.down, offs=ends)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return y, place.view(ids.shape)
+
+    def _activate(self, first, token, expert, out=None) -> torch.Tensor:
+        gate, up = first.chunk(2, dim=-1) if self.site.gated else (first, None)
+        return self.recorder.count_routed(self.at, gate, up, token, expert, out)
+
+
+def weighted_sum(
+    y: torch.Tensor, place: torch.Tensor, weights: torch.Tensor, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """out[t] = sum over k of round(weights[t, k] * y[place[t, k]]), added up in fp32.
+
+    Products are rounded to the wider of the two dtypes, as transformers' own implementations do:
+    were they not, some tokens of the next layer would choose other experts.
+    y: [rows, hidden]; place [tokens, top_k] int64, -1 (on CPU) for nothing; weights: [tokens,
+    top_k]; out: [tokens, hidden] in the dtype of y, written where it is given.
+    """
+    if y.device.type != "cpu":
+        total = (y[place] * weights[:, :, None]).sum(1, dtype=torch.float32)
+        return total.to(y.dtype) if out is None else out.copy_(total)
+    if out is None:
+        out = y.new_empty(len(place), y.shape[1])
+    y, place, weights, wide = y.contiguous(), place.contiguous(), weights.contiguous(), weights
+    if weights.dtype != torch.float32:
+        wide = weights.float()
+    target = out if out.is_contiguous() else torch.empty_like(out)
+    native.cpu().weighted_sum(
+        y.data_ptr(), place.data_ptr(), wide.contiguous().data_ptr(), target.data_ptr(),
+        *place.shape, *y.shape, DTYPES[y.dtype], weights.dtype == y.dtype != torch.float32,
+    )  # fmt: skip
+    return target if target is out else out.copy_(target)
+
+
+def check_routing(ids: torch.Tensor, site: Site, name: str) -> None:
+    """Raise CountError where ids [tokens, top_k] are not `top_k` different experts a token."""
+    where = f"{site.name} ({name})"
+    if ids.dim() != 2 or ids.shape[1] != site.top_k:
+        raise CountError(
+            f"{where}: the router sends {list(ids.shape)} ids, expected [rows, {site.top_k}]"
+        )
+    values = ids.cpu().numpy()
+    if values.size and not (values.min() >= 0 and values.max() < site.experts):
+        row = int(((values < 0) | (values >= site.experts)).any(1).argmax())
+        raise CountError(
+            f"{where}: row {row} is routed to experts {values[row].tolist()}, but there are "
+            f"{site.experts}"
+        )
+    ordered = np.sort(values, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+    if twice.any():
+        row = int(twice.argmax())
+        raise CountError(
+            f"{where}: row {row} is routed twice to one expert: {values[row].tolist()}"
+        )

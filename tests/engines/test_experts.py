@@ -1,0 +1,93 @@
+"""Grouped experts: their parts, and banks that hold some of a layer's experts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcom.components import Site
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.experts import GroupedExperts, Workspace, weighted_sum
+from sparcom.engines.tiles import Sizes
+from sparcom.errors import CountError
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.integers(0, 40),
+    top_k=st.integers(1, 5),
+    width=st.sampled_from([1, 16, 31, 64, 100]),
+    dtype=st.sampled_from(DTYPES),
+    same=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_weighted_sum_rounds_as_transformers_does(
+    tokens: int, top_k: int, width: int, dtype: torch.dtype, same: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randn(60, width, generator=generator).to(dtype)
+    place = torch.randint(-1, 60, (tokens, top_k), generator=generator)
+    weights = torch.rand(tokens, top_k, generator=generator).to(dtype if same else torch.float32)
+    products = y[place] * weights[:, :, None] * (place >= 0)[:, :, None]
+    plain = torch.zeros(tokens, width)
+    for k in range(top_k):  # torch may add up in another order
+        plain += products[:, k].float()
+    assert torch.equal(weighted_sum(y, place, weights), plain.to(dtype))
+
+
+def test_the_weighted_sum_writes_to_strided_memory_and_refuses_rows_that_are_not_there() -> None:
+    y, out = torch.ones(3, 8), torch.zeros(2, 16)
+    weighted_sum(y, torch.tensor([[0, 1], [2, -1]]), torch.ones(2, 2), out[:, :8])
+    assert out[:, :8].tolist() == [[2.0] * 8, [1.0] * 8]
+    assert out[:, 8:].sum() == 0
+    with pytest.raises(ValueError, match="below 3 rows, got 3"):
+        weighted_sum(y, torch.tensor([[3]]), torch.ones(1, 1))
+
+
+def bank(held: tuple[int, ...], site: Site, first, down) -> tuple[GroupedExperts, Recorder]:
+    some = held or tuple(range(site.experts))
+    local = Site("routed", 0, site.width, "silu", True, len(some), site.top_k)
+    recorder = Recorder([local], 2, partial=[0] if held else [])
+    weights = first[list(some)], down[list(some)]
+    sizes = Sizes((8, 16), 1)
+    return GroupedExperts(*weights, site, 0, recorder, Workspace(), sizes, "bank", held), recorder
+
+
+def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    site = Site("routed", 0, 12, "silu", True, 6, 2)
+    first = torch.randn(6, 16, 24, generator=generator)
+    down = torch.randn(6, 12, 16, generator=generator)
+    hidden = torch.randn(50, 16, generator=generator)
+    ids = torch.rand(50, 6, generator=generator).topk(2).indices
+    weights = torch.rand(50, 2, generator=generator)
+    slots = torch.arange(50, dtype=torch.int32) % 3 - 1
+    tokens = [int((slots == s).sum()) for s in (0, 1)]
+    found = []
+    for held in ((), (4, 0, 2), (1, 3, 5)):
+        experts, recorder = bank(held, site, first, down)
+        recorder.begin(slots)
+        found.append((experts(hidden, ids, weights), recorder.take(["a", "b"], [0, 1], tokens)))
+    (whole, counted), *parts = found
+    torch.testing.assert_close(sum(y for y, _ in parts), whole)
+    order = [4, 0, 2, 1, 3, 5]
+    neurons = [part.neurons.reshape(2, 3, 12) for _, part in parts]
+    np.testing.assert_array_equal(
+        np.concatenate(neurons, 1), counted.neurons.reshape(2, 6, 12)[:, order]
+    )
+    routed = np.concatenate([part.experts for _, part in parts], 1)
+    np.testing.assert_array_equal(routed, counted.experts[:, order])
+
+
+def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_many() -> None:
+    site = Site("routed", 0, 4, "silu", True, 3, 2)
+    whole, partial = Recorder([site], 1), Recorder([site], 1, partial=[0])
+    for recorder, rows in ((whole, 3), (partial, 5)):
+        recorder.begin(torch.zeros(2, dtype=torch.int32))
+        gate, token = torch.ones(rows, 4), torch.arange(rows) % 2
+        recorder.count_routed(0, gate, gate, token, torch.arange(rows, dtype=torch.int32) % 3)
+        with pytest.raises(CountError, match=f"saw {rows} rows of instruction a, expected 4"):
+            recorder.take(["a"], [0], [2])
