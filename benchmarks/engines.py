@@ -3,6 +3,7 @@
     python benchmarks/engines.py                    the transformers engine, dense model
     python benchmarks/engines.py --moe              the same, mixture of experts (engines_moe.py)
     python benchmarks/engines.py --engine vllm      the vLLM engine (engines_vllm.py)
+    python benchmarks/engines.py --engine vllm --moe
 
 Both engines run the same prompts, alternately, each at its own best number of rows per pass;
 medians of pairs. Counting is proved first: every count equals a plain forward hook's.
@@ -38,7 +39,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--prompts", type=int, default=256, help="prompts of one round, vllm")
     arguments = parser.parse_args()
-    if arguments.engine == "vllm":
+    if arguments.moe and arguments.engine == "vllm":
+        from engines_moe import bench_moe_vllm
+
+        bench_moe_vllm(arguments)
+    elif arguments.engine == "vllm":
         from engines_vllm import bench_vllm
 
         bench_vllm(arguments.model, arguments.rounds, arguments.prompts)

@@ -1,12 +1,14 @@
-"""Mixtures of experts: tokens per second with counting against transformers' own experts.
+"""Mixtures of experts: tokens per second with counting against each engine's own experts.
 
-    python benchmarks/engines_moe.py
+    python benchmarks/engines.py --moe
+    python benchmarks/engines.py --moe --engine vllm
 
 A Qwen2-MoE with random weights (8 layers, hidden 512, 60 experts of width 352, top-4, shared expert
 1408) reads the same prompts with and without counting, alternately, at several numbers of rows per
 pass. Without counting it is transformers as it comes, with its default experts implementation;
 each is then taken at its best. Counting is proved first, against a plain loop over the experts.
-`bars`: moe_transformers_ratio.
+vLLM reads them in steps of 4,096 tokens, end to end, against vLLM as it comes.
+`bars`: moe_transformers_ratio, moe_vllm_ratio.
 """
 
 import argparse
@@ -32,13 +34,6 @@ from sparcom.store import RunStore
 
 SHAPES = (1024, 2048, 4096)
 QWEN_NEURONS = 24 * (60 * 1408 + 5632)  # of Qwen1.5-MoE-A2.7B
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=8000, help="prompt tokens of one round")
-    parser.add_argument("--rounds", type=int, default=7)
-    bench_moe(parser.parse_args())
 
 
 def bench_moe(arguments: argparse.Namespace) -> None:
@@ -77,6 +72,48 @@ def bench_moe(arguments: argparse.Namespace) -> None:
         rows=best,
         count_memory_mb=round(engines["counting"].recorder.nbytes / 1e6, 1),
         **stored,
+    )
+
+
+def bench_moe_vllm(arguments: argparse.Namespace) -> None:
+    """Print table and JSON line of the vLLM engine; reads `tokens` and `rounds`."""
+    from engines_vllm import call_of, close
+    from sparcom.engines.vllm.engine import VllmEngine
+    from sparcom.engines.vllm.options import VllmOptions
+
+    prompts = make_prompts(arguments.tokens)
+    tokens = sum(len(p.token_ids) for p in prompts)
+    engines: dict[str, VllmEngine] = {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(Path(folder))
+            for name, count in (("bare", False), ("counting", True)):
+                options = VllmOptions(folder, batch_tokens=4096, context=256, count=count)
+                engines[name] = VllmEngine(options)
+        times = alternate({n: call_of(e, prompts) for n, e in engines.items()}, arguments.rounds)
+        count_bytes = engines["counting"].count_bytes
+    finally:
+        close(engines)
+    print_card()
+    ratio = median_ratio(times["bare"], times["counting"])
+    rate = {name: tokens / statistics.median(t) for name, t in times.items()}
+    print_table(
+        ("engine", "tokens/s", "ratio", "95 % interval"),
+        [
+            ("vllm, bare", f"{rate['bare']:.0f}", "1.000", ""),
+            ("vllm, counting", f"{rate['counting']:.0f}", f"{ratio[0]:.3f}",
+             f"{ratio[1]:.3f} to {ratio[2]:.3f}"),
+        ],
+    )  # fmt: skip
+    print(f"memory over bare: {count_bytes / 1e6:.1f} MB of counts")
+    emit(
+        "engines.moe.vllm",
+        {"moe_vllm_ratio": round(ratio[0], 4)},
+        interval=[round(v, 4) for v in ratio[1:]],
+        tokens_per_s={name: round(value, 1) for name, value in rate.items()},
+        count_bytes=count_bytes,
+        prompts=len(prompts),
+        tokens=tokens,
     )
 
 
@@ -206,7 +243,3 @@ def stored_bytes(engine: TransformersEngine, prompts: Sequence[Prompt]) -> dict[
         f"counts {scale * size['counts'] / 1e3:.0f} kB"
     )
     return {f"qwen_{kind}_kb": round(scale * value / 1e3, 1) for kind, value in size.items()}
-
-
-if __name__ == "__main__":
-    main()

@@ -234,6 +234,21 @@ class Shard:
             parts.append((base + experts[:, None] * site.width + units).reshape(-1))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
+    def put_neurons(self, local: np.ndarray, whole: np.ndarray) -> None:
+        """whole[:, self.neuron_indices()] = local, in blocks.
+
+        local: [n, local neurons]; whole: [n, neurons of the space], C-contiguous.
+        """
+        start = 0
+        for part in self.parts:
+            site, base = self.space.sites[part.site], int(self.space.neuron_offsets[part.site])
+            held = part.experts if site.experts else (0,)
+            units = part.units[1] - part.units[0]
+            block = local[:, start : start + len(held) * units].reshape(-1, len(held), units)
+            start += len(held) * units
+            target = whole[:, base : base + site.neurons].reshape(-1, site.bins, site.width)
+            target[:, list(held), slice(*part.units)] = block
+
     def expert_indices(self) -> np.ndarray:
         """[local experts] int64: flat index in the whole space of each local routed expert."""
         parts = [

@@ -64,6 +64,7 @@ class RunConfig:
     compile: bool = _key(False, "vllm: run the model under torch.compile")
     tensor_parallel: int = _key(1, "vllm: workers that share each layer")
     pipeline_parallel: int = _key(1, "vllm: workers that share the layers among them")
+    expert_parallel: bool = _key(False, "vllm: tensor-parallel workers hold whole experts")
     batch_tokens: int = _key(1024, "activation rows of one forward pass")
     slots: int = _key(64, "instructions in one forward pass at most; bounds count memory")
     actors: int = _key(1, "model replicas")
@@ -128,6 +129,10 @@ class RunConfig:
         if self.max_actors is not None and self.max_actors < self.actors:
             raise InputError(
                 f"--max-actors: must be at least --actors {self.actors}, got {self.max_actors}"
+            )
+        if self.expert_parallel and self.tensor_parallel == 1:
+            raise InputError(
+                "--expert-parallel: needs --tensor-parallel, whose workers share the experts"
             )
         if self.workers > 1 and self.engine != "vllm":
             raise InputError("--tensor-parallel, --pipeline-parallel: only --engine vllm has them")

@@ -24,13 +24,14 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 
 LENGTHS = [1, 2, 128, 60, 33, 5, 90]
 HEADS = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+LATENT = {"v_head_dim": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16}
 FAMILIES = {
     "qwen2_moe": HEADS,
     "qwen3_moe": {**HEADS, "head_dim": 32},
     "mixtral": {**HEADS, "sliding_window": None},
     "olmoe": HEADS,
-    "deepseek_v2": {**HEADS, "v_head_dim": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16},
-    "deepseek_v3": {**HEADS, "v_head_dim": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16},
+    "deepseek_v2": {**HEADS, **LATENT},
+    "deepseek_v3": {**HEADS, **LATENT, "topk_method": "noaux_tc", "scoring_func": "sigmoid"},
 }
 pytestmark = pytest.mark.slow
 

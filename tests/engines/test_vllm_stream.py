@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.stream import Stream
 from sparcom.errors import SparcomError
@@ -45,7 +46,8 @@ class FakeServing:
         for slot in slots:
             key = next(k for k, s in self.slots.items() if s == slot)
             del self.slots[key]
-        return (np.asarray(tokens, np.int32)[:, None],)
+        counts = np.asarray(tokens, np.int32)[:, None]
+        return (Counted(tuple(ids), np.asarray(tokens), counts, counts[:, :0]),)
 
     def abort(self, keys, slots):
         for key in keys:
@@ -63,7 +65,11 @@ def make_stream(serving, slots=2, **options) -> Stream:
 
 def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
     results = stream.results(stream.submit(what))
-    return {name: int(n) for f in results for name, n in zip(f.ids, f.tokens, strict=True)}
+    return {
+        name: int(n)
+        for finished in results
+        for name, n in zip(finished.ids, finished.parts[0].tokens, strict=True)
+    }
 
 
 def test_every_prompt_comes_back_once_and_slots_bound_what_is_under_way():

@@ -21,7 +21,7 @@ import torch
 
 # What a call costs before its first row, in rows: weights are repacked, threads meet.
 _BLOCK_COST, _TAIL_COST = 64, 150
-_CANDIDATES = (*range(64, 257, 32), *range(320, 513, 64))
+_CANDIDATES = range(64, 513, 32)
 
 
 @dataclass(frozen=True)

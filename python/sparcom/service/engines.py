@@ -30,6 +30,7 @@ def engine_options(config: RunConfig) -> EngineOptions:
         compile=config.compile,
         tensor_parallel=config.tensor_parallel,
         pipeline_parallel=config.pipeline_parallel,
+        expert_parallel=config.expert_parallel,
         temperature=config.temperature,
         seed=config.seed,
     )

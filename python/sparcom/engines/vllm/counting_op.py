@@ -144,14 +144,17 @@ class CountedActivation(nn.Module):
     """Stands where the model's activation module stood.
 
     paired: the input holds gate and up side by side.
+    site_index: of the worker's sites, set once they are all known.
     """
 
-    def __init__(self, site: int, paired: bool) -> None:
+    site_index: int
+
+    def __init__(self, paired: bool) -> None:
         super().__init__()
-        self.site, self.paired = site, paired
+        self.paired = paired
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., 2 width] or [..., width] -> [..., width]."""
         rows = x if x.dim() == 2 else x.flatten(0, -2)
-        out = torch.ops.sparcom.count_site(rows, self.site, self.paired)
+        out = torch.ops.sparcom.count_site(rows, self.site_index, self.paired)
         return out if x.dim() == 2 else out.view(*x.shape[:-1], out.shape[-1])

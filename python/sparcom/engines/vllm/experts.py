@@ -33,7 +33,7 @@ UNBOUND = -1
 
 
 class CountedExperts(CPUUnquantizedExperts):
-    """Experts on CPU whose products and counts are `GroupedExperts`'; the weights stay as loaded.
+    """Experts on CPU whose products and counts are `GroupedExperts`'.
 
     sparcom_site: index of the worker's site, once it is known.
     """
@@ -41,7 +41,9 @@ class CountedExperts(CPUUnquantizedExperts):
     sparcom_site = UNBOUND
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        pass
+        """Lay each expert's weights out as its products read them: a seventh of their time."""
+        for weight in (layer.w13_weight, layer.w2_weight):
+            weight.data = weight.data.transpose(1, 2).contiguous().transpose(1, 2)
 
     def apply(
         self, output: Tensor, hidden_states: Tensor, w1: Tensor, w2: Tensor, topk_weights: Tensor,
@@ -83,17 +85,18 @@ class TokenOrder:
 class Bank:
     """The routed experts of one layer, as this worker holds them.
 
-    runner: vLLM's module, called `name`; layer: its decoder layer; at: index of the worker's part
-        among its sites.
-    site: the whole site.
+    runner: vLLM's module, called `name`; layer: its decoder layer.
+    site: the whole site; site_index: the worker's part among its sites, set once all are known.
     held: ids of the experts that this worker holds, in the order of its weights.
     units: [start, stop) of the neurons that it holds of each.
     Raises InputError where they cannot be counted.
     """
 
-    def __init__(self, name: str, runner: MoERunner, layer: int, at: int) -> None:
+    site_index: int
+
+    def __init__(self, name: str, runner: MoERunner, layer: int) -> None:
         _refuse(name, runner)
-        self.name, self.at = name, at
+        self.name = name
         self._layer, config = runner.routed_experts, runner.moe_config
         width, parallel = config.intermediate_size_per_partition, config.moe_parallel_config
         self.units = (parallel.tp_rank * width, (parallel.tp_rank + 1) * width)
@@ -124,7 +127,7 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
     workspace = Workspace()
     sizes: dict[tuple, Sizes] = {}
     for bank in banks:
-        bank.implementation.sparcom_site = bank.at
+        at = bank.implementation.sparcom_site = bank.site_index
         if not isinstance(bank.implementation, CountedExperts):
             continue
         site, weights = bank.site, bank.weights
@@ -132,8 +135,8 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
         if key not in sizes:
             sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
         held = bank.held if len(bank.held) < site.experts else ()
-        counter.experts[bank.at] = GroupedExperts(
-            *weights, site, bank.at, counter.recorder, workspace, sizes[key], bank.name, held
+        counter.experts[at] = GroupedExperts(
+            *weights, site, at, counter.recorder, workspace, sizes[key], bank.name, held
         )
 
 

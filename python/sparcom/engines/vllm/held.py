@@ -43,10 +43,15 @@ class HeldSite:
         return cls(Site(**data["site"]), (start, stop), tuple(data["experts"]))
 
 
+def place_of(site: Site) -> tuple[int, int]:
+    """What sites are sorted by: the order of the transformers engine."""
+    return site.layer, KINDS.index(site.kind)
+
+
 def assemble(workers: Sequence[Sequence[HeldSite]]) -> tuple[ComponentSpace, list[Shard]]:
     """The whole space, and each worker's shard of it, from what all workers hold."""
     sites = {held.site.name: held.site for worker in workers for held in worker}
-    order = sorted(sites.values(), key=lambda site: (site.layer, KINDS.index(site.kind)))
+    order = sorted(sites.values(), key=place_of)
     space = ComponentSpace(tuple(order))
     at = {site.name: i for i, site in enumerate(order)}
     shards = [
@@ -64,11 +69,13 @@ def merge_parts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:
     up: a worker that holds some of a layer's experts cannot prove that alone.
     """
     space, first = shards[0].space, parts[0]
+    if len(shards) == 1:  # its own conservation is the proof
+        return first
     n = len(first.ids)
     neurons = np.zeros((n, space.neurons), np.int32)
     experts = np.full((n, space.experts), -1, np.int32)
     for worker, (shard, part) in enumerate(zip(shards, parts, strict=True)):
-        neurons[:, shard.neuron_indices()] = part.neurons
+        shard.put_neurons(part.neurons, neurons)
         at = shard.expert_indices()
         known = experts[:, at]
         wrong = ((known >= 0) & (known != part.experts)).any(1)

@@ -73,7 +73,9 @@ class Serving:
             Counted(
                 tuple(ids),
                 expected,
-                np.frombuffer(reply["neurons"], np.int32).reshape(len(ids), neurons),
+                np.frombuffer(reply["neurons"], reply["dtype"])
+                .reshape(len(ids), neurons)
+                .astype(np.int32),
                 np.frombuffer(reply["experts"], np.int32).reshape(len(ids), experts),
             )
             for reply, (neurons, experts) in zip(replies, self._shapes, strict=True)

@@ -13,7 +13,7 @@ from vllm.model_executor.layers.linear import RowParallelLinear
 from sparcom.components import Site
 from sparcom.engines.vllm.counting_op import CountedActivation
 from sparcom.engines.vllm.experts import Bank
-from sparcom.engines.vllm.held import HeldSite
+from sparcom.engines.vllm.held import HeldSite, place_of
 from sparcom.errors import InputError
 
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
@@ -30,31 +30,34 @@ _SINGLE = {
 def instrument(model: nn.Module, signal: str) -> tuple[list[HeldSite], list[Bank]]:
     """Exchange every FFN activation of a model for a counting one.
 
-    Returns the sites, in this worker's order, and those of them that are routed experts, which
-    `bind_experts` makes count.
+    Returns the sites, in the order of the whole space, and those of them that are routed experts,
+    which `bind_experts` makes count.
     Raises InputError naming the module where the model is not one that can be counted.
     """
-    held: list[HeldSite] = []
-    banks: list[Bank] = []
     experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
     routed = {m for one in experts.values() for m in one.routed_experts.modules()}
     shared = {m for one in experts.values() if one.shared_experts is not None
               for m in one.shared_experts.modules()}  # fmt: skip
+    found: list[tuple[HeldSite, Bank | CountedActivation]] = []
     for name, module in model.named_modules():
         if name in experts:
-            bank = Bank(name, module, layer_of(name), len(held))
-            banks.append(bank)
-            held.append(HeldSite(bank.site, bank.units, bank.held))
+            bank = Bank(name, module, layer_of(name))
+            found.append((HeldSite(bank.site, bank.units, bank.held), bank))
         elif module not in routed:
             _refuse_experts(name, module)
-            kind = "shared" if module in shared else "dense"
-            held += _exchange(name, module, kind, len(held), signal)
+            found += _exchange(name, module, "shared" if module in shared else "dense", signal)
+    found.sort(key=lambda one: place_of(one[0].site))
+    for at, (_, counting) in enumerate(found):
+        counting.site_index = at
+    held = [site for site, _ in found]
     _demand_every_layer(model, held)
-    return held, banks
+    return held, [counting for _, counting in found if isinstance(counting, Bank)]
 
 
-def _exchange(name: str, parent: nn.Module, kind: str, at: int, signal: str) -> list[HeldSite]:
-    """The site of the MLP that `parent` is, now counting as site `at`; [] where it is none."""
+def _exchange(
+    name: str, parent: nn.Module, kind: str, signal: str
+) -> list[tuple[HeldSite, CountedActivation]]:
+    """The site of the MLP that `parent` is, and what counts there now; [] where it is none."""
     children = dict(parent.named_children())
     act = next((n for n in _ACT_NAMES if n in children), None)
     downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
@@ -66,8 +69,9 @@ def _exchange(name: str, parent: nn.Module, kind: str, at: int, signal: str) -> 
         raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
     start = down.tp_rank * down.input_size_per_partition
     site = Site(kind, layer_of(name), down.input_size, f, gated=gated)
-    setattr(parent, act, CountedActivation(at, paired))
-    return [HeldSite(site, (start, start + down.input_size_per_partition))]
+    counting = CountedActivation(paired)
+    setattr(parent, act, counting)
+    return [(HeldSite(site, (start, start + down.input_size_per_partition)), counting)]
 
 
 def layer_of(name: str) -> int:

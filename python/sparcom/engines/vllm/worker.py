@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.platforms import current_platform
 
@@ -101,16 +102,18 @@ class CountingWorker(PlainWorker):
     ) -> dict[str, Any]:
         """Proved counts of finished slots, or `error`, what they break.
 
-        `neurons`: [n, local neurons] int32 as bytes; `experts`: [n, local experts] int32 as bytes;
-        `recomputed`: tokens of preempted requests so far.
+        `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
+        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far.
         """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
         except SparcomError as error:
             return {"error": str(error)}
         self.sparcom_rows.close(slots)
+        dtype = np.min_scalar_type(max(tokens))  # a proved count is at most T
         return {
-            "neurons": counted.neurons.tobytes(),
+            "neurons": counted.neurons.astype(dtype).tobytes(),
+            "dtype": dtype.str,
             "experts": counted.experts.tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
         }
