@@ -27,13 +27,14 @@ ISA_FLAGS = {
         "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c",
         *GCC_12,
     ],
+    "isa_amx.cpp": ["-mavx512f", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
     "isa_avx512popcnt.cpp": [
         "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
     ],
 }  # fmt: skip
 ISA_FILES = {
-    "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
-    "AMD64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
+    "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt", "isa_amx"],
+    "AMD64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt", "isa_amx"],
 }
 
 CPU_SOURCES = [

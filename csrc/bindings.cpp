@@ -4,11 +4,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <stdexcept>
+
 #include "act_mul_count.h"
 #include "check.h"
 #include "counted.h"
 #include "cpu/bits.h"
 #include "cpu/dispatch.h"
+#include "cpu/grouped_product.h"
 #include "cpu/launch.h"
 #include "cpu/parallel.h"
 #include "cpu/weighted_sum.h"
@@ -50,6 +53,26 @@ void py_weighted_sum(uintptr_t y, uintptr_t place, uintptr_t weights, uintptr_t 
   const py::gil_scoped_release release;
   weighted_sum({pointer<void>(y), pointer<int64_t>(place), pointer<float>(weights),
                 pointer<void>(out), tokens, top_k, rows, width, Dtype(dtype), round_products});
+}
+
+bool py_has_amx() {
+#if defined(__x86_64__)
+  return has_amx();
+#else
+  return false;
+#endif
+}
+
+// Shapes and dtypes are checked in engines/experts.py.
+void py_grouped_product(uintptr_t x, uintptr_t weight, uintptr_t out, uintptr_t begin,
+                        int64_t groups, int64_t inputs, int64_t outputs) {
+#if defined(__x86_64__)
+  const py::gil_scoped_release release;
+  if (has_amx())
+    return grouped_product({pointer<uint16_t>(x), pointer<uint16_t>(weight), pointer<uint16_t>(out),
+                            pointer<int64_t>(begin), groups, inputs, outputs});
+#endif
+  throw std::runtime_error("grouped_product: needs AMX for bf16; ask has_amx() first");
 }
 
 using Array32 = py::array_t<int32_t, py::array::c_style>;
@@ -100,6 +123,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("act_mul_count", &sparcom::py_act_mul_count);
   m.def("select", &sparcom::py_select);
   m.def("intersections", &sparcom::py_intersections);
+  m.def("has_amx", &sparcom::py_has_amx);
+  m.def("grouped_product", &sparcom::py_grouped_product);
   m.def("weighted_sum", &sparcom::py_weighted_sum);
   m.def("info", &sparcom::info);
 }

@@ -1,14 +1,24 @@
 """Grouped experts: their parts, and banks that hold some of a layer's experts."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparcom import native
 from sparcom.components import Site
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.experts import GroupedExperts, Workspace, weighted_sum
+from sparcom.engines.experts import (
+    GroupedExperts,
+    Workspace,
+    can_pack,
+    grouped_product,
+    pack,
+    weighted_sum,
+)
 from sparcom.engines.tiles import Sizes
 from sparcom.errors import CountError
 
@@ -91,3 +101,63 @@ def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_
         recorder.count_routed(0, gate, gate, token, torch.arange(rows, dtype=torch.int32) % 3)
         with pytest.raises(CountError, match=f"saw {rows} rows of instruction a, expected 4"):
             recorder.take(["a"], [0], [2])
+
+
+# -- packed weights, where the processor has AMX ---------------------------------------------------
+
+amx = pytest.mark.skipif(not native.cpu().has_amx(), reason="this processor has no AMX for bf16")
+
+
+@amx
+@settings(max_examples=30, deadline=None)
+@given(
+    load=st.lists(st.integers(0, 70), min_size=1, max_size=6),
+    inputs=st.sampled_from([32, 96, 352]),
+    outputs=st.sampled_from([32, 288, 512]),
+    seed=st.integers(0, 99),
+)
+def test_a_grouped_product_is_right_and_a_row_does_not_depend_on_its_group(
+    load: list[int], inputs: int, outputs: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(len(load), outputs, inputs, generator=generator).bfloat16()
+    x = torch.randn(sum(load), inputs, generator=generator).bfloat16()
+    begin = np.concatenate([[0], np.cumsum(load)])
+    out = torch.full((len(x), outputs), torch.nan, dtype=torch.bfloat16)
+    grouped_product(x, pack(weight), begin, out)
+    for group, (start, stop) in enumerate(itertools.pairwise(begin)):
+        exact = x[start:stop].double() @ weight[group].double().T
+        bound = 2**-8 * exact.abs() + 1e-3  # half a unit of bf16, and the sum's own rounding
+        assert ((out[start:stop].double() - exact).abs() <= bound).all()
+        for row in range(start, stop, 13):
+            one = np.array([0, 1])
+            alone = torch.empty(1, outputs, dtype=torch.bfloat16)
+            grouped_product(x[row : row + 1], pack(weight[group : group + 1]), one, alone)
+            assert torch.equal(alone[0], out[row])
+
+
+@amx
+def test_packed_experts_make_and_count_what_tiled_ones_do() -> None:
+    generator = torch.Generator().manual_seed(0)
+    site = Site("routed", 0, 64, "silu", True, 6, 2)
+    shapes = ((128, 96), (96, 64))
+    weights = [torch.randn(6, *s, generator=generator).bfloat16() / 8 for s in shapes]
+    hidden = torch.randn(80, 96, generator=generator).bfloat16()
+    ids = torch.rand(80, 6, generator=generator).topk(2).indices
+    share = torch.rand(80, 2, generator=generator)
+    assert can_pack(*weights)
+    assert not can_pack(weights[0].float())
+    found = []
+    for packed in (True, False):
+        recorder = Recorder([site], 1, verify=True)
+        recorder.begin(torch.zeros(80, dtype=torch.int32))
+        laid = [pack(w) if packed else w.transpose(1, 2) for w in weights]
+        sizes = None if packed else Sizes((64, 128), 1)
+        experts = GroupedExperts(*laid, site, 0, recorder, Workspace(), sizes, "experts")
+        found.append((experts(hidden, ids, share), recorder.take(["a"], [0], [80])))
+    (ours, counted), (theirs, expected) = found
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+    np.testing.assert_array_equal(counted.experts, expected.experts)
+    apart = np.abs(counted.neurons - expected.neurons)
+    assert apart.max() <= 1  # gates near zero, whose sums are rounded in another order
+    assert (apart > 0).mean() < 0.01

@@ -3,7 +3,11 @@
     y[t] = sum over k of weight[t, k] * down[e](f(gate[e](x[t])) * up[e](x[t])),  e = ids[t, k]
 
 The ids come with the call, so they are the ones that the model obeys, and each call checks them:
-every id an expert, no token twice in one expert. On CPU the rows are laid out by `tiles`.
+every id an expert, no token twice in one expert.
+
+Rows lie in the order of experts. On a CPU with AMX the products of bf16 are a kernel of our own,
+which takes as many rows of each expert as there are; elsewhere they are torch's, and the rows are
+laid out by `tiles`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from sparcom import native
 from sparcom.components import Site
 from sparcom.counting.ops import DTYPES
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.tiles import Sizes, Tiles, plan_tiles
+from sparcom.engines.tiles import Sizes, Tiles, by_expert, plan_tiles
 from sparcom.errors import CountError
 
 
@@ -40,7 +44,7 @@ class GroupedExperts:
     """The experts of one layer, as many as this worker holds, counted into a recorder.
 
     first: [held, hidden, 2 width] gate and up side by side, or [held, hidden, width]; down: [held,
-        width, hidden]; strided as they lie.
+        width, hidden]; strided as they lie. Where `sizes` is None: both as `pack` returns them.
     site: the whole site; at: index of the held part among the recorder's sites.
     held: ids of the experts in `first` and `down`, in their order; () where it is all of them.
     name: the module's, for messages.
@@ -48,7 +52,7 @@ class GroupedExperts:
 
     def __init__(
         self, first: torch.Tensor, down: torch.Tensor, site: Site, at: int, recorder: Recorder,
-        workspace: Workspace, sizes: Sizes, name: str, held: Sequence[int] = (),
+        workspace: Workspace, sizes: Sizes | None, name: str, held: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self.first, self.down, self.site, self.at = first.detach(), down.detach(), site, at
         self.recorder, self.workspace, self.sizes, self.name = recorder, workspace, sizes, name
@@ -56,7 +60,10 @@ class GroupedExperts:
         if held:
             self._here = np.full(site.experts, -1, np.int64)
             self._here[list(held)] = np.arange(len(held))
-        self.run = self._tiled if down.device.type == "cpu" else self._grouped
+        if down.device.type != "cpu":
+            self.run = self._grouped
+        else:
+            self.run = self._packed if sizes is None else self._tiled
 
     def __call__(
         self,
@@ -76,10 +83,31 @@ class GroupedExperts:
         y, place = self.run(hidden, ids)
         return weighted_sum(y, place, weights, out)
 
-    def _tiled(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
+    def _local(self, ids: torch.Tensor) -> np.ndarray:
+        """[tokens, top_k] where each expert lies among the held ones, or -1."""
+        return ids.numpy() if self._here is None else self._here[ids.numpy()]
+
+    def _packed(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
         """(y [rows, hidden size], place [tokens, top_k]): the row of y of each token and expert."""
-        local = ids.numpy() if self._here is None else self._here[ids.numpy()]
-        tiles = plan_tiles(local, len(self.down), self.sizes)
+        order, load = by_expert(self._local(ids).reshape(-1), len(self.down))
+        begin = np.concatenate([[0], np.cumsum(load)])
+        token = torch.from_numpy(order // ids.shape[1])
+        expert = torch.from_numpy(np.repeat(np.arange(len(load), dtype=np.int32), load))
+        take, rows, width = self.workspace.take, len(order), self.site.width
+        x = take("x", rows, hidden.shape[1], hidden)
+        torch.index_select(hidden, 0, token, out=x)
+        first = take("first", rows, width * (1 + self.site.gated), hidden)
+        grouped_product(x, self.first, begin, first)
+        h = self._activate(first, token, expert, take("h", rows, width, hidden))
+        y = take("y", rows, hidden.shape[1], hidden)
+        grouped_product(h, self.down, begin, y)
+        place = np.full(ids.numel(), -1, np.int64)
+        place[order] = np.arange(rows)
+        return y, torch.from_numpy(place).view(ids.shape)
+
+    def _tiled(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_packed`, with torch's products of rows laid out in tiles."""
+        tiles = plan_tiles(self._local(ids), len(self.down), self.sizes)
         token, place = torch.from_numpy(tiles.token), torch.from_numpy(tiles.place)
         take, rows = self.workspace.take, len(token)
         x = take("x", rows, hidden.shape[1], hidden)
@@ -106,7 +134,7 @@ class GroupedExperts:
             product(tail.first, self.sizes.tail_batch, tail.start, tail.size)
 
     def _grouped(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_tiled`, without a layout of our own: rows in expert order, as many as there are."""
+        """As `_packed`, with torch's own grouped products."""
         expert, order = torch.sort(ids.reshape(-1), stable=True)
         token = order // ids.shape[1]
         ends = torch.bincount(expert, minlength=self.site.experts).cumsum(0).to(torch.int32)
@@ -120,6 +148,37 @@ class GroupedExperts:
     def _activate(self, first, token, expert, out=None) -> torch.Tensor:
         gate, up = first.chunk(2, dim=-1) if self.site.gated else (first, None)
         return self.recorder.count_routed(self.at, gate, up, token, expert, out)
+
+
+def can_pack(*weights: torch.Tensor) -> bool:
+    """Whether `grouped_product` runs here on weights [experts, outputs, inputs]."""
+    fit = all(w.shape[1] % 32 == w.shape[2] % 32 == 0 for w in weights)
+    kinds = {(w.dtype, w.device.type) for w in weights}
+    return fit and kinds == {(torch.bfloat16, "cpu")} and native.cpu().has_amx()
+
+
+def pack(weight: torch.Tensor) -> torch.Tensor:
+    """A weight [experts, outputs, inputs] as AMX reads it, in a tensor of the same shape.
+
+    Each expert becomes tiles of 32 inputs by 16 outputs, and a tile 16 rows of 16 pairs of inputs.
+    """
+    experts, outputs, inputs = weight.shape
+    tiles = weight.reshape(experts, outputs // 16, 16, inputs // 32, 16, 2)
+    return tiles.permute(0, 1, 3, 4, 2, 5).reshape(weight.shape)
+
+
+def grouped_product(
+    x: torch.Tensor, weight: torch.Tensor, begin: np.ndarray, out: torch.Tensor
+) -> None:
+    """out[r] = x[r] @ weight[e].T for the rows begin[e] <= r < begin[e + 1] of each expert e.
+
+    x: [rows, inputs] and out: [rows, outputs], C-contiguous bf16 on CPU; weight: `pack`'s;
+    begin: [experts + 1] int64. A row's result does not depend on the other rows.
+    """
+    native.cpu().grouped_product(
+        x.data_ptr(), weight.data_ptr(), out.data_ptr(), begin.ctypes.data, *weight.shape[::2],
+        weight.shape[1],
+    )  # fmt: skip
 
 
 def weighted_sum(

@@ -21,7 +21,7 @@ import torch
 
 # What a call costs before its first row, in rows: weights are repacked, threads meet.
 _BLOCK_COST, _TAIL_COST = 64, 150
-_CANDIDATES = range(64, 513, 32)
+_CANDIDATES = (*range(64, 257, 32), *range(320, 513, 64))
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ def plan_tiles(ids: np.ndarray, experts: int, sizes: Sizes) -> Tiles:
     """
     top_k = ids.shape[1]
     ids = ids.reshape(-1)
-    order = np.argsort(ids.astype(np.uint16), kind="stable")  # by expert, then token; -1 last
-    order = order[: np.count_nonzero(ids >= 0)]
-    load = np.bincount(ids[order], minlength=experts)
+    order, load = by_expert(ids, experts)
     start = np.cumsum(load) - load
     block = _best_block(load, sizes)
     expert = [np.repeat(np.arange(experts), block)]
@@ -96,6 +94,13 @@ def plan_tiles(ids: np.ndarray, experts: int, sizes: Sizes) -> Tiles:
     place = np.full(len(ids), -1, np.int64)
     place[order] = row_of
     return Tiles(block, tuple(tails), token, np.concatenate(expert).astype(np.int32), place)
+
+
+def by_expert(ids: np.ndarray, experts: int) -> tuple[np.ndarray, np.ndarray]:
+    """(indices of the ids that are not -1, by expert and then as they come; [experts] loads)."""
+    order = np.argsort(ids.astype(np.uint16), kind="stable")  # -1 last
+    order = order[: np.count_nonzero(ids >= 0)]
+    return order, np.bincount(ids[order], minlength=experts)
 
 
 def _best_block(load: np.ndarray, sizes: Sizes) -> int:

@@ -19,7 +19,7 @@ from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.platforms import current_platform
 
 from sparcom.components import Site
-from sparcom.engines.experts import GroupedExperts, Workspace
+from sparcom.engines.experts import GroupedExperts, Workspace, can_pack, pack
 from sparcom.engines.tiles import Sizes, agreeing_sizes
 from sparcom.engines.vllm import counting_op
 from sparcom.errors import InputError
@@ -35,15 +35,19 @@ UNBOUND = -1
 class CountedExperts(CPUUnquantizedExperts):
     """Experts on CPU whose products and counts are `GroupedExperts`'.
 
-    sparcom_site: index of the worker's site, once it is known.
+    sparcom_site: index of the worker's site, once it is known; sparcom_packed: whether the weights
+        lie as AMX reads them.
     """
 
     sparcom_site = UNBOUND
+    sparcom_packed = False
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """Lay each expert's weights out as its products read them: a seventh of their time."""
-        for weight in (layer.w13_weight, layer.w2_weight):
-            weight.data = weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+        """Lay the weights out as their products read them."""
+        weights = layer.w13_weight, layer.w2_weight
+        self.sparcom_packed = can_pack(*weights)
+        for weight in weights if self.sparcom_packed else ():
+            weight.data = pack(weight.data)
 
     def apply(
         self, output: Tensor, hidden_states: Tensor, w1: Tensor, w2: Tensor, topk_weights: Tensor,
@@ -118,8 +122,8 @@ class Bank:
 
     @property
     def weights(self) -> tuple[Tensor, Tensor]:
-        """gate and up side by side [held, hidden, 2 width], down [held, width, hidden]."""
-        return self._layer.w13_weight.transpose(1, 2), self._layer.w2_weight.transpose(1, 2)
+        """gate and up side by side [held, 2 width, hidden], down [held, hidden, width]."""
+        return self._layer.w13_weight, self._layer.w2_weight
 
 
 def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: int) -> None:
@@ -130,13 +134,16 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
         at = bank.implementation.sparcom_site = bank.site_index
         if not isinstance(bank.implementation, CountedExperts):
             continue
-        site, weights = bank.site, bank.weights
-        key = tuple((w.shape, w.dtype) for w in weights)
-        if key not in sizes:
-            sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
+        site, weights, fit = bank.site, bank.weights, None
+        if not bank.implementation.sparcom_packed:
+            weights = tuple(w.transpose(1, 2) for w in weights)
+            key = tuple((w.shape, w.dtype) for w in weights)
+            if key not in sizes:
+                sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
+            fit = sizes[key]
         held = bank.held if len(bank.held) < site.experts else ()
         counter.experts[at] = GroupedExperts(
-            *weights, site, at, counter.recorder, workspace, sizes[key], bank.name, held
+            *weights, site, at, counter.recorder, workspace, fit, bank.name, held
         )
 
 
