@@ -20,21 +20,20 @@ from setuptools.command.build_ext import build_ext
 
 # GCC 12 warns about its own intrinsics (bug 105593).
 GCC_12 = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+AVX512 = [
+    "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", *GCC_12,
+]  # fmt: skip
 ISA_FLAGS = {
     "isa_portable.cpp": ["-Wno-psabi"],
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"],
-    "isa_avx512.cpp": [
-        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c",
-        *GCC_12,
-    ],
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512gather.cpp": AVX512,
     "isa_avx512popcnt.cpp": [
         "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
     ],
 }  # fmt: skip
-ISA_FILES = {
-    "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
-    "AMD64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt"],
-}
+X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "isa_avx512popcnt"]
+ISA_FILES = {"x86_64": X86, "AMD64": X86}
 
 CPU_SOURCES = [
     "csrc/bindings.cpp",
@@ -45,6 +44,7 @@ CPU_SOURCES = [
     "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
     "csrc/cpu/select.cpp",
+    "csrc/cpu/table.cpp",
     "csrc/cpu/isa_portable.cpp",
     *(f"csrc/cpu/{name}.cpp" for name in ISA_FILES.get(platform.machine(), [])),
 ]

@@ -5,6 +5,6 @@
 
 namespace sparcom {
 
-const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes};
+const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes, false};
 
 }  // namespace sparcom

@@ -7,7 +7,7 @@
 
 namespace sparcom {
 
-const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes};
+const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes, false};
 const BitKernels portable_bit_kernels = {"portable", PortableBits::narrow, PortableBits::at_least,
                                               PortableBits::and_counts};
 
