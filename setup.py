@@ -33,7 +33,7 @@ ISA_FLAGS = {
     ],
 }  # fmt: skip
 X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "isa_avx512popcnt"]
-ISA_FILES = {"x86_64": X86, "AMD64": X86}
+ISA_FILES = {"x86_64": X86, "AMD64": X86, "aarch64": ["isa_neon"], "arm64": ["isa_neon"]}
 
 CPU_SOURCES = [
     "csrc/bindings.cpp",

@@ -36,6 +36,8 @@ std::vector<const Kernels*> available() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c"))
     found.push_back(&avx2_kernels);
+#elif defined(__aarch64__)
+  found.push_back(&neon_kernels);
 #endif
   found.push_back(&portable_kernels);
   return found;

@@ -23,10 +23,13 @@ extern const BitKernels portable_bit_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels, avx512_kernels, avx512gather_kernels;
 extern const BitKernels avx2_bit_kernels, avx512_bit_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
 #endif
 
-// The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|avx512gather
-// overrides it; a set that is unknown or that the machine lacks is a std::runtime_error that names those it has.
+// The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|avx512gather|neon overrides
+// it; a set that is unknown or that the machine lacks is a std::runtime_error that names those it
+// has.
 const Kernels& kernels();
 const BitKernels& bit_kernels();
 
