@@ -47,7 +47,7 @@ gpu: env         ## where a GPU is: build for it, test and measure on it, write 
 	@SPARCOM_CUDA=1 $(PIP) --no-deps --no-build-isolation --editable .
 	@mkdir -p build
 	@( nvidia-smi; $(BIN)/sparcom doctor; $(BIN)/python -m pytest -q -m gpu tests && \
-		$(BIN)/python benchmarks/kernels_gpu.py ) > build/gpu.txt 2>&1; \
+		$(BIN)/python benchmarks/kernels.py ) > build/gpu.txt 2>&1; \
 		status=$$?; cat build/gpu.txt; echo "gpu: this page is build/gpu.txt"; exit $$status
 
 env: $(VENV)/.built   ## the environment in .venv, and the native build
