@@ -8,6 +8,7 @@ and SPARCOM_BUILD_JOBS.
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import platform
 import re
@@ -65,8 +66,13 @@ def find_nvcc() -> str | None:
     if wanted not in ("", "0", "1"):
         raise SystemExit(f"setup.py: SPARCOM_CUDA must be 0, 1 or unset, got {wanted!r}")
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    path = os.pathsep.join([*(f"{home}/bin" for home in homes), os.environ.get("PATH", "")])
-    nvcc = shutil.which("nvcc", path=path)
+    wheels = importlib.util.find_spec("nvidia")  # PyPI's toolkit: requirements/cuda.txt
+    folders = [
+        *(f"{home}/bin" for home in homes),
+        os.environ.get("PATH", ""),
+        *(f"{folder}/cu13/bin" for folder in (wheels.submodule_search_locations if wheels else ())),
+    ]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
     if wanted == "1" and nvcc is None:
         raise SystemExit("setup.py: SPARCOM_CUDA=1 needs nvcc, found none; set CUDA_HOME")
     return None if wanted == "0" else nvcc
