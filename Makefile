@@ -31,7 +31,7 @@ bench: env       ## every benchmark, one after the other
 	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
-SANITIZED := PYTHONPATH=build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+SANITIZED := PYTHONPATH=$(CURDIR)/build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 SPARCOM_EMULATION_FLAGS="$(SANITIZE)" $(BIN)/python
 sanitize: env    ## the kernel tests of every instruction set under AddressSanitizer and UndefinedBehaviorSanitizer
 	@echo "sanitize: building into build/sanitize"

@@ -117,8 +117,9 @@ def test_flushing_subnormals_to_zero_does_not_change_counts() -> None:
 
 def test_a_table_built_while_subnormals_are_flushed_holds_them() -> None:
     """A table of f is built once in a process: not by what the first thread to call asks for."""
-    code = """
-import torch
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_accuracy import all_values, apply
 gate = all_values(torch.bfloat16)
 torch.set_flush_denormal(True)
@@ -130,7 +131,5 @@ tiny = (exact != 0) & (exact.abs() < torch.finfo(torch.bfloat16).smallest_normal
 assert int(tiny.sum()) > 100
 assert bool((f[tiny] != 0).all())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
