@@ -17,7 +17,7 @@ help:            ## list the targets
 run: env         ## count 240 of the bundled instructions on the default model, write runs/first
 	$(BIN)/sparcom run --limit 40 --out runs/first --overwrite
 
-test: env lint   ## everything that takes seconds: the linter and the fast tests
+test: env $(VENV)/.cuda lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: env    ## the slow tests too
@@ -31,15 +31,21 @@ bench: env       ## every benchmark, one after the other
 	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
-sanitize: env    ## the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+SANITIZED := PYTHONPATH=$(CURDIR)/build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 SPARCOM_EMULATION_FLAGS="$(SANITIZE)" $(BIN)/python
+sanitize: env    ## the kernel tests of every instruction set under AddressSanitizer and UndefinedBehaviorSanitizer
 	@echo "sanitize: building into build/sanitize"
 	@rm -rf build/sanitize && mkdir -p build/sanitize && cp -r python/sparcom build/sanitize/
 	@SPARCOM_CUDA=0 CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build_ext \
 		--force --build-temp build/sanitize/objects --build-lib build/sanitize
-	PYTHONPATH=build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 SPARCOM_EMULATION_FLAGS="$(SANITIZE)" $(BIN)/python -m pytest -q tests/test_bits.py \
-		tests/counting/test_act_mul_count.py tests/counting/test_act_mul_count_errors.py \
-		tests/counting/test_accuracy.py tests/counting/test_op.py tests/counting/test_emulation.py
+	@for isa in avx512gather avx512 avx2 neon portable; do \
+		SPARCOM_ISA=$$isa $(SANITIZED) -c "from sparcom import native; native.build_info()" 2>/dev/null || \
+			{ echo "sanitize: this machine has no $$isa"; continue; }; \
+		echo "sanitize: $$isa"; \
+		SPARCOM_ISA=$$isa $(SANITIZED) -m pytest -q tests/test_bits.py tests/counting/test_act_mul_count.py \
+			tests/counting/test_act_mul_count_errors.py tests/counting/test_accuracy.py || exit 1; done
+	@echo "sanitize: the CUDA kernel, emulated"
+	@$(SANITIZED) -m pytest -q tests/counting/test_op.py tests/counting/test_emulation.py
 
 gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.txt
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
@@ -47,7 +53,7 @@ gpu: env         ## where a GPU is: build for it, test and measure on it, write 
 	@SPARCOM_CUDA=1 $(PIP) --no-deps --no-build-isolation --editable .
 	@mkdir -p build
 	@( nvidia-smi; $(BIN)/sparcom doctor; $(BIN)/python -m pytest -q -m gpu tests && \
-		$(BIN)/python benchmarks/kernels_gpu.py ) > build/gpu.txt 2>&1; \
+		$(BIN)/python benchmarks/kernels.py ) > build/gpu.txt 2>&1; \
 		status=$$?; cat build/gpu.txt; echo "gpu: this page is build/gpu.txt"; exit $$status
 
 env: $(VENV)/.built   ## the environment in .venv, and the native build
@@ -65,6 +71,15 @@ $(VENV)/.installed: $(LOCKS)
 $(VENV)/.built: $(VENV)/.installed $(NATIVE)
 	@echo "env: building the native extension"
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The tests of the CUDA kernel's machine code need it compiled; where no nvcc is, PyPI's does that.
+$(VENV)/.cuda: $(VENV)/.built requirements/cuda.txt
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] && [ "$$SPARCOM_CUDA" != 0 ] && \
+			! ls python/sparcom/_native_cuda*.so >/dev/null 2>&1; then \
+		echo "test: no nvcc here; compiling the CUDA part with PyPI's"; \
+		$(PIP) --no-deps -r requirements/cuda.txt && SPARCOM_CUDA=1 $(BIN)/python setup.py -q build_ext --inplace || \
+			echo "test: the CUDA part could not be compiled; the tests of its machine code will be skipped"; fi
 	@touch $@
 
 clean:           ## remove the environment and what was built

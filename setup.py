@@ -8,6 +8,7 @@ and SPARCOM_BUILD_JOBS.
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import platform
 import re
@@ -20,22 +21,21 @@ from setuptools.command.build_ext import build_ext
 
 # GCC 12 warns about its own intrinsics (bug 105593).
 GCC_12 = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+AVX512 = [
+    "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", *GCC_12,
+]  # fmt: skip
 ISA_FLAGS = {
     "isa_portable.cpp": ["-Wno-psabi"],
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"],
-    "isa_avx512.cpp": [
-        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c",
-        *GCC_12,
-    ],
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512gather.cpp": AVX512,
     "isa_amx.cpp": ["-mavx512f", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
     "isa_avx512popcnt.cpp": [
         "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
     ],
 }  # fmt: skip
-ISA_FILES = {
-    "x86_64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt", "isa_amx"],
-    "AMD64": ["isa_avx2", "isa_avx512", "isa_avx512popcnt", "isa_amx"],
-}
+X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "isa_avx512popcnt", "isa_amx"]
+ISA_FILES = {"x86_64": X86, "AMD64": X86, "aarch64": ["isa_neon"], "arm64": ["isa_neon"]}
 
 CPU_SOURCES = [
     "csrc/bindings.cpp",
@@ -46,6 +46,7 @@ CPU_SOURCES = [
     "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
     "csrc/cpu/select.cpp",
+    "csrc/cpu/table.cpp",
     "csrc/cpu/weighted_sum.cpp",
     "csrc/cpu/isa_portable.cpp",
     *(f"csrc/cpu/{name}.cpp" for name in ISA_FILES.get(platform.machine(), [])),
@@ -67,8 +68,13 @@ def find_nvcc() -> str | None:
     if wanted not in ("", "0", "1"):
         raise SystemExit(f"setup.py: SPARCOM_CUDA must be 0, 1 or unset, got {wanted!r}")
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    path = os.pathsep.join([*(f"{home}/bin" for home in homes), os.environ.get("PATH", "")])
-    nvcc = shutil.which("nvcc", path=path)
+    wheels = importlib.util.find_spec("nvidia")  # PyPI's toolkit: requirements/cuda.txt
+    folders = [
+        *(f"{home}/bin" for home in homes),
+        os.environ.get("PATH", ""),
+        *(f"{folder}/cu13/bin" for folder in (wheels.submodule_search_locations if wheels else ())),
+    ]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
     if wanted == "1" and nvcc is None:
         raise SystemExit("setup.py: SPARCOM_CUDA=1 needs nvcc, found none; set CUDA_HOME")
     return None if wanted == "0" else nvcc

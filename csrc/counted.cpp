@@ -1,37 +1,33 @@
 #include "counted.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace sparcom {
 namespace {
 
 struct Format {
   uint32_t sign, infinity;  // the bit patterns of -0 and +inf
+  int mantissa, bias;       // bits of the mantissa, bias of the exponent
 };
 
 Format format(Dtype dtype) {
   switch (dtype) {
-    case Dtype::bf16: return {0x8000u, 0x7f80u};
-    case Dtype::fp16: return {0x8000u, 0x7c00u};
-    default: return {0x80000000u, 0x7f800000u};
+    case Dtype::bf16: return {0x8000u, 0x7f80u, 7, 127};
+    case Dtype::fp16: return {0x8000u, 0x7c00u, 10, 15};
+    default: return {0x80000000u, 0x7f800000u, 23, 127};
   }
 }
 
-double float_of(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-// The value of a non-negative pattern.
+// The value of a non-negative pattern. In doubles, where every one is a normal number: nothing
+// depends on whether this thread flushes subnormals.
 double magnitude(Dtype dtype, uint32_t bits) {
-  if (dtype == Dtype::fp32) return float_of(bits);
-  if (dtype == Dtype::bf16) return float_of(bits << 16);
-  if (bits == 0x7c00u) return INFINITY;
-  const int exponent = int(bits >> 10);
-  const double mantissa = double(bits & 0x3ffu) / 1024;
-  return exponent ? std::ldexp(1 + mantissa, exponent - 15) : std::ldexp(mantissa, -14);
+  const Format f = format(dtype);
+  if (bits >= f.infinity) return bits == f.infinity ? INFINITY : NAN;
+  const int exponent = int(bits >> f.mantissa);
+  const double fraction = std::ldexp(double(bits & ((1u << f.mantissa) - 1)), -f.mantissa);
+  return exponent ? std::ldexp(1 + fraction, exponent - f.bias)
+                  : std::ldexp(fraction, 1 - f.bias);
 }
 
 // Keys order the grid: key k > 0 is the k-th positive value, -k its negative, 0 both zeros.
@@ -85,6 +81,24 @@ double activate(Activation activation, double x) {
     case Activation::relu: return x > 0 ? x : (x <= 0 ? 0 : x);
     default: return x > 0 ? x * x : (x <= 0 ? 0 : x);
   }
+}
+
+double value_of_bits(Dtype dtype, uint32_t bits) {
+  const uint32_t sign = format(dtype).sign;
+  return bits & sign ? -magnitude(dtype, bits ^ sign) : magnitude(dtype, bits);
+}
+
+uint32_t bits_of_value(Dtype dtype, double x) {
+  const Format f = format(dtype);
+  const uint32_t sign = std::signbit(x) ? f.sign : 0;
+  if (std::isnan(x)) return f.infinity | 1u << (f.mantissa - 1);
+  if (std::isinf(x)) return sign | f.infinity;
+  if (x == 0) return sign;
+  // In units of the last place, whose exponent is that of the smallest number at least.
+  const int exponent = std::max(std::ilogb(x), 1 - f.bias);
+  if (exponent > f.bias) return sign | f.infinity;
+  const double units = std::nearbyint(std::ldexp(std::fabs(x), f.mantissa - exponent));
+  return sign | ((uint32_t(exponent + f.bias - 1) << f.mantissa) + uint32_t(units));
 }
 
 Ranges counted_ranges(const ActMulCount& p) {

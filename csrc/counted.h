@@ -14,6 +14,10 @@ namespace sparcom {
 // f(x) in double precision, accurate in the tails too; NaN at -inf for silu and gelu, as in torch.
 double activate(Activation activation, double x);
 
+// The value of a bit pattern of the dtype, and the pattern of a value rounded to nearest even.
+double value_of_bits(Dtype dtype, uint32_t bits);
+uint32_t bits_of_value(Dtype dtype, double x);
+
 // {x : f(x) > p.threshold} for Signal::gate, {h : h > p.threshold} for Signal::product.
 Ranges counted_ranges(const ActMulCount& p);
 

@@ -12,7 +12,8 @@ import sys
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-BENCH = "benchmarks/kernels_gpu.py"  # in the job's working directory, where its workers start
+# In the job's working directory, where its workers start.
+BENCH = ("benchmarks/kernels.py", "--parts", "gpu")
 
 
 def gpu_nodes(nodes: list[dict]) -> list[str]:
@@ -22,7 +23,7 @@ def gpu_nodes(nodes: list[dict]) -> list[str]:
 
 def bench() -> str:
     """What the bench prints on this node; its own error where it fails."""
-    done = subprocess.run([sys.executable, BENCH], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *BENCH], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"kernel_bench: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout

@@ -1,13 +1,27 @@
 #include "dispatch.h"
-#include "bits.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bits.h"
+
 namespace sparcom {
 namespace {
+
+#if defined(__x86_64__)
+// Gathers are slow on AMD up to Zen 5, and on Intel before Sapphire Rapids, where microcode guards
+// them (Downfall). What tells the others apart is FP16 arithmetic: leaf 7, EDX, bit 23.
+bool has_fast_gathers() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
+}
+#endif
 
 // Best first.
 std::vector<const Kernels*> available() {
@@ -15,11 +29,15 @@ std::vector<const Kernels*> available() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (has_fast_gathers()) found.push_back(&avx512gather_kernels);
     found.push_back(&avx512_kernels);
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c"))
     found.push_back(&avx2_kernels);
+#elif defined(__aarch64__)
+  found.push_back(&neon_kernels);
 #endif
   found.push_back(&portable_kernels);
   return found;
@@ -42,7 +60,7 @@ const Kernels& choose() {
 const BitKernels& choose_bits() {
 #if defined(__x86_64__)
   const std::string isa = kernels().isa;
-  if (isa == "avx512" && __builtin_cpu_supports("avx512vpopcntdq") &&
+  if (isa.rfind("avx512", 0) == 0 && __builtin_cpu_supports("avx512vpopcntdq") &&
       __builtin_cpu_supports("avx512vbmi2"))
     return avx512_bit_kernels;
   if (isa != "portable") return avx2_bit_kernels;

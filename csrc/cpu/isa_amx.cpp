@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 #include <vector>
 
 #include "dispatch.h"
@@ -73,7 +74,7 @@ void columns(const GroupedProduct& p, int64_t group, int64_t first, int64_t last
 }
 
 bool permitted() {
-  if (__builtin_strcmp(kernels().isa, "avx512") != 0) return false;
+  if (std::string(kernels().isa).rfind("avx512", 0) != 0) return false;
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned bf16 = 1u << 22, tile = 1u << 24;

@@ -8,8 +8,8 @@
 
 namespace sparcom {
 
-const Kernels avx2_kernels = {"avx2", act_mul_count_tile<Avx2>, 2 * Avx2::lanes,
-                                      weighted_sum_of<Avx2>};
+const Kernels avx2_kernels = {"avx2", act_mul_count_tile<Avx2>, 2 * Avx2::lanes, false,
+                              weighted_sum_of<Avx2>};
 const BitKernels avx2_bit_kernels = {"avx2", Avx2Bits::narrow, Avx2Bits::at_least,
                                               Avx2Bits::and_counts};
 

@@ -6,7 +6,7 @@
 
 namespace sparcom {
 
-const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes,
-                                        weighted_sum_of<Avx512>};
+const Kernels avx512_kernels = {"avx512", act_mul_count_tile<Avx512>, 2 * Avx512::lanes, false,
+                                weighted_sum_of<Avx512>};
 
 }  // namespace sparcom

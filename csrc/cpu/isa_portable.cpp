@@ -8,8 +8,8 @@
 
 namespace sparcom {
 
-const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes,
-                                          weighted_sum_of<Portable>};
+const Kernels portable_kernels = {"portable", act_mul_count_tile<Portable>, 2 * Portable::lanes, false,
+                                  weighted_sum_of<Portable>};
 const BitKernels portable_bit_kernels = {"portable", PortableBits::narrow, PortableBits::at_least,
                                               PortableBits::and_counts};
 

@@ -5,6 +5,7 @@
 #include "act_mul_count.h"
 #include "dispatch.h"
 #include "parallel.h"
+#include "table.h"
 
 namespace sparcom {
 namespace {
@@ -42,13 +43,15 @@ void act_mul_count_cpu(const ActMulCount& p) {
   if (p.n_rows == 0) return;
   const Kernels& k = kernels();
   const Grid g = make_grid(p, k.block);
+  const float* const table = k.looks_up && p.dtype != Dtype::fp32
+                                 ? activation_table(p.activation, p.dtype) : nullptr;
   const int64_t tiles = g.columns * g.rows;
   parallel_for_threads(int(std::min<int64_t>(tiles, max_threads())), [&](int thread, int n_threads) {
     for (int64_t i = thread; i < tiles; i += n_threads) {
       const int64_t row = i / g.columns * g.tile_rows, col = i % g.columns * g.tile_columns;
       const Tile t{row, std::min(row + g.tile_rows, p.n_rows),
                    col, std::min(col + g.tile_columns, p.width),
-                   g.rows > 1 ? locks : nullptr, col == 0};
+                   g.rows > 1 ? locks : nullptr, col == 0, table};
       k.act_mul_count_tile(p, t);
     }
   });

@@ -132,4 +132,18 @@ struct Avx512 {
   }
 };
 
+// With f of 16-bit dtypes from a table (see table.h), for processors with fast gathers.
+struct Avx512Gather : Avx512 {
+  static Pair lookup(const float* table, Raw16 x, Bf16) {
+    return {_mm512_i32gather_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(0xffff)), table, 4),
+            _mm512_i32gather_ps(_mm512_srli_epi32(x.v, 16), table, 4)};
+  }
+  static Pair lookup(const float* table, Raw16 x, Fp16) {
+    const auto at = [&](__m256i half) {
+      return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(half), table, 4);
+    };
+    return {at(_mm512_castsi512_si256(x.v)), at(_mm512_extracti64x4_epi64(x.v, 1))};
+  }
+};
+
 }  // namespace sparcom

@@ -68,7 +68,7 @@ def select(
     rows, components = counts.shape
     if ties not in TIES:
         raise InputError(f"select: ties must be one of {', '.join(TIES)}, got {ties!r}")
-    ranges, offsets = _ranges(groups, components)
+    ranges, offsets = ranges_of(groups, components)
     n_groups = len(offsets) - 1
     if (sizes is None) == (cuts is None):
         raise InputError("select: give either sizes or cuts")
@@ -101,7 +101,7 @@ def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     b: [m, bytes] uint8 likewise; None: a itself, of which half the matrix is computed.
 
     Returns [n, m] int32. Raises InputError for wrong shapes and dtypes. On a GPU a product of 0/1
-    matrices does the same, so this has no CUDA kernel.
+    matrices does the same (bits_torch), so this has no CUDA kernel.
 
     >>> intersections(np.array([[3], [5]], np.uint8))
     array([[2, 1],
@@ -118,7 +118,7 @@ def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def _ranges(
+def ranges_of(
     groups: Sequence[Sequence[slice]] | None, components: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """(ranges of all groups, where each group's begin), checked."""

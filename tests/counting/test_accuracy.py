@@ -1,5 +1,9 @@
 """How exact f is: every bf16 and fp16 input, a dense fp32 grid, what rounding cannot decide."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from kernel_cases import units_apart
@@ -109,3 +113,23 @@ def test_flushing_subnormals_to_zero_does_not_change_counts() -> None:
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(counts[0], (gate > 0).sum(0, dtype=torch.int32))
+
+
+def test_a_table_built_while_subnormals_are_flushed_holds_them() -> None:
+    """A table of f is built once in a process: not by what the first thread to call asks for."""
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_accuracy import all_values, apply
+gate = all_values(torch.bfloat16)
+torch.set_flush_denormal(True)
+apply("silu", gate)
+torch.set_flush_denormal(False)
+f = apply("silu", gate)
+exact = torch.nn.functional.silu(gate.double()).bfloat16()
+tiny = (exact != 0) & (exact.abs() < torch.finfo(torch.bfloat16).smallest_normal)
+assert int(tiny.sum()) > 100
+assert bool((f[tiny] != 0).all())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """What the compiler made of the CUDA kernel: no spills, no stack, accesses of 16 bytes.
 
-Read from sparcom._native_cuda, for each architecture in it. `make test` builds it wherever nvcc is;
-elsewhere there is nothing to look at, and these tests skip with that reason.
+Read from sparcom._native_cuda, for each architecture in it. `make test` builds it, with the nvcc of
+the machine or PyPI's (requirements/cuda.txt). Where neither can be had, these tests skip.
 """
 
 import re

@@ -1,0 +1,13 @@
+// The kernels for AVX-512 with fast gathers: f of 16-bit dtypes from a table.
+#include "act_mul_count.h"
+#include "dispatch.h"
+#include "vec_avx512.h"
+#include "weighted_sum.h"
+
+namespace sparcom {
+
+const Kernels avx512gather_kernels = {"avx512gather", act_mul_count_tile<Avx512Gather>,
+                                      2 * Avx512Gather::lanes, true,
+                                      weighted_sum_of<Avx512Gather>};
+
+}  // namespace sparcom

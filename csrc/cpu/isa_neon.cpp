@@ -1,0 +1,13 @@
+// The kernels for neon. The bit kernels that go with it are the portable ones: the compiler turns
+// them into NEON's cnt.
+#include "act_mul_count.h"
+#include "dispatch.h"
+#include "vec_neon.h"
+#include "weighted_sum.h"
+
+namespace sparcom {
+
+const Kernels neon_kernels = {"neon", act_mul_count_tile<Neon>, 2 * Neon::lanes, false,
+                              weighted_sum_of<Neon>};
+
+}  // namespace sparcom

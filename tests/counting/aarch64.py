@@ -1,0 +1,94 @@
+"""Builds the CPU kernels for AArch64 and runs them in qemu, called as the op is called."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparcom.counting import ops
+from sparcom.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+SOURCES = [
+    "act_mul_count_stream.cpp", "check.cpp", "counted.cpp", "cpu/dispatch.cpp", "cpu/launch.cpp",
+    "cpu/parallel.cpp", "cpu/table.cpp", "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
+]  # fmt: skip
+FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi"]
+
+
+def missing() -> str:
+    """Why these kernels cannot be run here; "" where they can."""
+    absent = [name for name in (COMPILER, EMULATOR) if shutil.which(name) is None]
+    if not absent:
+        return ""
+    return f"no {' and no '.join(absent)}: `apt-get install g++-aarch64-linux-gnu qemu-user`"
+
+
+@cache
+def program() -> Path:
+    """csrc/act_mul_count_stream.cpp, built once for each state of the sources."""
+    digest = hashlib.sha256(" ".join([*FLAGS, *SOURCES]).encode())
+    for path in sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cpp")):
+        digest.update(path.read_bytes())
+    built = ROOT / "build" / f"aarch64-{digest.hexdigest()[:16]}" / "act_mul_count_stream"
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = built.with_suffix(f".{os.getpid()}")
+        sources = [str(ROOT / "csrc" / s) for s in SOURCES]
+        subprocess.run([COMPILER, *FLAGS, *sources, "-ldl", "-o", str(unfinished)], check=True)
+        unfinished.replace(built)
+    return built
+
+
+def run(isa: str, message: bytes) -> bytes:
+    """What the program answers; isa: the set that must run."""
+    command = [EMULATOR, "-L", "/usr/aarch64-linux-gnu", "-E", f"SPARCOM_ISA={isa}", program()]
+    done = subprocess.run(command, input=message, capture_output=True)
+    ran, _, error = done.stderr.decode().partition("\n")
+    if done.returncode == 1 and error:
+        raise InputError(error)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert ran == isa
+    return done.stdout
+
+
+def act_mul_count(
+    gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
+    fill=None, expert=None, out=None, isa="neon",
+) -> Tensor:  # fmt: skip
+    """Writes out, counts and rows as the op does."""
+    out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
+    inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
+    ops._fake_out(*inputs)
+    n, width = gate.shape
+    numbers = (
+        n, width, gate.stride(0), 0 if up is None else up.stride(0), len(rows),
+        0 if keep is None and fill is None else len(fill if keep is None else keep),
+        ops.DTYPES[gate.dtype], ops.ACTIVATIONS[activation], ops.SIGNALS[signal],
+    )  # fmt: skip
+    buffers = [memory(x) for x in (gate, up, bins, counts, rows, keep, fill, expert)]
+    parts = [struct.pack("=9qd", *numbers, threshold)]
+    parts += [struct.pack("=q", len(b)) + b for b in buffers]
+    answer = run(isa, b"".join(parts))
+    for x in (out, counts, rows):
+        size = x.numel() * x.element_size()
+        ctypes.memmove(x.data_ptr(), answer[:size], size)
+        answer = answer[size:]
+    assert not answer
+    return out
+
+
+def memory(x: Tensor | None) -> bytes:
+    """From a tensor's first element to its last, whatever lies between its rows."""
+    if x is None or x.numel() == 0:
+        return b""
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    return ctypes.string_at(x.data_ptr(), (last + 1) * x.element_size())
