@@ -1,6 +1,5 @@
 """Bad options and models are refused in one line before vLLM starts."""
 
-import json
 import os
 import subprocess
 import threading
@@ -22,7 +21,7 @@ from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.fingerprint import graph_files, kernel_version
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.errors import InputError, SparcomError
-from tiny_models import save_tiny_model, tiny_config
+from tiny_models import save_tiny_model
 
 PACKAGE = Path(sparcom.__file__).parent
 
@@ -171,25 +170,6 @@ def test_source_and_native_library_are_in_the_fingerprint_of_the_kernel(package,
     assert kernel_version(package) != before
     file.write_bytes(file.read_bytes()[:-1])
     assert kernel_version(package) == before
-
-
-@pytest.mark.parametrize("where", ["config", "text config", "file"])
-def test_quantised_weights_are_refused_by_the_config_alone(tmp_path, where):
-    """No weight is there to be read: the config decides."""
-    made = tiny_config("llama").to_dict()
-    settings = {"quant_method": "gptq", "bits": 4}
-    if where == "config":
-        made["quantization_config"] = settings
-    elif where == "text config":
-        made["quantization_config"] = settings
-        made = {"model_type": "gemma3", "text_config": {**made, "model_type": "gemma3_text"}}
-    else:
-        (tmp_path / "hf_quant_config.json").write_text("{}")
-    (tmp_path / "config.json").write_text(json.dumps(made))
-    method = "modelopt" if where == "file" else "gptq"
-    message = rf"^model {tmp_path}: its weights are quantised \({method}\), .* \.gguf file$"
-    with pytest.raises(InputError, match=message):
-        VllmEngine(VllmOptions(model=str(tmp_path)))
 
 
 def sleeper() -> subprocess.Popen:
