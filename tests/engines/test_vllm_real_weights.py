@@ -1,6 +1,5 @@
-"""A trained model on both engines: equal counts in fp32, the precision floor in bf16."""
+"""A trained model on both engines: equal counts in fp32."""
 
-import numpy as np
 import pytest
 from vllm_tools import by_id, share_of_differing_cells
 
@@ -40,16 +39,3 @@ def test_counts_in_fp32_equal_the_transformers_engine(prompts, record_property):
     share = share_of_differing_cells(ours, theirs)
     record_property("share_of_cells_off_by_one", share)
     assert share <= 1e-4
-
-
-def test_counts_in_bf16_differ_by_the_precision_floor(prompts, record_property):
-    """Gates near zero have the sign that the order of summation gives them, either way as often."""
-    ours, theirs = (count(kind, "bfloat16", prompts) for kind in (VllmEngine, TransformersEngine))
-    apart = np.stack([ours[p.id][1].astype(int) - theirs[p.id][1] for p in prompts])
-    tokens = np.array([theirs[p.id][0] for p in prompts])
-    share = float((apart != 0).mean())
-    record_property("share_of_cells_that_differ", share)
-    record_property("mean_difference", float(apart.mean()))
-    record_property("flips_per_token", float(np.abs(apart).sum() / (tokens.sum() * apart.shape[1])))
-    assert 0.05 < share < 0.5
-    assert abs(apart.mean()) < 0.01 * np.abs(apart).mean() + 0.005

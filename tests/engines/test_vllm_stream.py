@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sparcom.corpus.prompts import Prompt
+from sparcom.counting.recorder import Counted
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.stream import Stream
 from sparcom.errors import SparcomError
@@ -45,7 +46,8 @@ class FakeServing:
         for slot in slots:
             key = next(k for k, s in self.slots.items() if s == slot)
             del self.slots[key]
-        return (np.asarray(tokens, np.int32)[:, None],)
+        none = np.zeros((len(ids), 0), np.int32)
+        return (Counted(tuple(ids), np.asarray(tokens, np.int64), none, none),)
 
     def abort(self, keys, slots):
         for key in keys:
@@ -63,7 +65,8 @@ def make_stream(serving, slots=2, **options) -> Stream:
 
 def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
     results = stream.results(stream.submit(what))
-    return {name: int(n) for f in results for name, n in zip(f.ids, f.tokens, strict=True)}
+    parts = [finished.parts[0] for finished in results]
+    return {name: int(n) for p in parts for name, n in zip(p.ids, p.tokens, strict=True)}
 
 
 def test_every_prompt_comes_back_once_and_slots_bound_what_is_under_way():
