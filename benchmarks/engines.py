@@ -38,15 +38,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8000, help="prompt tokens of one round")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--prompts", type=int, default=256, help="prompts of one round, vllm")
+    parser.add_argument("--modes", help="vllm: comparisons to run, of eager,compiled,hook")
     arguments = parser.parse_args()
     if arguments.moe and arguments.engine == "vllm":
         from engines_moe import bench_moe_vllm
 
         bench_moe_vllm(arguments)
     elif arguments.engine == "vllm":
-        from engines_vllm import bench_vllm
+        from engines_vllm import MODES, bench_vllm, modes_of
 
-        bench_vllm(arguments.model, arguments.rounds, arguments.prompts)
+        modes = modes_of(arguments.modes or ",".join(MODES))
+        bench_vllm(arguments.model, arguments.rounds, arguments.prompts, modes)
     elif arguments.moe:
         from engines_moe import bench_moe
 

@@ -1,18 +1,20 @@
 """vLLM engine: counting against the bare engine and against a forward hook, tokens per second.
 
-    python benchmarks/engines_vllm.py [--model default] [--rounds 7] [--prompts 256]
+    python benchmarks/engines_vllm.py [--model default] [--rounds 7] [--prompts 256] [--modes eager]
 
-All engines stay loaded (bare and counting, eager and compiled, and the hook, which only eager mode
-calls); each round runs the same prompts through every one. All sides run this project's worker,
-hence with the same allocator settings, and the counting side takes its counts out.
+Three comparisons, all of them or those that `--modes` names: `eager` and `compiled` are counting
+against bare, `hook` is counting compiled against the hook, which only eager mode calls. The engines
+of the comparisons stay loaded, and each round runs the same prompts through every one. All sides
+run this project's worker, hence with the same allocator settings, and the counting side takes its
+counts out.
 `bars`: vllm_eager_ratio, vllm_compiled_ratio, vllm_best_over_hook.
 """
 
 import argparse
 import random
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from common import alternate, emit, median_ratio, print_card, print_table
@@ -23,7 +25,12 @@ from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.rows import KEY
 from sparcom.models import resolve_model
 
-MODES = ("eager", "compiled")
+# comparison -> its bar, the engine it is measured against, and the counting engine
+MODES = {
+    "eager": ("vllm_eager_ratio", "bare eager", "counting eager"),
+    "compiled": ("vllm_compiled_ratio", "bare compiled", "counting compiled"),
+    "hook": ("vllm_best_over_hook", "hook eager", "counting compiled"),
+}
 
 
 def hook_worker() -> type:
@@ -94,16 +101,15 @@ def make_prompts(n: int, seed: int = 0) -> list[Prompt]:
     return prompts
 
 
-def load_engines(model: str, modes: tuple[str, ...]) -> dict[str, VllmEngine]:
-    """`bare MODE` and `counting MODE` for each mode, and `hook eager`."""
+def load_engines(model: str, names: Sequence[str]) -> dict[str, VllmEngine]:
+    """Engines by name: `bare`, `counting` or `hook`, then `eager` or `compiled`."""
     engines: dict[str, VllmEngine] = {}
     try:
-        for mode in modes:
-            for name, count in (("bare", False), ("counting", True)):
-                options = VllmOptions(model, compile=mode == "compiled", count=count)
-                engines[f"{name} {mode}"] = VllmEngine(options)
-        with worker_class("engines_vllm.HookWorker"):
-            engines["hook eager"] = VllmEngine(VllmOptions(model, count=False))
+        for name in names:
+            side, mode = name.split()
+            options = VllmOptions(model, compile=mode == "compiled", count=side == "counting")
+            with worker_class("engines_vllm.HookWorker") if side == "hook" else nullcontext():
+                engines[name] = VllmEngine(options)
     except BaseException:
         close(engines)
         raise
@@ -124,34 +130,39 @@ def call_of(engine: VllmEngine, prompts: list[Prompt]) -> Callable[[], int]:
 
 
 def bench_vllm(
-    model: str = "default", rounds: int = 7, n_prompts: int = 256, modes: tuple[str, ...] = MODES
+    model: str = "default",
+    rounds: int = 7,
+    n_prompts: int = 256,
+    modes: Sequence[str] = tuple(MODES),
 ) -> None:
     """Print table and JSON line of the vLLM engine."""
     prompts = make_prompts(n_prompts)
     tokens = sum(len(p.token_ids) for p in prompts)
-    engines = load_engines(resolve_model(model), modes)
+    names = list(dict.fromkeys(name for mode in modes for name in MODES[mode][1:]))
+    engines = load_engines(resolve_model(model), names)
     try:
         times = alternate({n: call_of(e, prompts) for n, e in engines.items()}, rounds)
-        count_bytes = engines[f"counting {modes[0]}"].count_bytes
+        count_bytes = max(engine.count_bytes for engine in engines.values())
     finally:
         close(engines)
     print_card()
-    rows, over_bare, over_hook = [], {}, {}
-    for name, seconds in times.items():
-        mode = name.split()[1]
-        over_bare[name] = median_ratio(times[f"bare {mode}"], seconds)
-        over_hook[name] = median_ratio(times["hook eager"], seconds)
-        speed = f"{tokens / statistics.median(seconds):.0f}"
-        rows.append((name, speed, shown(over_bare[name]), shown(over_hook[name])))
-    print_table(("engine", "tokens/s", "over bare [95 %]", "over hook [95 %]"), rows)
+    speed = {name: tokens / statistics.median(seconds) for name, seconds in times.items()}
+    print_table(("engine", "tokens/s"), [(n, f"{value:.0f}") for n, value in speed.items()])
+    ratios = {
+        bar: median_ratio(times[baseline], times[ours])
+        for bar, baseline, ours in (MODES[mode] for mode in modes)
+    }
+    compared = [
+        (f"{ours} / {baseline}", "{:.3f}".format(*ratios[bar]), shown(ratios[bar][1:]))
+        for bar, baseline, ours in (MODES[mode] for mode in modes)
+    ]
+    print_table(("comparison", "ratio", "95 % interval"), compared)
     print(f"memory over bare: {count_bytes / 1e6:.1f} MB of counts")
-    ratios = {f"vllm_{mode}_ratio": over_bare[f"counting {mode}"] for mode in modes}
-    ratios["vllm_best_over_hook"] = max(over_hook[f"counting {mode}"] for mode in modes)
     emit(
         "engines.vllm",
-        {name: round(ratio[0], 4) for name, ratio in ratios.items()},
-        intervals={name: [round(v, 4) for v in ratio[1:]] for name, ratio in ratios.items()},
-        tokens_per_s={n: round(tokens / statistics.median(s), 1) for n, s in times.items()},
+        {bar: round(ratio[0], 4) for bar, ratio in ratios.items()},
+        intervals={bar: [round(v, 4) for v in ratio[1:]] for bar, ratio in ratios.items()},
+        tokens_per_s={name: round(value, 1) for name, value in speed.items()},
         count_bytes=count_bytes,
         prompts=n_prompts,
         tokens=tokens,
@@ -159,9 +170,17 @@ def bench_vllm(
     )
 
 
-def shown(ratio: tuple[float, float, float]) -> str:
-    """`1.031 [1.020, 1.044]`."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*ratio)
+def modes_of(text: str) -> list[str]:
+    """`eager,hook` -> its parts; raises where one is not known."""
+    modes = text.split(",")
+    if unknown := sorted(set(modes) - set(MODES)):
+        raise argparse.ArgumentTypeError(f"expected {', '.join(MODES)}, got {unknown[0]!r}")
+    return modes
+
+
+def shown(interval: Sequence[float]) -> str:
+    """`1.020 to 1.044`."""
+    return "{:.3f} to {:.3f}".format(*interval)
 
 
 def main() -> None:
@@ -169,9 +188,9 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--prompts", type=int, default=256)
-    parser.add_argument("--modes", default=",".join(MODES), help="eager, compiled, or both")
+    parser.add_argument("--modes", type=modes_of, default=list(MODES), help=", ".join(MODES))
     given = parser.parse_args()
-    bench_vllm(given.model, given.rounds, given.prompts, tuple(given.modes.split(",")))
+    bench_vllm(given.model, given.rounds, given.prompts, given.modes)
 
 
 if __name__ == "__main__":

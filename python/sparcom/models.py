@@ -10,8 +10,10 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sparcom.errors import InputError
 
@@ -139,6 +141,37 @@ def _demand_space(folder: Path, needed: int) -> None:
         raise InputError(
             f"{folder}: {needed >> 20} MB are needed, {free >> 20} MB are free; free some, or name "
             "another cache folder in SPARCOM_CACHE"
+        )
+
+
+def quantisation_of(config: Any) -> dict[str, Any]:
+    """How a model's weights are quantised, as its config or its text config says; {} if not at all.
+
+    config: of transformers. What was dequantised when it was written, as our GGUF conversion is,
+    says nothing.
+    """
+    for part in (config, config.get_text_config()):
+        for name in ("quantization_config", "quantization", "compression_config"):
+            if found := getattr(part, name, None):
+                return found if isinstance(found, dict) else found.to_dict()
+    return {}
+
+
+def demand_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] = ()) -> None:
+    """Raise InputError for a model whose weights are quantised.
+
+    dequantised: methods that transformers undoes while it loads, which `config` is then told to do.
+    """
+    found = quantisation_of(config)
+    if not found and (Path(model) / "hf_quant_config.json").is_file():
+        found = {"quant_method": "modelopt"}
+    method = found.get("quant_method", "method unknown")
+    if method in dequantised:
+        config.quantization_config = {**found, "dequantize": True}
+    elif found:
+        raise InputError(
+            f"model {model}: its weights are quantised ({method}), which is not counted here; "
+            "give the model in bfloat16, float16 or float32, or as a .gguf file"
         )
 
 

@@ -1,16 +1,29 @@
 """Bad options and models are refused in one line before vLLM starts."""
 
 import os
+import subprocess
+import threading
+import time
 import warnings
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
+import sparcom
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.vllm import launch
+from sparcom.engines.vllm.engine import VllmEngine
+from sparcom.engines.vllm.fingerprint import graph_files, kernel_version
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
-from sparcom.errors import InputError
+from sparcom.errors import InputError, SparcomError
 from tiny_models import save_tiny_model
+
+PACKAGE = Path(sparcom.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +83,6 @@ def test_a_missing_model_is_refused(tmp_path):
 
 
 def test_a_model_larger_than_memory_is_refused(folder, monkeypatch):
-    import psutil
-
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
     with pytest.raises(InputError, match=r"its weights take .* GiB of memory is free"):
         launch.check_memory(VllmOptions(model=folder))
@@ -116,13 +127,117 @@ def test_the_environment_is_as_before_after_a_start(monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_what_changes_the_graph_changes_the_cache_key_and_nothing_else_does():
-    one = CountingConfig(0.0, "gate", 64, False, "k1")
-    same = [CountingConfig(0.0, "gate", 8, True, "k1")]
-    other = [
-        CountingConfig(0.5, "gate", 64, False, "k1"),
-        CountingConfig(0.0, "product", 64, False, "k1"),
-        CountingConfig(0.0, "gate", 64, False, "k2"),
-    ]
-    assert all(c.compute_hash() == one.compute_hash() for c in same)
-    assert len({c.compute_hash() for c in [one, *other]}) == 4
+ONE = CountingConfig(0.0, "gate", 64, False, "k1")
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": 0.5}, {"signal": "product"}, {"kernel": "k2"}, {"ablation": True}]
+)
+def test_what_changes_the_graph_changes_the_cache_key(change):
+    assert replace(ONE, **change).compute_hash() != ONE.compute_hash()
+
+
+@pytest.mark.parametrize("change", [{"slots": 8}, {"verify": True}])
+def test_what_does_not_change_the_graph_leaves_the_cache_key(change):
+    assert replace(ONE, **change).compute_hash() == ONE.compute_hash()
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the files that the fingerprint reads."""
+    for file in graph_files():
+        copy = tmp_path / file.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "counting/ops.py",
+        "counting/recorder.py",
+        "engines/vllm/counting_op.py",
+        "engines/vllm/sites.py",
+        "_native*.so",
+    ],
+)
+def test_source_and_native_library_are_in_the_fingerprint_of_the_kernel(package, changed):
+    before = kernel_version(package)
+    assert before == kernel_version()
+    file = next(package.glob(changed))
+    file.write_bytes(file.read_bytes() + b"#")
+    assert kernel_version(package) != before
+    file.write_bytes(file.read_bytes()[:-1])
+    assert kernel_version(package) == before
+
+
+def sleeper() -> subprocess.Popen:
+    """A process with a child."""
+    return subprocess.Popen(["sh", "-c", "sleep 60 & wait"])
+
+
+def test_what_a_failed_start_has_started_is_ended(folder, monkeypatch):
+    """vLLM raises while some of its processes run, and gives nothing by which to stop them."""
+    with launch.started_processes() as other:
+        running = [sleeper()]
+    grandchildren: list[psutil.Process] = []
+
+    def start(*_):
+        running.append(sleeper())
+        process = psutil.Process(running[1].pid)
+        while not (found := process.children()):
+            time.sleep(0.01)
+        grandchildren.extend(found)
+        raise OSError("no more memory")
+
+    monkeypatch.setattr(launch, "start_engine", start)
+    with pytest.raises(SparcomError, match=r"did not start: OSError: no more memory$"):
+        VllmEngine(VllmOptions(model=folder))
+    assert running[0].poll() is None, "a process that is not the engine's was ended"
+    assert running[1].poll() is not None, "the engine's process is still there"
+    assert not grandchildren[0].is_running(), "its child is still there"
+    launch.stop_engine(None, other)
+
+
+def test_processes_are_ended_even_where_vllm_fails_to_shut_down(folder, monkeypatch):
+    class Core:
+        def shutdown(self):
+            raise OSError("socket closed")
+
+    engine = type("Engine", (), {"engine_core": Core()})()
+    with launch.started_processes() as started:
+        process = sleeper()
+    monkeypatch.setattr(launch, "_PATIENCE", 1)
+    with pytest.raises(OSError, match="socket closed"):
+        launch.stop_engine(engine, started)
+    assert process.poll() is not None
+
+
+class DeadError(Exception):
+    pass
+
+
+def test_calls_that_wait_for_a_dead_engine_fail():
+    process, waiting, answered = sleeper(), Future(), Future()
+    answered.set_result("answer")
+    engine = SimpleNamespace(sentinel=os.pidfd_open(process.pid))
+    resources = SimpleNamespace(
+        engine_manager=SimpleNamespace(processes=[engine]), engine_dead=False
+    )
+    core = SimpleNamespace(resources=resources, utility_results={1: waiting, 2: answered})
+    watch = threading.Thread(target=launch.fail_calls_of_dead, args=(core, DeadError))
+    watch.start()
+    with pytest.raises(TimeoutError):
+        waiting.result(0.2)
+    process.kill()
+    with pytest.raises(DeadError):
+        waiting.result(20)
+    late = core.utility_results[3] = Future()  # before vLLM has noticed
+    with pytest.raises(DeadError):
+        late.result(20)
+    resources.engine_dead = True
+    watch.join(20)
+    assert not watch.is_alive()
+    assert answered.result() == "answer"
+    process.wait()

@@ -46,8 +46,8 @@ class FakeServing:
         for slot in slots:
             key = next(k for k, s in self.slots.items() if s == slot)
             del self.slots[key]
-        counts = np.asarray(tokens, np.int32)[:, None]
-        return (Counted(tuple(ids), np.asarray(tokens), counts, counts[:, :0]),)
+        none = np.zeros((len(ids), 0), np.int32)
+        return (Counted(tuple(ids), np.asarray(tokens, np.int64), none, none),)
 
     def abort(self, keys, slots):
         for key in keys:
@@ -65,11 +65,8 @@ def make_stream(serving, slots=2, **options) -> Stream:
 
 def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
     results = stream.results(stream.submit(what))
-    return {
-        name: int(n)
-        for finished in results
-        for name, n in zip(finished.ids, finished.parts[0].tokens, strict=True)
-    }
+    parts = [finished.parts[0] for finished in results]
+    return {name: int(n) for p in parts for name, n in zip(p.ids, p.tokens, strict=True)}
 
 
 def test_every_prompt_comes_back_once_and_slots_bound_what_is_under_way():

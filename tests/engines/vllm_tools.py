@@ -1,14 +1,18 @@
 """Prompts, reference counts and comparisons that the tests of the vLLM engine share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.vllm import launch
 
 CONTEXT = 128
 SHAPE = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
@@ -22,6 +26,15 @@ def make_prompts(lengths, tag: str = "p", skip: int = 1) -> list[Prompt]:
         ids = tuple(torch.randint(3, 96, (n,), generator=generator).tolist())
         prompts.append(Prompt(f"{tag}{at}", ids, ((min(skip, n - 1), n),)))
     return prompts
+
+
+@contextmanager
+def worker_class(name: str) -> Iterator[None]:
+    """Within the block the vLLM engine starts with this worker."""
+    build = launch.engine_args
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "engine_args", lambda *args: {**build(*args), "worker_cls": name})
+        yield
 
 
 def by_id(groups) -> dict[str, tuple[int, np.ndarray]]:

@@ -16,9 +16,10 @@ from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers import attention, sites
 from sparcom.errors import InputError, SparcomError
-from sparcom.models import versions
+from sparcom.models import demand_plain_weights, versions
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DEQUANTISED = ("fp8", "mxfp4")  # what transformers turns into plain weights while it loads them
 
 
 class TransformersEngine:
@@ -155,15 +156,17 @@ class TransformersEngine:
 
 
 def load_config(options: EngineOptions):
-    """The model's config; raises InputError where it cannot be had."""
+    """The model's config; raises InputError where it cannot be had, or for quantised weights."""
     if options.dtype not in (*DTYPES, "auto"):
         raise InputError(f"dtype: expected {', '.join(DTYPES)} or auto, got {options.dtype!r}")
     try:
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             options.model, trust_remote_code=options.trust_remote_code
         )
     except (OSError, ValueError) as error:
         raise InputError(f"model {options.model}: {_first_line(error)}") from error
+    demand_plain_weights(options.model, config, dequantised=DEQUANTISED)
+    return config
 
 
 def describe_model(config) -> ComponentSpace:

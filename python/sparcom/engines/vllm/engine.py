@@ -1,6 +1,5 @@
 """The serving engine: vLLM, with exact counts of every instruction that streams through it."""
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.vllm import launch, lockstep
+from sparcom.engines.vllm.fingerprint import kernel_version
 from sparcom.engines.vllm.held import HeldSite, assemble, merge_parts
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.serving import Serving
@@ -50,6 +50,7 @@ class VllmEngine:
         self._restarts = self.options.restarts
         self._folder = Path(tempfile.mkdtemp(prefix="sparcom-vllm-"))
         self._llm: Any = None
+        self._processes: list[Any] = []
         self._stream: Stream | None = None
         self.count_bytes = 0
         self.space: ComponentSpace
@@ -90,11 +91,9 @@ class VllmEngine:
     def close(self) -> None:
         """End the engine and every process that it holds."""
         stream, self._stream = self._stream, None
-        llm, self._llm = self._llm, None
         if stream is not None:
             stream.close()
-        if llm is not None:
-            launch.stop_engine(llm, self._processes)
+        self._stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -143,7 +142,11 @@ class VllmEngine:
             )
         fault_file = self._folder / "faults"
         fault_file.write_text("")
-        with launch.environ(launch.environment(options, str(fault_file))):
+        self._stop()
+        with (
+            launch.environ(launch.environment(options, str(fault_file))),
+            launch.started_processes() as self._processes,
+        ):
             try:
                 self._llm = launch.start_engine(options, self._facts, counting)
             except InputError:
@@ -153,7 +156,6 @@ class VllmEngine:
                 if cause.startswith(_REFUSED):
                     raise InputError(cause.removeprefix(_REFUSED)) from error
                 raise SparcomError(f"vllm {self._version} did not start: {cause}") from error
-        self._processes = launch.processes_of(self._llm)
         self.info = self._describe()
         self._vocabulary = self._llm.vllm_config.model_config.get_vocab_size()
         if options.count:
@@ -162,6 +164,12 @@ class VllmEngine:
         agree = lockstep.agree if self._launched_outside else None
         self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
         self._self_test()
+
+    def _stop(self) -> None:
+        """End vLLM and what it has started, whole or half-way."""
+        llm, self._llm = self._llm, None
+        processes, self._processes = self._processes, []
+        launch.stop_engine(llm, processes)
 
     def _end_of_engine(self, fault_file: Path) -> Callable[..., SparcomError]:
         """What the stream calls when a pass failed: frees the engine, and names the cause."""
@@ -205,17 +213,6 @@ class VllmEngine:
             batch_tokens=config.scheduler_config.max_num_batched_tokens,
             versions={**versions(), "vllm": self._version},
         )
-
-
-def kernel_version() -> str:
-    """Fingerprint of what decides a compiled graph with counting in it."""
-    from sparcom.counting import ops
-    from sparcom.engines.vllm import counting_op
-
-    digest = hashlib.sha256()
-    for module in (ops, counting_op):
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def end_tokens(options: VllmOptions) -> list[int]:

@@ -6,21 +6,28 @@ is read; vLLM itself reports some of it only in a worker's log.
 
 import os
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.errors import InputError
+from sparcom.models import demand_plain_weights
 
 TESTED = ("0.32.0",)
 DEFAULT_CONTEXT = 8192
 _KV_BLOCK = 128
 _PATIENCE = 10  # seconds
+_STARTING = threading.RLock()  # the environment belongs to the process: engines start one by one
 
 
 def check_version() -> str:
@@ -56,16 +63,21 @@ class ModelFacts:
 
 
 def read_facts(options: VllmOptions) -> ModelFacts:
-    """The facts of a model, from its config alone; InputError where it cannot be read."""
+    """The facts of a model, from its config alone.
+
+    Raises InputError where it cannot be read, and for quantised weights.
+    """
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
+        whole = AutoConfig.from_pretrained(
             options.model, trust_remote_code=options.trust_remote_code
-        ).get_text_config()
+        )
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {options.model}: {first}") from error
+    demand_plain_weights(options.model, whole)
+    config = whole.get_text_config()
 
     def first_of(*names: str) -> int:
         return next((v for n in names if isinstance(v := getattr(config, n, None), int)), 0)
@@ -163,14 +175,15 @@ def environ(values: dict[str, str]) -> Iterator[None]:
 
     vLLM sets more of its own while it starts (LD_PRELOAD among them): they go too.
     """
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
+    with _STARTING:
+        before = dict(os.environ)
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name in set(os.environ) - set(before):
+                del os.environ[name]
+            os.environ.update(before)
 
 
 def engine_args(
@@ -217,6 +230,7 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
     """vLLM's `LLMEngine`, started; called within `environ`."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
+    from vllm.v1.engine.exceptions import EngineDeadError
     from vllm.v1.engine.llm_engine import LLMEngine
 
     config = EngineArgs(**engine_args(options, facts, counting)).create_engine_config()
@@ -227,27 +241,67 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
             * model.get_num_layers(parallel) * model.dtype.itemsize
         )  # fmt: skip
         config.cache_config.kv_cache_memory_bytes = per_token * kv_cache_tokens(options, facts)
-    return LLMEngine.from_vllm_config(config, disable_log_stats=True)
+    llm = LLMEngine.from_vllm_config(config, disable_log_stats=True)
+    if getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None) is not None:
+        fail = partial(fail_calls_of_dead, llm.engine_core, EngineDeadError)
+        threading.Thread(target=fail, name="sparcom-vllm-watch", daemon=True).start()
+    return llm
 
 
-def processes_of(llm: Any) -> list[Any]:
-    """The processes that an engine has started (psutil's), the engine's own and its workers'."""
+def fail_calls_of_dead(core: Any, error: Callable[[], Exception]) -> None:
+    """Wait for an engine process to end, then fail the calls that wait for its answers.
+
+    core: vLLM's client of the process, whose calls of workers would wait for ever: it tells the
+    death only to those who wait for requests.
+    """
+    connection.wait([process.sentinel for process in core.resources.engine_manager.processes])
+    dead = False
+    while not dead:
+        dead = core.resources.engine_dead  # from then on the client refuses calls by itself
+        for call in list(core.utility_results.values()):
+            with suppress(InvalidStateError):  # it has its answer
+                call.set_exception(error())
+        time.sleep(0.05)
+
+
+@contextmanager
+def started_processes() -> Iterator[list[Any]]:
+    """A list of the processes (psutil's) that this one has started within the block, when it ends.
+
+    Those of a start that failed half-way are among them, and their children; what other children
+    start meanwhile (Ray's) is not, nor Python's resource tracker, which serves the whole process.
+    Used within `environ`: one engine starts at a time.
+    """
     import psutil
 
-    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
-    roots = [psutil.Process(p.pid) for p in manager.processes] if manager is not None else []
-    return [p for root in roots for p in (*root.children(recursive=True), root)]
+    here, started = psutil.Process(), []
+    before = set(here.children())
+    try:
+        yield started
+    finally:
+        tracker = resource_tracker._resource_tracker._pid
+        for root in set(here.children()) - before:
+            with suppress(psutil.NoSuchProcess):
+                if root.pid != tracker:
+                    started += [*root.children(recursive=True), root]
 
 
 def stop_engine(llm: Any, processes: Sequence[Any]) -> None:
-    """Shut an engine down and see its processes end; those that do not are killed."""
+    """Shut an engine down and see its processes end; those that do not are killed.
+
+    llm: vLLM's `LLMEngine`, or None where it did not come to be.
+    """
     import psutil
 
-    llm.engine_core.shutdown()
-    _, left = psutil.wait_procs(processes, timeout=_PATIENCE)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=_PATIENCE)
+    try:
+        if llm is not None:
+            llm.engine_core.shutdown()
+    finally:
+        _, left = psutil.wait_procs(processes, timeout=_PATIENCE if llm is not None else 0)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=_PATIENCE)
 
 
 def _executor(options: VllmOptions) -> str | None:

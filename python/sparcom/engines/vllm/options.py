@@ -83,7 +83,8 @@ class CountingConfig:
 
     threshold, signal: when a neuron fires.
     slots, verify: of the recorder; they do not change the compiled graph.
-    kernel: fingerprint of the kernel's build.
+    kernel: `fingerprint.kernel_version`: the sources, the sites that they find, the native build.
+    ablation: neurons are silenced in every pass.
     """
 
     threshold: float
@@ -91,10 +92,12 @@ class CountingConfig:
     slots: int
     verify: bool
     kernel: str
+    ablation: bool = False
 
     def compute_hash(self) -> str:
         """What of this is in the compiled graph: a counting run never meets a bare one's cache."""
-        return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}"
+        ablation = "-ablated" if self.ablation else ""
+        return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}{ablation}"
 
 
 def _flag(name: str) -> str:

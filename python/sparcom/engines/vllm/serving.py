@@ -86,7 +86,7 @@ class Serving:
         self._llm.abort_request(list(keys))
         for key in keys:
             self._prompts.pop(key, None)
-        if self._widths:
+        if self._shapes:
             self._llm.collective_rpc("sparcom_drop", args=(list(slots),))
 
     def _sampling(self, generate: int, note: dict[str, Any]) -> Any:

@@ -57,17 +57,36 @@ class PlainWorker(PlatformWorker):
             note_fault(error)
             raise
 
+    def sample_tokens(self, *args: Any, **options: Any) -> Any:
+        """As vLLM's; what it raises is noted, and discarded tokens take nothing from their seed.
+
+        vLLM samples after each chunk of a prompt, and then turns the request's generator back by
+        its offset. Those of a CPU have none: the generator is kept away meanwhile.
+        """
+        runner, held = self.model_runner, {}
+        generators = runner.input_batch.generators
+        if current_platform.is_cpu():
+            discarded = runner.discard_request_mask.np
+            held = {at: generators.pop(at) for at in list(generators) if discarded[at]}
+        try:
+            return super().sample_tokens(*args, **options)
+        except Exception as error:
+            note_fault(error)
+            raise
+        finally:
+            generators.update(held)
+
 
 class CountingWorker(PlainWorker):
     """A worker whose passes are counted; its `sparcom_` methods are called on every rank."""
 
     def load_model(self, *args: Any, **options: Any) -> None:
-        """Load the model, then put counting into it; a refusal is noted for the front end."""
+        """Load the model, then put counting into it; what fails is noted for the front end."""
         try:
             with counted_experts():
                 super().load_model(*args, **options)
             self._sparcom_instrument(self.vllm_config.additional_config)
-        except SparcomError as error:
+        except Exception as error:
             note_fault(error)
             raise
 
