@@ -14,7 +14,8 @@ class Merger:
     """Merges the profiles of parts as they get done.
 
     remote: as Ray tasks, several at a time, so that the driver of a large cluster only submits
-        them; else in a thread of this process, one at a time.
+        them; else in a thread of this process, one at a time. The tasks ask for no CPU: actors hold
+        all of them until the run is over, and merging mostly waits for files.
     """
 
     def __init__(self, plan: Plan, *, remote: bool) -> None:
@@ -66,7 +67,7 @@ class Merger:
             return
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=3)(merge_task)
+        task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="SPREAD")(merge_task)
         try:
             ray.get(task.remote(self._store.location, span))
         except ray.exceptions.RayTaskError as error:
