@@ -8,7 +8,7 @@ from sparcom.store.run_store import RunStore
 from sparcom.store.spans import Span, span_of
 
 _THREADS = 8
-_ROWS = 64
+_ROWS = 8
 Bad = tuple[str, str]
 """(name of a file, what is wrong with it)."""
 Check = Callable[[RunStore, Sequence[str]], Iterable[Bad]]

@@ -17,7 +17,7 @@ from sparcom.errors import SparcomError
 from sparcom.store.cells import KEYS
 from sparcom.store.files import Files
 from sparcom.store.profile_part import SUMS, sum_columns, sum_kind
-from sparcom.store.tables import from_matrix
+from sparcom.store.tables import stored_matrix
 
 WINDOW_BYTES = 64 << 20
 GROUP_BYTES = 4 << 20
@@ -75,11 +75,11 @@ def read_sums(
                 table = file.read_row_group(group, columns=held)
                 target = index[row : row + len(table)]
                 for name in held:
-                    values = from_matrix(table, name)
+                    values = stored_matrix(table, name)
                     if name not in sums:
                         sums[name] = np.zeros((len(cells), values.shape[1]), np.uint32)
                     for cell, numbers in zip(target, values, strict=True):
-                        sums[name][cell] += numbers.astype(np.uint32)
+                        sums[name][cell] += numbers
                 row += len(table)
     return cells, sums
 
@@ -141,10 +141,10 @@ def _merge_window(
             places.append(place)
             for name in SUMS:
                 if name in table.column_names:
-                    values = from_matrix(table, name)
+                    values = stored_matrix(table, name)
                     if name not in sums:
                         sums[name] = np.zeros((stop - start, values.shape[1]), np.uint32)
-                    sums[name][place] += values.astype(np.uint32)  # a file holds a cell once
+                    sums[name][place] += values  # a file holds a cell once
     columns = {name: cells[name].slice(start, stop - start) for name in _SCALARS}
     columns["ids"] = _joined_ids(ids, np.concatenate(places), stop - start, names)
     return pa.table(columns | sum_columns(sums, kind))

@@ -29,8 +29,13 @@ def from_matrix(table: pa.Table, name: str) -> np.ndarray:
     """[n, width] int32 of a column that `matrix_column` made; width 0 where there is none."""
     if name not in table.column_names:
         return np.zeros((len(table), 0), np.int32)
+    return stored_matrix(table, name).astype(np.int32)
+
+
+def stored_matrix(table: pa.Table, name: str) -> np.ndarray:
+    """[n, width] of a column that `matrix_column` made, in the type that it is stored in."""
     array = table[name].combine_chunks()
-    values = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    values = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(array), array.type.list_size)
 
 
