@@ -84,12 +84,20 @@ def result_of(log: str) -> dict:
 
 
 @pytest.mark.slow
-def test_a_job_by_the_cli(work: Path, head: str) -> None:
+def test_a_job_by_the_cli_and_its_resumption(work: Path, head: str) -> None:
     done = submitted(head, "count.py", "--config", work / "config.toml")
     assert done.returncode == 0, done.stderr
     assert result_of(done.stdout)["instructions"] == 12
     begun = next(line for line in done.stdout.splitlines() if "run begins" in line)
     assert json.loads(begun)["run"] == Run(work / "config-run").manifest["run"]
+
+    damaged = work / "config-run/sets/part-00001.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-20])
+    again = submitted(head, "count.py", "--config", work / "config.toml", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert f"{damaged}: not readable as Parquet" in again.stdout
+    assert damaged.read_bytes() == whole
 
 
 @pytest.mark.slow

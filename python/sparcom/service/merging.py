@@ -7,7 +7,8 @@ from sparcom.service.plan import Plan
 from sparcom.store import MergeTree, RunStore, Span
 from sparcom.store.spans import FAN, outermost
 
-REMOTE_MERGES = 8
+LEAST_REMOTE = 8
+"""Merges at a time on a cluster, where it has no more actors than this; else as many as actors."""
 
 
 class Merger:
@@ -23,7 +24,8 @@ class Merger:
         self._tree = MergeTree(plan.parts, plan.store.spans())
         self._covered = plan.work.covered
         self._remote = remote
-        self._pool = ThreadPoolExecutor(REMOTE_MERGES if remote else 1, "sparcom-merge")
+        threads = max(LEAST_REMOTE, plan.config.max_actors or plan.config.actors) if remote else 1
+        self._pool = ThreadPoolExecutor(threads, "sparcom-merge")
         self._under_way: dict[Span, Future] = {}
 
     def __enter__(self) -> "Merger":
