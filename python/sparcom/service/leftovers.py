@@ -41,11 +41,21 @@ class SharedFiles:
         _remove_unused(self._names)
 
     def _run(self) -> None:
+        before: set[str] = set()
+        looks = 0
         while not self._stop.wait(self._every):
-            found = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
-            if new := found - self._names:
-                self._names |= new
-                self._note.write_text("\n".join(sorted(self._names)))
+            there = set(os.listdir(_SHARED)) if _SHARED.is_dir() else set()
+            # Twice after each change: a file is there a moment before it is mapped.
+            looks = 2 if there != before else looks - 1
+            before = there
+            if looks > 0:
+                self._look()
+
+    def _look(self) -> None:
+        found = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
+        if new := found - self._names:
+            self._names |= new
+            self._note.write_text("\n".join(sorted(self._names)))
 
 
 def remove_noted(folder: Path) -> None:
