@@ -63,6 +63,7 @@ def test_a_pool_grows_where_there_is_room_and_its_actors_have_names(
     tmp_path: Path, ray_local: None
 ) -> None:
     work, run = lay_out(tmp_path), tmp_path / "run"
+    write_corpus(work / "corpus.jsonl", records(400))  # long enough for an actor to start
     run_count(slow_config(work, tmp_path / "one"))
     names: set[str] = set()
 
