@@ -23,6 +23,7 @@ from service_helpers import (
 
 from sparcom.errors import InputError, SparcomError
 from sparcom.service import plan, ray_session, run_count, session
+from sparcom.service.leftovers import mapped_by
 from sparcom.store import Run, RunStore
 
 pytestmark = pytest.mark.slow  # each kills and restarts a Ray of its own
@@ -35,9 +36,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ray_local(work: Path) -> Iterator[None]:
-    """A local Ray with room for two actors."""
+    """A local Ray with room for two actors, which leaves nothing behind after all these faults."""
     with ray_session(slow_config(work, work / "none", actors=2)):
         yield
+        children = psutil.Process().children(recursive=True)
+        shared = mapped_by(child.pid for child in children)
+    _, alive = psutil.wait_procs(children, timeout=20)  # which hold no port any more either
+    assert alive == []
+    assert [name for name in shared if Path("/dev/shm", name).exists()] == []
+    assert list(Path("/tmp").glob(f"sparcom-ray-{os.getpid()}-*")) == []
 
 
 @pytest.fixture(scope="module")

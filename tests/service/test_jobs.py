@@ -24,11 +24,13 @@ JOBS = Path(__file__).parents[2] / "ray_jobs"
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     save_tiny_llm(folder / "model")
+    save_tiny_llm(folder / "tuned", rms_norm_eps=1e-3)
     write_corpus(folder / "corpus.jsonl", records(12))
-    (folder / "config.toml").write_text(
-        f"model = '{folder}/model'\ncorpus = '{folder}/corpus.jsonl'\nout = '{folder}/run'\n"
-        "part_size = 4\ncpus = 1\nbatch_tokens = 64\n"
-    )
+    for config, model in (("config", "model"), ("tuned", "tuned")):
+        (folder / f"{config}.toml").write_text(
+            f"model = '{folder}/{model}'\ncorpus = '{folder}/corpus.jsonl'\n"
+            f"out = '{folder}/{config}-run'\npart_size = 4\ncpus = 1\nbatch_tokens = 64\n"
+        )
     return folder
 
 
@@ -66,19 +68,65 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.update(before)
 
 
-@pytest.mark.slow
-def test_a_job_by_the_cli(work: Path, head: str) -> None:
+def submitted(head: str, *words: object) -> subprocess.CompletedProcess:
+    """What the CLI says of a job that it submits and waits for."""
     ray = Path(sys.executable).with_name("ray")
-    done = subprocess.run(
-        [ray, "job", "submit", "--address", head, "--working-dir", JOBS, "--", sys.executable,
-         "count.py", "--config", work / "config.toml"],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    submit = [ray, "job", "submit", "--address", head, "--working-dir", JOBS, "--", sys.executable]
+    return subprocess.run(
+        [*submit, *words], capture_output=True, text=True, timeout=400, check=False
+    )
+
+
+def result_of(log: str) -> dict:
+    """The result that a job's log ends with."""
+    (line,) = (line for line in log.splitlines() if line.startswith('{"result"'))
+    return json.loads(line)["result"]
+
+
+@pytest.mark.slow
+def test_a_job_by_the_cli_and_its_resumption(work: Path, head: str) -> None:
+    done = submitted(head, "count.py", "--config", work / "config.toml")
     assert done.returncode == 0, done.stderr
-    results = [line for line in done.stdout.splitlines() if line.startswith('{"result"')]
-    assert json.loads(results[0])["result"]["instructions"] == 12
+    assert result_of(done.stdout)["instructions"] == 12
     begun = next(line for line in done.stdout.splitlines() if "run begins" in line)
-    assert json.loads(begun)["run"] == Run(work / "run").manifest["run"]
+    assert json.loads(begun)["run"] == Run(work / "config-run").manifest["run"]
+
+    damaged = work / "config-run/sets/part-00001.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-20])
+    again = submitted(head, "count.py", "--config", work / "config.toml", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert f"{damaged}: not readable as Parquet" in again.stdout
+    assert damaged.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_full_run_as_a_job_ends_with_its_report(work: Path, head: str) -> None:
+    out = f'out="{work}/full"'
+    done = submitted(head, "run.py", "--config", work / "config.toml", "--set", out)
+    assert done.returncode == 0, done.stderr
+    result = result_of(done.stdout)
+    assert (result["instructions"], result["failed"], result["complete"]) == (12, 0, True)
+    assert result["report"] == f"{work}/full/report.html"
+    assert "<html" in Path(result["report"]).read_text("utf-8")
+    again = submitted(head, "run.py", "--config", work / "config.toml", "--set", out)
+    assert again.returncode != 0  # what is there is not counted over
+    assert "exists already" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_comparison_as_a_job_counts_both_models(work: Path, head: str) -> None:
+    given = ("--config", work / "config.toml", "--tuned", work / "tuned.toml", "--overwrite")
+    done = submitted(head, "compare.py", *given)
+    assert done.returncode == 0, done.stderr
+    result = result_of(done.stdout)
+    assert result["instructions"] == 12
+    for which, run in (("base", "config-run"), ("tuned", "tuned-run")):
+        assert result[which]["location"] == f"{work}/{run}"
+        assert Run(work / run).manifest["status"] == "complete"
+    stored = {file.stem for file in (work / "tuned-run/analysis").glob("*.parquet")}
+    assert set(result["tables"]) == stored
+    assert "alteration_summary" in stored
 
 
 # In a process of its own: Ray reads the token once, and this one may have spoken to another Ray.
@@ -107,7 +155,7 @@ def test_a_sweep_and_a_wrong_job_by_the_sdk(work: Path, head: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     ended = json.loads(done.stdout.splitlines()[-1])
     logs = ended["logs"]
-    result = next(json.loads(x) for x in logs.splitlines() if x.startswith('{"result"'))["result"]
+    result = result_of(logs)
     assert result[f"{work}/model"]["instructions"] == 12
     assert "no such model folder" in result[f"{work}/none"]["error"]
     assert ended["status"] == "FAILED"  # one of the models could not be counted

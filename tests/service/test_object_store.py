@@ -1,9 +1,9 @@
 """A run directory on a real S3-compatible server (moto's), through pyarrow's own S3 client."""
 
 import os
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,20 +18,18 @@ from sparcom.store import Run, RunLock, RunStore
 from sparcom.store.files import Files
 from tiny_runs import records, save_tiny_llm, write_corpus
 
-SERVER = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
-
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of an empty bucket. The server is of the environment, not of this project's own:
-    `pip install 'moto[server]'` anywhere on the path, or $MOTO_SERVER."""
-    if not SERVER:
-        pytest.skip("needs moto_server on the path, or its path in $MOTO_SERVER")
+    """The URI of an empty bucket."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    server = subprocess.Popen([SERVER, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=log, stderr=log,
+    )  # fmt: skip
     keys = {
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "y",

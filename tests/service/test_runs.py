@@ -3,17 +3,20 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcom.config import RunConfig
+from sparcom.cli import main
+from sparcom.config import RunConfig, flag
 from sparcom.counting.recorder import Counted
 from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.identify import Sets
 from sparcom.service import CountActor, prepare, ray_session, run_count, run_identify
-from sparcom.store import Run, RunStore, concat_counted
+from sparcom.store import CellRule, Run, RunStore, concat_counted, part_profile
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 ROWS = records(20)
@@ -224,21 +227,48 @@ def poisoned(folder: Path, at: Sequence[int]) -> Path:
     return write_corpus(folder / "poisoned.jsonl", rows)
 
 
+BAD = (1, 2, 13)
+
+
 def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
-    work, whole, tmp_path, ray_local
+    work, whole, tmp_path, ray_local, capsys
 ) -> None:
-    corpus = poisoned(tmp_path, [1, 2, 13])
-    summary = run_count(config_of(work, tmp_path / "run", corpus=str(corpus)))
-    assert (summary.instructions, summary.failed) == (17, 3)
-    run, counted = Run(tmp_path / "run"), all_counts(tmp_path / "run")
-    assert sorted(f.id for f in run.store.failures()) == ["i01", "i02", "i13"]
+    """Exit code 1, the bad ones named, and everything of the others as in the undisturbed run."""
+    corpus, out = poisoned(tmp_path, BAD), tmp_path / "run"
+    config = config_of(work, out, corpus=str(corpus))
+    flags = ("model", "corpus", "out", "cpus", "part_size", "batch_tokens", "slots")
+    given = [text for f in flags for text in (flag(f), str(getattr(config, f)))]
+    assert main(["count", "--json", *given]) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["instructions"], summary["failed"]) == (17, 3)
+    run, counted = Run(out), all_counts(out)
+    assert sorted(f.id for f in run.store.failures()) == [f"i{k:02}" for k in BAD]
     assert all("index out of range" in f.reason for f in run.store.failures())
     assert run.labels["id"].to_pylist() == list(counted.ids)
-    assert summary.tokens == counted.tokens.sum()
-    expected = all_counts(whole)  # the others lost nothing
-    kept = [k for k in range(20) if k not in (1, 2, 13)]
-    assert counted.ids == tuple(expected.ids[k] for k in kept)
-    np.testing.assert_array_equal(counted.neurons, expected.neurons[kept])
+    assert summary["tokens"] == counted.tokens.sum()
+
+    kept = [k for k in range(20) if k not in BAD]
+    expected, sets = rows_of(all_counts(whole), kept), rows_of(Run(whole).sets, kept)
+    assert_same(counted, expected)
+    assert_same(run.sets, sets)
+    keys = CellRule.from_json(run.manifest["cells"]).keys(run.labels)
+    profile = part_profile(expected, sets, keys)
+    merged = run.store.read_table("profiles/parts-00000-00004.parquet")
+    assert merged.to_pylist() == profile.to_pylist()
+
+
+def rows_of(found: Counted | Sets, rows: list[int]) -> Counted | Sets:
+    """Some rows of counts or sets."""
+    arrays = {name: v[rows] for name, v in vars(found).items() if name != "ids"}
+    return replace(found, ids=tuple(found.ids[k] for k in rows), **arrays)
+
+
+def assert_same(ours: Counted | Sets, expected: Counted | Sets) -> None:
+    """Equal ids, and every array bit for bit."""
+    assert ours.ids == expected.ids
+    for name, value in vars(expected).items():
+        if name != "ids":
+            np.testing.assert_array_equal(getattr(ours, name), value)
 
 
 def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:

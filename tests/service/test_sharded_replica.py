@@ -9,6 +9,7 @@ from service_helpers import results_of, some_parts_done, wait_for, when
 
 from sparcom.config import RunConfig
 from sparcom.service import ray_session, run_count
+from sparcom.service.leftovers import mapped_by
 from sparcom.store import RunStore
 from tiny_runs import records, save_tiny_llm, write_corpus
 
@@ -42,18 +43,24 @@ def test_a_worker_killed_in_the_middle_of_a_part(tmp_path: Path) -> None:
     shape = {key: value for key, value in SHAPE.items() if key != "vocab_size"}
     save_tiny_llm(tmp_path / "model", **shape)
     write_corpus(tmp_path / "corpus.jsonl", records(96))
+    folders: set[Path] = set()
     with ray_session(config_of(tmp_path, "any")):
         run_count(config_of(tmp_path, "undisturbed"))
         run = tmp_path / "run"
 
-        def kill() -> int:
-            victim = wait_for(shards)[0]
-            victim.send_signal(signal.SIGKILL)
-            return victim.pid
+        def kill() -> set[str]:
+            group = wait_for(shards)
+            mapped = mapped_by(child.pid for child in group)
+            folders.update(Path(child.environ()["TMPDIR"]) for child in group)
+            group[0].send_signal(signal.SIGKILL)
+            return mapped
 
         with when(some_parts_done(run, 3), kill) as killed:
             summary = run_count(config_of(tmp_path, "run"))
     assert killed
     assert summary.failed == 0
+    assert killed[0]  # the shards of one machine share memory
+    assert [name for name in killed[0] if Path("/dev/shm", name).exists()] == []
+    assert [folder for folder in folders if folder.exists()] == []
     assert RunStore(run).failures() == []
     assert results_of(run) == results_of(tmp_path / "undisturbed")

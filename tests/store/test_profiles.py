@@ -19,6 +19,7 @@ from sparcom.errors import SparcomError
 from sparcom.identify import Selection, Sets, identify
 from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, merge, part_profile
 from sparcom.store.profile_part import SUMS
+from sparcom.store.tables import stored_matrix
 
 DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
 MOE = ComponentSpace(
@@ -80,16 +81,23 @@ def test_a_profile_holds_the_sums_of_every_cell(tmp_path: Path, space: Component
     store = stored(tmp_path, space)
     store.merge_span(Span(0, 7))
     assert [p.name for p in (tmp_path / "profiles").iterdir()] == ["parts-00000-00006.parquet"]
-    rows = pq.read_table(tmp_path / "profiles/parts-00000-00006.parquet").to_pylist()
+    table = pq.read_table(tmp_path / "profiles/parts-00000-00006.parquet")
+    rows = table.to_pylist()
+    found = {name: stored_matrix(table, name) for name in SUMS if name in table.column_names}
     keys = [tuple(row[k] for k in ("category", "source", "length", "fold")) for row in rows]
     expected = brute_force(space, 7, 20)
     assert keys == sorted(expected)
-    for key, row in zip(keys, rows, strict=True):
+    for at, (key, row) in enumerate(zip(keys, rows, strict=True)):
         assert row["ids"] == expected[key]["ids"]
         assert row["instructions"] == len(row["ids"])
         assert row["tokens"] == expected[key]["tokens"]
         for name, values in zip(SUMS, expected[key]["sums"], strict=True):
-            assert row.get(name, []) == values.tolist()
+            assert (found[name][at].tolist() if name in found else []) == values.tolist()
+            field = table.schema.field(name) if name in found else None  # what a stranger reads
+            if field:
+                kind = f"<u{field.type.byte_width // len(values)}"
+                assert field.metadata == {b"type": b"uint16"}
+                assert np.frombuffer(row[name], kind).tolist() == values.tolist()
 
 
 @settings(max_examples=15, deadline=None)
@@ -109,6 +117,25 @@ def test_merging_is_associative_whatever_the_windows(parts: int, seed: int, wind
             tree.merge_span(Span(0, parts))
         name = f"profiles/{Span(0, parts).name}"
         assert tree.read_table(name).equals(once.read_table(name))
+
+
+def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None:
+    """Each part's cells stay below 2^16 tokens; those of the merged profile do not."""
+    store, ids = RunStore(tmp_path), [f"i{k}" for k in range(4)]
+    for part, name in enumerate(ids):
+        many = np.array([[40_000, 7]], np.int32)
+        counted = Counted((name,), np.array([50_000]), many, np.zeros((1, 0), np.int32))
+        space = ComponentSpace((Site("dense", 0, 2, "silu"),))
+        keys = CellRule((), folds=1).keys(
+            pa.table({"id": [name], "category": ["QA"], "source": ["ai"], "n_counted": [50_000]})
+        )
+        store.write_profile(
+            part, part_profile(counted, identify(counted, space, Selection()), keys)
+        )
+    store.merge_span(Span(0, 4))
+    table = store.read_table("profiles/parts-00000-00003.parquet")
+    assert stored_matrix(table, "neuron_counts").tolist() == [[160_000, 28]]
+    assert table.schema.field("neuron_counts").metadata == {b"type": b"uint32"}
 
 
 def test_sums_over_some_keys(tmp_path: Path) -> None:

@@ -73,8 +73,7 @@ class CountActor:
             if self._engine is None:
                 self._engine = load_engine(work.engine, work.options, work.gpus)
             engine = self._engine
-            with self._metrics.slots_in_use(min(len(prompts), work.options.slots)):
-                counted, failures = count_part(engine, prompts)
+            counted, failures = count_part(engine, prompts, self._metrics.under_way)
         if counted is None and len(prompts) > 1:
             raise SparcomError(
                 f"part {part}: the model failed on all {len(prompts)} instructions; the first: "

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sparcom.config import RunConfig
 from sparcom.errors import InputError
 
 FREE_KEYS = frozenset(
@@ -12,19 +13,22 @@ FREE_KEYS = frozenset(
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between the manifests of two sessions so that they cannot share a run."""
-    before = old["config"]
+    """What differs between the manifests of two sessions so that they cannot share a run.
+
+    A run of a version that did not know a key was made with what is now the key's default.
+    """
+    before = RunConfig().to_json() | old["config"]
     out = [
-        f"{key} ({before[key]!r} -> {value!r})"
-        for key, value in new["config"].items()
-        if key not in FREE_KEYS and key in before and before[key] != value
+        f"{key} ({before[key]!r} -> {new['config'].get(key)!r})"
+        for key in before
+        if key not in FREE_KEYS and before[key] != new["config"].get(key)
     ]
     if old["model"]["weights"] != new["model"]["weights"]:
         out.append("the model's weights")
     if old["corpus"] != new["corpus"]:
         out.append("the corpus or its tokens")
     for name, version in new["versions"].items():
-        if (was := old.get("versions", {}).get(name, version)) != version:
+        if (was := old.get("versions", {}).get(name, "not recorded")) != version:
             out.append(f"the version of {name} ({was} -> {version})")
     return out
 

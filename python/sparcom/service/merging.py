@@ -7,14 +7,16 @@ from sparcom.service.plan import Plan
 from sparcom.store import MergeTree, RunStore, Span
 from sparcom.store.spans import FAN, outermost
 
-REMOTE_MERGES = 8
+LEAST_REMOTE = 8
+"""Merges at a time on a cluster, where it has no more actors than this; else as many as actors."""
 
 
 class Merger:
     """Merges the profiles of parts as they get done.
 
     remote: as Ray tasks, several at a time, so that the driver of a large cluster only submits
-        them; else in a thread of this process, one at a time.
+        them; else in a thread of this process, one at a time. The tasks ask for no CPU: actors hold
+        all of them until the run is over, and merging mostly waits for files.
     """
 
     def __init__(self, plan: Plan, *, remote: bool) -> None:
@@ -22,7 +24,8 @@ class Merger:
         self._tree = MergeTree(plan.parts, plan.store.spans())
         self._covered = plan.work.covered
         self._remote = remote
-        self._pool = ThreadPoolExecutor(REMOTE_MERGES if remote else 1, "sparcom-merge")
+        threads = max(LEAST_REMOTE, plan.config.max_actors or plan.config.actors) if remote else 1
+        self._pool = ThreadPoolExecutor(threads, "sparcom-merge")
         self._under_way: dict[Span, Future] = {}
 
     def __enter__(self) -> "Merger":
@@ -66,7 +69,7 @@ class Merger:
             return
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=3)(merge_task)
+        task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="SPREAD")(merge_task)
         try:
             ray.get(task.remote(self._store.location, span))
         except ray.exceptions.RayTaskError as error:

@@ -1,13 +1,10 @@
 """Ray's custom metrics of an actor; they do nothing where no Ray runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sparcom.errors import CountError, SparcomError
 
 
 class Metrics:
-    """tokens, instructions and failures counted, verify failures, slots in use; tagged by run."""
+    """What an actor has counted, has set aside, and holds; verify failures; tagged by run."""
 
     def __init__(self, run_id: str) -> None:
         import ray
@@ -27,7 +24,9 @@ class Metrics:
         self._instructions = made(Counter, "instructions_counted", "Instructions counted")
         self._failed = made(Counter, "instructions_failed", "Instructions set aside")
         self._verify = made(Counter, "verify_failures", "Counts not conserved or not reproduced")
-        self._slots = made(Gauge, "slots_in_use", "Instructions under way in the engine")
+        self._under_way = made(
+            Gauge, "instructions_under_way", "Given to the engine and not yet counted"
+        )
 
     def counted(self, tokens: int, instructions: int, failed: int) -> None:
         """A part was stored."""
@@ -45,13 +44,7 @@ class Metrics:
         if self._on and isinstance(error, CountError):
             self._verify.inc()
 
-    @contextmanager
-    def slots_in_use(self, slots: int) -> Iterator[None]:
-        """Within the block, so many instructions are under way."""
+    def under_way(self, instructions: int) -> None:
+        """So many instructions were given to the engine and are not yet counted."""
         if self._on:
-            self._slots.set(slots)
-        try:
-            yield
-        finally:
-            if self._on:
-                self._slots.set(0)
+            self._under_way.set(instructions)

@@ -1,6 +1,6 @@
 """Counting one part: plain functions, which know nothing of Ray."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,12 @@ from sparcom.errors import CountError
 from sparcom.store import Failure, concat_counted
 
 
-def count_part(engine: Engine, prompts: Sequence[Prompt]) -> tuple[Counted | None, list[Failure]]:
+def count_part(
+    engine: Engine, prompts: Sequence[Prompt], under_way: Callable[[int], None] = lambda _: None
+) -> tuple[Counted | None, list[Failure]]:
     """Counts of one part, in its order, and the instructions that the model fails on.
+
+    under_way: is told how many instructions the engine holds, whenever that changes.
 
     A group that fails is bisected until the instruction is named, tried once more alone, and set
     aside. Counts do not depend on the grouping (engines/packing.py), so the others lose nothing.
@@ -26,11 +30,14 @@ def count_part(engine: Engine, prompts: Sequence[Prompt]) -> tuple[Counted | Non
     while groups:
         group = groups.pop()
         try:
+            under_way(held := len(group))
             for counted in engine.count(group):
                 _demand_new(counted.ids, done, group)
+                under_way(held := held - len(counted.ids))
                 done.update({name: (counted, row) for row, name in enumerate(counted.ids)})
             _demand_all(group, done)
         except PromptError as error:
+            under_way(0)
             suspects = [p for p in group if p.id in error.ids and p.id not in done]
             if not suspects:
                 raise

@@ -1,6 +1,8 @@
 """From a config to a run that is laid out: prompts in corpus.parquet, facts in run.json.
 
-The corpus streams through, a part at a time: the driver's memory does not grow with it.
+The corpus streams through, a part at a time. What the driver holds of it: while it is read, a
+digest of each id, by which one that comes twice is found (docs/scaling.md has the bytes), and the
+number of tokens of each part.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ from sparcom.models import versions, weights_fingerprint
 from sparcom.service.changes import demand_same
 from sparcom.service.engines import engine_options
 from sparcom.store import CellRule, RunStore, length_edges, writing_corpus
-from sparcom.store.check import drop_bad_files
+from sparcom.store.check import Check, check_here, drop_bad_files
 from sparcom.store.run_store import RESULT_FOLDERS
 from sparcom.store.spans import covered
 
@@ -56,7 +58,8 @@ class Work:
 class Plan:
     """A run that is laid out and ready to count.
 
-    todo: the parts that are not done, of `parts`; bad: what was wrong with stored files.
+    todo: the parts that are not done, of `parts`; prompt_tokens: theirs; bad: what was wrong with
+    stored files.
     """
 
     config: RunConfig
@@ -65,6 +68,7 @@ class Plan:
     work: Work
     todo: list[int]
     parts: int
+    prompt_tokens: int
     bad: tuple[str, ...] = ()
 
     @property
@@ -142,7 +146,8 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.instructions = self.parts = self._tokens = self._counted = 0
+        self.instructions = self._counted = 0
+        self.tokens_of_part: list[int] = []
         self._digest = hashlib.sha256()
         self._lengths = np.zeros(1, np.int64)
 
@@ -155,16 +160,15 @@ class Tally:
         self._lengths = np.bincount(lengths, minlength=size) + np.pad(
             self._lengths, (0, size - len(self._lengths))
         )
-        self._tokens += sum(len(p.token_ids) for p in prompts)
+        self.tokens_of_part.append(sum(len(p.token_ids) for p in prompts))
         self._counted += int(lengths.sum())
         self.instructions += len(prompts)
-        self.parts += 1
 
     def facts(self) -> dict[str, Any]:
         return {
             "instructions": self.instructions,
             "hash": self._digest.hexdigest(),
-            "prompt_tokens": self._tokens,
+            "prompt_tokens": sum(self.tokens_of_part),
             "counted_tokens": self._counted,
         }
 
@@ -172,9 +176,12 @@ class Tally:
         return CellRule(length_edges(self._lengths))
 
 
-def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> Plan:
+def prepare(
+    config: RunConfig, *, resume: bool = False, overwrite: bool = False, check: Check = check_here
+) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
+    check: reads the files of a run that is resumed.
     Raises InputError where the directory exists and neither `resume` nor `overwrite` is given, or
     where a resumed run differs from the stored one.
     """
@@ -206,7 +213,7 @@ def prepare(config: RunConfig, *, resume: bool = False, overwrite: bool = False)
             if overwrite and store.is_run():
                 store.delete()
         store.write_manifest(manifest)
-    return _plan(config, options, manifest, tally.parts, resumed)
+    return _plan(config, options, manifest, tally.tokens_of_part, check if resumed else None)
 
 
 def demand_place(store: RunStore, *, resume: bool, overwrite: bool) -> None:
@@ -226,14 +233,19 @@ def demand_place(store: RunStore, *, resume: bool, overwrite: bool) -> None:
 
 
 def _plan(
-    config: RunConfig, options: EngineOptions, manifest: dict, parts: int, resumed: bool
+    config: RunConfig,
+    options: EngineOptions,
+    manifest: dict[str, Any],
+    tokens_of_part: Sequence[int],
+    check: Check | None,
 ) -> Plan:
     stamps = stamps_of(manifest)
     store = RunStore(config.run_dir(), stamps)
     bad: list[str] = []
-    if resumed:
+    if check:
         store.files.sweep(RESULT_FOLDERS)
-        bad = drop_bad_files(store)
+        bad = drop_bad_files(store, check)
+    parts = len(tokens_of_part)
     todo = sorted(set(range(parts)) - store.done_parts(config.retain))
     work = Work(
         location=store.location,
@@ -247,7 +259,8 @@ def _plan(
         run_id=manifest["run"],
         gpus=config.gpus,
     )
-    return Plan(config, store, manifest, work, todo, parts, tuple(bad))
+    tokens = sum(tokens_of_part[part] for part in todo)
+    return Plan(config, store, manifest, work, todo, parts, tokens, tuple(bad))
 
 
 def _manifest(

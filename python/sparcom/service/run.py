@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from sparcom.config import RunConfig
 from sparcom.errors import SparcomError
 from sparcom.service.actor import PartResult
+from sparcom.service.checking import check_by_tasks
 from sparcom.service.engines import cluster_address
 from sparcom.service.logs import log_to_stderr
 from sparcom.service.merging import Merger
@@ -21,6 +22,7 @@ from sparcom.service.session import ray_session
 from sparcom.service.signals import terminable
 from sparcom.service.watch import Watch
 from sparcom.store import RunLock, RunStore
+from sparcom.store.check import check_here
 from sparcom.store.run_store import RESULT_FOLDERS
 
 _logger = logging.getLogger("sparcom.service")
@@ -79,8 +81,14 @@ def run_count(
     session = Session()
     store = RunStore(config.run_dir())
     demand_place(store, resume=resume, overwrite=overwrite)
-    with terminable(), RunLock(store.files) as lock:
-        plan = prepare(config, resume=resume, overwrite=overwrite)
+    with ExitStack() as stack:
+        stack.enter_context(terminable())
+        lock = stack.enter_context(RunLock(store.files))
+        check = check_here
+        if resume and cluster_address(config):
+            stack.enter_context(ray_session(config))
+            check = check_by_tasks
+        plan = prepare(config, resume=resume, overwrite=overwrite, check=check)
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:
             _logger.warning(problem)
@@ -105,7 +113,7 @@ def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
     _logger.info("run begins", extra={"parts": len(plan.todo), "actors": needs.actors})
     with ray_session(plan.config, len(plan.todo)), Merger(plan, remote=remote) as merger:
         with (
-            Progress(_prompt_tokens(plan), bar=progress) as shown,
+            Progress(plan.prompt_tokens, bar=progress) as shown,
             Watch(needs) as watch,
             closing(count_parts(plan)) as results,
         ):
@@ -128,13 +136,6 @@ def _demand_few(plan: Plan, failed: int) -> None:
             f"{plan.config.max_failed}; the last: {last.id}: {last.reason}; all of them are in "
             f"{plan.store.location}/failed"
         )
-
-
-def _prompt_tokens(plan: Plan) -> int:
-    return sum(
-        int(plan.store.corpus_part(part, ["n_tokens"])["n_tokens"].to_numpy().sum())
-        for part in plan.todo
-    )
 
 
 def _leave(plan: Plan, session: Session, ended: str) -> None:

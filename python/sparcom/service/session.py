@@ -14,6 +14,7 @@ import psutil
 from sparcom.config import RunConfig
 from sparcom.errors import InputError, SparcomError
 from sparcom.service.engines import cluster_address
+from sparcom.service.leftovers import SharedFiles, remove_noted, temporary_files_in
 from sparcom.service.needs import needs_of
 from sparcom.service.signals import terminable, undisturbed
 
@@ -37,12 +38,14 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
         return
     with ExitStack() as stack:
         if address := cluster_address(config):
-            options: dict[str, Any] = {"address": address}
+            stack.callback(_end, ray)
+            _start(ray, {"address": address})
         else:
             folder = stack.enter_context(ray_folder())
-            options = local_options(config, parts, folder)
-        stack.callback(_end, ray)
-        _start(ray, options)
+            stack.enter_context(SharedFiles(folder))
+            stack.callback(_end, ray)
+            with temporary_files_in(folder / "tmp"):
+                _start(ray, local_options(config, parts, folder))
         with terminable():  # Ray has put a handler of its own in the place of ours
             yield
 
@@ -105,6 +108,7 @@ def ray_folder() -> Iterator[Path]:
     for old in base.glob(f"{_PREFIX}*"):
         pid = old.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            remove_noted(old)
             shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     try:

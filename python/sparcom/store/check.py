@@ -1,6 +1,6 @@
 """Checking what is stored before a run is resumed: what cannot be read, or is another's, goes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sparcom.errors import SparcomError
@@ -8,12 +8,24 @@ from sparcom.store.run_store import RunStore
 from sparcom.store.spans import Span, span_of
 
 _THREADS = 8
+_ROWS = 8
+Bad = tuple[str, str]
+"""(name of a file, what is wrong with it)."""
+Check = Callable[[RunStore, Sequence[str]], Iterable[Bad]]
 
 
-def drop_bad_files(store: RunStore) -> list[str]:
+def check_here(store: RunStore, names: Sequence[str]) -> Iterable[Bad]:
+    """The files that cannot be used, and why; read in threads of this process."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda name: problem_of_file(store, name), names)
+        yield from ((n, problem) for n, problem in zip(names, found, strict=True) if problem)
+
+
+def drop_bad_files(store: RunStore, check: Check = check_here) -> list[str]:
     """Read every result file once, checksums and all, and delete the ones that are not whole or
     belong to another measurement; returns what was wrong, one line each.
 
+    check: reads them; on a cluster, its machines do (`service.checking`).
     The parts of these files are counted again, since they are then not done.
     """
     names = [
@@ -22,9 +34,7 @@ def drop_bad_files(store: RunStore) -> list[str]:
         for name in store.files.names(folder)
         if span_of(name)
     ]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda name: problem_of_file(store, name), names))
-    bad = [(name, problem) for name, problem in zip(names, found, strict=True) if problem]
+    bad = list(check(store, names))
     for name, _ in bad:
         if name.startswith("failed/"):  # which ones failed is known only by counting again
             _undo(store, span_of(name.removeprefix("failed/")))
@@ -43,19 +53,17 @@ def _undo(store: RunStore, part: Span) -> None:
 
 
 def problem_of_file(store: RunStore, name: str) -> str | None:
-    """Why a result file cannot be used; None where it can."""
+    """Why a result file cannot be used; None where it can.
+
+    It is read a few rows at a time: a part of counts may be larger than a machine's memory.
+    """
     try:
-        with store.files.parquet(name, "counting its part again") as file:
+        with store.files.parquet(name, "counting its part again", streamed=True) as file:
             metadata = file.schema_arrow.metadata or {}
             if metadata.get(b"sparcom", b"").decode() != store.stamp(name.partition("/")[0]):
                 return f"{store.location}/{name}: written by another run; counting its part again"
-            for _ in _groups(file):
+            for _ in file.iter_batches(_ROWS):
                 pass
     except SparcomError as error:
         return str(error)
     return None
-
-
-def _groups(file) -> Iterator[object]:
-    for group in range(file.num_row_groups):
-        yield file.read_row_group(group)

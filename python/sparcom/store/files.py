@@ -25,6 +25,7 @@ from sparcom.errors import InputError, SparcomError
 OBJECT_STORES = ("s3", "gcs", "abfs")
 _SPOOL_BYTES = 64 << 20
 _COPY_BYTES = 8 << 20
+_STREAM_BYTES = 1 << 20
 _SECRET_KEYS = ("access_key", "secret_key", "session_token", "account_key", "sas_token")
 
 
@@ -86,11 +87,17 @@ class Files:
 
     @contextmanager
     def parquet(
-        self, name: str, mend: str, metadata: pq.FileMetaData | None = None
+        self,
+        name: str,
+        mend: str,
+        metadata: pq.FileMetaData | None = None,
+        *,
+        streamed: bool = False,
     ) -> Iterator[pq.ParquetFile]:
         """A Parquet file, its pages checked against their checksums.
 
         mend: what to do where it cannot be read, which a SparcomError then says.
+        streamed: fetch it in pieces of 1 MB, in place of whole columns.
         """
         try:
             with pq.ParquetFile(
@@ -98,6 +105,7 @@ class Files:
                 filesystem=self.fs,
                 metadata=metadata,
                 page_checksum_verification=True,
+                buffer_size=_STREAM_BYTES if streamed else 0,
             ) as file:
                 yield file
         except (OSError, ValueError) as error:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from sparcom.errors import SparcomError
 from sparcom.store.cells import KEYS
 from sparcom.store.files import Files
-from sparcom.store.profile_part import SUMS, sum_columns, sum_kind
-from sparcom.store.tables import from_matrix
+from sparcom.store.profile_part import SUMS, sum_kind, with_sums
+from sparcom.store.tables import stored_matrix, sum_dtype, sum_field, width_of
 
 WINDOW_BYTES = 64 << 20
 GROUP_BYTES = 4 << 20
@@ -75,11 +75,11 @@ def read_sums(
                 table = file.read_row_group(group, columns=held)
                 target = index[row : row + len(table)]
                 for name in held:
-                    values = from_matrix(table, name)
+                    values = stored_matrix(table, name)
                     if name not in sums:
                         sums[name] = np.zeros((len(cells), values.shape[1]), np.uint32)
                     for cell, numbers in zip(target, values, strict=True):
-                        sums[name][cell] += numbers.astype(np.uint32)
+                        sums[name][cell] += numbers
                 row += len(table)
     return cells, sums
 
@@ -126,7 +126,7 @@ def _merge_window(
     at: Sequence[np.ndarray],
     cells: pa.Table,
     window: tuple[int, int],
-    kind: pa.DataType,
+    kind: str,
 ) -> pa.Table:
     """The merged rows of the cells in a window."""
     start, stop = window
@@ -141,13 +141,13 @@ def _merge_window(
             places.append(place)
             for name in SUMS:
                 if name in table.column_names:
-                    values = from_matrix(table, name)
+                    values = stored_matrix(table, name)
                     if name not in sums:
                         sums[name] = np.zeros((stop - start, values.shape[1]), np.uint32)
-                    sums[name][place] += values.astype(np.uint32)  # a file holds a cell once
+                    sums[name][place] += values  # a file holds a cell once
     columns = {name: cells[name].slice(start, stop - start) for name in _SCALARS}
     columns["ids"] = _joined_ids(ids, np.concatenate(places), stop - start, names)
-    return pa.table(columns | sum_columns(sums, kind))
+    return with_sums(pa.table(columns), sums, kind)
 
 
 def _groups(source: _Source) -> Iterator[tuple[pa.Table, np.ndarray]]:
@@ -184,37 +184,32 @@ def _joined_ids(
     return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
-def _schema(opened: Sequence[pq.ParquetFile], kind: pa.DataType) -> pa.Schema:
+def _schema(opened: Sequence[pq.ParquetFile], kind: str) -> pa.Schema:
     """The schema of the merged file: that of the first, its sums in the type that holds all."""
-    fields = [
-        f.with_type(pa.list_(kind, f.type.list_size)) if f.name in SUMS else f
-        for f in opened[0].schema_arrow
-    ]
-    return pa.schema([f.with_nullable(True) for f in fields])
+    first = opened[0].schema_arrow
+    return pa.schema(
+        sum_field(f.name, width_of(f), kind) if f.name in SUMS else f.with_nullable(True)
+        for f in first
+    )
 
 
 def _writer(sink: object, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True)
 
 
-def _row_bytes(schema: pa.Schema) -> int:
-    sums = [schema.field(n).type for n in SUMS if n in schema.names]
-    return 256 + sum(kind.list_size * kind.value_type.bit_width // 8 for kind in sums)
+def _row_bytes(schema: pa.Schema, item: int) -> int:
+    """Bytes of a row whose sums take `item` bytes each."""
+    return 256 + item * sum(width_of(schema.field(n)) for n in SUMS if n in schema.names)
 
 
 def _rows_of_group(schema: pa.Schema) -> int:
-    return max(1, GROUP_BYTES // _row_bytes(schema))
+    item = next((sum_dtype(schema.field(n)).itemsize for n in SUMS if n in schema.names), 0)
+    return max(1, GROUP_BYTES // _row_bytes(schema, item))
 
 
 def windows(cells: pa.Table, schema: pa.Schema) -> Iterator[tuple[int, int]]:
     """Ranges of cells that are merged at once: `WINDOW_BYTES` of 32-bit sums and of ids."""
-    wide = pa.schema(
-        [
-            f.with_type(pa.list_(pa.uint32(), f.type.list_size)) if f.name in SUMS else f
-            for f in schema
-        ]
-    )
-    weight = _row_bytes(wide) + _BYTES_PER_ID * cells["instructions"].to_numpy()
+    weight = _row_bytes(schema, 4) + _BYTES_PER_ID * cells["instructions"].to_numpy()
     start, used = 0, 0
     for cell, size in enumerate(weight):
         if used and used + size > WINDOW_BYTES:

@@ -5,6 +5,9 @@ instructions, tokens               how many, and their T
 ids                                which
 neurons, experts                   per component, how many of them hold it in their set
 neuron_counts, expert_counts       per component, its summed counts
+
+The last four hold, a row, the bytes of little-endian numbers, whose type is in the metadata of the
+column (`tables.sum_field`).
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ from sparcom.counting.recorder import Counted
 from sparcom.errors import SparcomError
 from sparcom.identify import Sets
 from sparcom.store.cells import KEYS
-from sparcom.store.tables import matrix_column
+from sparcom.store.tables import packed_column, sum_field
 
 SUMS = ("neurons", "neuron_counts", "experts", "expert_counts")
 
@@ -48,26 +51,27 @@ def part_profile(counted: Counted, sets: Sets, keys: pa.Table) -> pa.Table:
     columns["instructions"] = pa.array(sizes, pa.int64())
     columns["tokens"] = pa.array(tokens, pa.int64())
     columns["ids"] = pa.ListArray.from_arrays(offsets, ids)
-    return pa.table(columns | sum_columns(arrays, kind))
+    return with_sums(pa.table(columns), arrays, kind)
 
 
-def sum_kind(tokens: np.ndarray) -> pa.DataType:
+def sum_kind(tokens: np.ndarray) -> str:
     """The number type that holds every sum of a profile: none exceeds the tokens of its cell."""
     most = int(tokens.max(initial=0))
     if most >= 1 << 32:
         raise SparcomError(
             f"profile: {most} tokens in one cell; 32-bit sums hold no more than 2^32"
         )
-    return pa.uint16() if most < 1 << 16 else pa.uint32()
+    return "uint16" if most < 1 << 16 else "uint32"
 
 
-def sum_columns(arrays: dict[str, np.ndarray], kind: pa.DataType) -> dict[str, pa.Array]:
-    """The columns of `SUMS` that have any width (a dense model has no experts)."""
-    return {
-        name: matrix_column(values.astype(kind.to_pandas_dtype(), copy=False), kind)
-        for name, values in arrays.items()
-        if values.shape[1]
-    }
+def with_sums(table: pa.Table, arrays: dict[str, np.ndarray], kind: str) -> pa.Table:
+    """The table with the columns of `SUMS` that have any width (a dense model has no experts)."""
+    for name, values in arrays.items():
+        if width := values.shape[1]:
+            data = np.ascontiguousarray(values, np.dtype(kind).newbyteorder("<"))
+            column = packed_column(data.view(np.uint8))
+            table = table.append_column(sum_field(name, width, kind), column)
+    return table
 
 
 def _grouped(keys: pa.Table) -> tuple[np.ndarray, np.ndarray]:

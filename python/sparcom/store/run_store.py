@@ -72,7 +72,7 @@ class RunStore:
     def __init__(self, location: str | Path, stamps: Mapping[str, str] | None = None) -> None:
         self.files = Files(location)
         self.location = self.files.location
-        self._stamps = stamps or {}
+        self.stamps = dict(stamps or {})
         self._corpus = CorpusReader(self.files)
 
     # -- the manifest ---------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class RunStore:
 
     def stamp(self, folder: str) -> str:
         """What the files of a folder are stamped with."""
-        return self._stamps.get(folder, "")
+        return self.stamps.get(folder, "")
 
     def _spans(self, folder: str) -> list[Span]:
         return sorted(s for n in self.files.names(folder) if (s := span_of(n)) is not None)

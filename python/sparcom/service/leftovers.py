@@ -1,0 +1,97 @@
+"""What a local Ray's processes would leave on this machine when they are killed.
+
+Temporary files: all of them have their `TMPDIR` in the folder of their Ray, which goes with it.
+Shared memory: the last process to map a file in /dev/shm removes it, unless it is killed. So the
+driver notes which of them its processes map, and removes at the end what nobody maps any more.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+EVERY = 1.0  # seconds
+_SHARED = Path("/dev/shm")
+_NOTE = "shared-memory"
+
+
+class SharedFiles:
+    """Notes, within the block, which files of shared memory the processes below this one map; at
+    its end, those that no process maps are removed.
+
+    folder: where the note is kept, by which `remove_noted` does the same for a killed driver.
+    """
+
+    def __init__(self, folder: Path, every: float = EVERY) -> None:
+        self._note, self._every = folder / _NOTE, every
+        self._names: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sparcom-shared", daemon=True)
+
+    def __enter__(self) -> "SharedFiles":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        _remove_unused(self._names)
+
+    def _run(self) -> None:
+        before: set[str] = set()
+        looks = 0
+        while not self._stop.wait(self._every):
+            there = set(os.listdir(_SHARED)) if _SHARED.is_dir() else set()
+            # Twice after each change: a file is there a moment before it is mapped.
+            looks = 2 if there != before else looks - 1
+            before = there
+            if looks > 0:
+                self._look()
+
+    def _look(self) -> None:
+        found = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
+        if new := found - self._names:
+            self._names |= new
+            self._note.write_text("\n".join(sorted(self._names)))
+
+
+def remove_noted(folder: Path) -> None:
+    """Remove what a driver has noted in its folder that was killed."""
+    with suppress(OSError):
+        _remove_unused((folder / _NOTE).read_text().splitlines())
+
+
+def mapped_by(processes: Iterable[int]) -> set[str]:
+    """The files of shared memory that processes map, by name; Linux only."""
+    names: set[str] = set()
+    for pid in processes:
+        with suppress(OSError):  # it has ended, or is another user's
+            for line in Path(f"/proc/{pid}/maps").read_text("utf-8", "replace").splitlines():
+                name = line.partition(f"{_SHARED}/")[2]
+                if name and not name.endswith(" (deleted)"):
+                    names.add(name)
+    return names
+
+
+def _remove_unused(names: Iterable[str]) -> None:
+    there = {name for name in names if (_SHARED / name).is_file()}
+    for name in there - mapped_by(psutil.pids()) if there else ():
+        with suppress(OSError):
+            (_SHARED / name).unlink()
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Processes that are started within the block have their temporary files in a folder."""
+    folder.mkdir()
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before

@@ -1,0 +1,97 @@
+"""What a local Ray listens on, what is written down of secrets, where a config's paths lead."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+from service_helpers import Driver, slow_config
+from sweep import run_name
+
+from sparcom.cli import main
+from sparcom.config import RunConfig
+from sparcom.errors import InputError
+from sparcom.service import ray_session
+from sparcom.store import RunStore
+from tiny_runs import records, save_tiny_llm, write_corpus
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIA0SPARCOM0SECRET",
+    "AWS_SECRET_ACCESS_KEY": "wJalr0sparcom0secret",
+    "HF_TOKEN": "hf_0sparcom0secret",
+}
+
+
+def listening() -> dict[str, set[str]]:
+    """Addresses that processes below this one listen on -> their commands."""
+    found: dict[str, set[str]] = {}
+    for child in psutil.Process().children(recursive=True):
+        try:
+            for one in child.net_connections("inet"):
+                if one.status == psutil.CONN_LISTEN:
+                    found.setdefault(one.laddr.ip, set()).add(" ".join(child.cmdline())[:120])
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_local_ray_listens_on_loopback_only_and_has_no_dashboard() -> None:
+    before = listening()
+    with ray_session(RunConfig(cpus=1)):
+        import ray
+
+        assert ray._private.worker._global_node.webui_url in (None, "")
+        found = {ip: who - before.get(ip, set()) for ip, who in listening().items()}
+        assert found.get("127.0.0.1")
+        assert {
+            ip: who for ip, who in found.items() if who and ip not in ("127.0.0.1", "::1")
+        } == {}
+
+
+@pytest.fixture
+def secret_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.slow
+def test_secrets_of_the_environment_are_written_nowhere(
+    tmp_path: Path, secret_environment: None
+) -> None:
+    """Neither on the terminal nor in any file of the run, its report among them."""
+    save_tiny_llm(tmp_path / "model")
+    write_corpus(tmp_path / "corpus.jsonl", records(24))
+    config = slow_config(tmp_path, tmp_path / "run", batch_tokens=64, slots=4)
+    code, out, err = Driver(config).end(300)
+    assert code == 0
+    assert main(["report", config.out]) == 0
+    files = [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert {"run.json", "report.html"} <= {p.name for p in files}
+    for value in SECRETS.values():
+        assert value in os.environ.values()
+        assert value not in out + err
+        assert [p.name for p in files if value.encode() in p.read_bytes()] == []
+
+
+@pytest.mark.parametrize("name", ["../x", "figures/../../x", "/etc/x", "a\\..\\x", ""])
+def test_no_name_leads_out_of_the_run_directory(tmp_path: Path, name: str) -> None:
+    store = RunStore(tmp_path / "run")
+    (tmp_path / "x").write_text("theirs")
+    for act in (
+        lambda: store.write_file(name, b"x"),
+        lambda: store.files.write_table(name, pa.table({"a": [1]})),
+        lambda: store.files.delete(name),
+        lambda: store.files.delete_folder(name),
+        lambda: store.files.read_bytes(name),
+    ):
+        with pytest.raises(InputError, match="not the name of a file inside"):
+            act()
+    assert (tmp_path / "x").read_text() == "theirs"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", ["../../x", "a/..", "..", "/etc/passwd", "org/name@main"])
+def test_a_sweep_names_run_directories_below_its_own(model: str) -> None:
+    assert "/" not in run_name(3, model)
+    assert run_name(3, model).startswith("03-")

@@ -1,0 +1,59 @@
+"""Checking stored files: what cannot be used is named, at little memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sparcom.counting.recorder import Counted
+from sparcom.store import RunStore
+from sparcom.store.check import check_here
+
+NAMES = ["counts/part-00000.parquet", "counts/part-00001.parquet"]
+
+
+def store_of(folder: Path, rows: int = 4, width: int = 1000) -> RunStore:
+    """Two parts of random counts, which do not compress."""
+    store = RunStore(folder, {"counts": "mine"})
+    rng = np.random.default_rng(0)
+    for part in range(2):
+        counts = rng.integers(0, 1 << 15, (rows, width)).astype(np.int32)
+        ids = tuple(f"i{part}-{k}" for k in range(rows))
+        none = np.zeros((rows, 0), np.int32)
+        store.write_part(part, Counted(ids, np.full(rows, 1 << 15), counts, none), None, ())
+    return store
+
+
+def test_whole_files_of_this_run_have_no_problem(tmp_path: Path) -> None:
+    assert list(check_here(store_of(tmp_path), NAMES)) == []
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.8])
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path, at: float) -> None:
+    store, file = store_of(tmp_path), tmp_path / NAMES[1]
+    data = bytearray(file.read_bytes())
+    data[int(at * len(data))] ^= 1
+    file.write_bytes(data)
+    ((name, problem),) = check_here(store, NAMES)
+    assert name == NAMES[1]
+    assert "counting its part again" in problem
+
+
+def test_a_file_of_another_run_is_found(tmp_path: Path) -> None:
+    store_of(tmp_path)
+    other = RunStore(tmp_path, {"counts": "theirs"})
+    found = dict(check_here(other, NAMES))
+    assert list(found) == NAMES
+    assert all("written by another run" in problem for problem in found.values())
+
+
+def test_a_part_larger_than_memory_is_read_in_pieces(tmp_path: Path) -> None:
+    store = store_of(tmp_path, rows=1024, width=20_000)  # 40 MB a part
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.system_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        assert list(check_here(store, NAMES)) == []
+    finally:
+        pa.set_memory_pool(before)
+    assert 0 < pool.max_memory() < 30 << 20
