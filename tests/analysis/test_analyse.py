@@ -90,7 +90,7 @@ def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> No
         assert effect.low > 0
         assert effect.chance == pytest.approx(0, abs=0.003)
         assert effect.p <= 0.05
-    assert overlap.adjusted.explained == pytest.approx(0, abs=0.1)
+    assert overlap.adjusted.explained.value == pytest.approx(0, abs=0.1)
     assert np.diagonal(overlap.matrix.mean).min() > overlap.effect.value
     assert (overlap.corrected.mean < overlap.matrix.mean).all()
     assert len(overlap.by_layer) == 3

@@ -11,7 +11,7 @@ import sparcom.analysis
 
 PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
 MODULES = [m.name for m in pkgutil.iter_modules(sparcom.analysis.__path__)]
-NEED_A_RUN = {"analyse", "compare"}
+NEED_A_RUN = {"analyse", "compare", "conditional"}
 
 
 @pytest.fixture

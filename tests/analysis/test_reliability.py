@@ -61,4 +61,4 @@ def test_small_categories_are_left_out_and_none_is_an_error() -> None:
 
 def test_spearman_brown() -> None:
     np.testing.assert_allclose(spearman_brown(np.array([0.0, 0.5, 1.0])), [0, 2 / 3, 1])
-    assert np.isnan(spearman_brown(np.array(-1.0)))
+    np.testing.assert_allclose(spearman_brown(np.array([-1.0, -0.5])), [-1, -2 / 3])

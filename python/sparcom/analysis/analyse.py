@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sparcom.analysis.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.bitsets import set_sizes
+from sparcom.analysis.conditional import ConditionalFrequency, conditional_frequency
 from sparcom.analysis.family_components import FamilyComponents, family_components
 from sparcom.analysis.family_overlap import FamilyOverlap, family_overlap
 from sparcom.analysis.lape import Lape, lape
@@ -14,6 +15,7 @@ from sparcom.analysis.layers import FamilySite, families, family_sites
 from sparcom.analysis.load import Labels, Loaded, load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap import encode
+from sparcom.analysis.profile import Profile
 from sparcom.analysis.strata import overlap_share
 from sparcom.analysis.tables import component_tables, overlap_tables
 from sparcom.identify import Selection
@@ -138,14 +140,24 @@ def _components(
     run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, FamilyComponents]:
     lapes = _lapes(run, loaded.labels, options, warnings)
+    whole = bool(loaded.bits) and len(loaded.sample) == len(loaded.labels.ids)
     out = {}
     for name, profile in loaded.profiles.items():
         out[name] = family_components(
-            name, profile, run.space, loaded.labels.strata, lapes.get(name), options
-        )
+            name, profile, run.space, loaded.labels.strata, lapes.get(name), options,
+            conditional=_conditional(run, profile) if name == "neurons" else None,
+            sets=(loaded.bits[name], loaded.labels.codes) if whole else None,
+        )  # fmt: skip
         if not len(out[name].test.tested):
             warnings.append(f"{name}: no component is held often enough to be tested")
     return out
+
+
+def _conditional(run: Run, profile: Profile) -> ConditionalFrequency | None:
+    """c / r of routed neurons, from the summed counts of the stored profile."""
+    if "routed" not in run.space.kinds or not run.store.spans():
+        return None
+    return conditional_frequency(run, profile.categories, profile.prevalence())
 
 
 def _lapes(
@@ -153,7 +165,10 @@ def _lapes(
 ) -> dict[str, Lape]:
     """The LAPE rule for neurons and experts, from the summed counts of the stored profile."""
     if not run.store.spans():
-        warnings.append("no profile is stored: the LAPE rule, which needs it, is left out")
+        warnings.append(
+            "no profile is stored: the LAPE rule and conditional frequencies, which need it, are "
+            "left out"
+        )
         return {}
     cells, sums = run.store.read_profile(("category",), ("neuron_counts", "expert_counts"))
     tokens = cells["tokens"].to_numpy()

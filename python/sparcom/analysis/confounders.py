@@ -1,8 +1,8 @@
 """How much of the category effect do length and source explain, and does it hold across sources?
 
 The category effect is the mean overlap of same-type pairs minus that of different-type pairs. Pairs
-are grouped into cells by the strata (length bin x source) of the two; comparing within cells only
-is the regression of overlap on "same type" with one constant per cell.
+are grouped into cells by the strata (length bin, or length bin x source) of the two; comparing
+within cells only is the regression of overlap on "same type" with one constant per cell.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.estimate import Estimate, estimate
+from sparcom.analysis.estimate import Estimate, cell_estimates, estimate
 from sparcom.analysis.overlap import CategoryMatrix, group_sums, one_hot
 from sparcom.analysis.resample import (
+    Draws,
     bootstrap_draws,
     permutation_draws,
     same_minus_different,
@@ -23,13 +24,14 @@ from sparcom.analysis.resample import (
 class Adjusted:
     """effect: Estimate, same minus different within cells of like strata; the null permutes labels
         within strata; None in it where no cell holds both sorts of pair.
-    explained: 1 - effect / raw effect, the share that the strata explain; None where the raw
-        effect is not positive, or there is no adjusted one.
+    explained: Estimate, 1 - effect / raw effect, the share that the strata explain; chance: strata
+        dealt out at random; None in it where the raw effect is not positive, or there is no
+        adjusted one.
     informative: share of the same-type pairs that lie in a cell with different-type pairs too.
     """
 
     effect: Estimate
-    explained: float | None
+    explained: Estimate
     informative: float
 
 
@@ -39,28 +41,52 @@ def adjusted_effect(
     strata: np.ndarray,
     permuted: np.ndarray,
     weights: np.ndarray,
+    dealt: np.ndarray,
 ) -> Adjusted:
     """The category effect with the strata held fixed.
 
     values: [n, n] symmetric pair measure; codes, strata: [n] category and stratum codes from 0.
     permuted: [draws, n] relabellings within strata; weights: [draws, n] bootstrap weights.
+    dealt: [draws, n] the strata in random order, over all instructions.
     """
     groups, types = int(strata.max()) + 1, int(codes.max()) + 1
     joint = strata * types + codes
     sums, pairs = group_sums(values, one_hot(joint, groups * types))
     value, informative, mass = _within_cells(sums, pairs, groups, types)
-    raw = float(same_minus_different(*(_over(m, groups, types, by="type") for m in (sums, pairs))))
     if not np.isfinite(value):
-        return Adjusted(Estimate(None), None, 0.0)
+        return Adjusted(Estimate(None), Estimate(None), 0.0)
     narrow = values.astype(np.float32)
     again = bootstrap_draws(narrow, joint, weights, groups * types)
-    resampled = [
-        _within_cells(s, p, groups, types)[0] for s, p in zip(again.sums, again.pairs, strict=True)
-    ]
+    effects, shares = _adjusted_draws(again, groups, types)
+    unrelated = permutation_draws(narrow, dealt * types + codes, groups * types)
     null = permutation_draws(_residual(values, strata, groups), permuted, types)
-    chance = np.trace(null.sums, axis1=1, axis2=2) / mass
-    explained = 1 - value / raw if raw > 0 else None
-    return Adjusted(estimate(value, np.array(resampled), chance), explained, informative)
+    return Adjusted(
+        estimate(value, effects, np.trace(null.sums, axis1=1, axis2=2) / mass),
+        estimate(
+            _explained(value, _raw(sums, pairs, groups, types)),
+            shares,
+            _adjusted_draws(unrelated, groups, types)[1],
+        ),
+        informative,
+    )
+
+
+def _adjusted_draws(draws: Draws, groups: int, types: int) -> tuple[np.ndarray, np.ndarray]:
+    """(adjusted effect, share that the strata explain), each [draws]."""
+    effects, shares = [], []
+    for sums, pairs in zip(draws.sums, draws.pairs, strict=True):
+        effects.append(_within_cells(sums, pairs, groups, types)[0])
+        shares.append(_explained(effects[-1], _raw(sums, pairs, groups, types)))
+    return np.array(effects), np.array(shares)
+
+
+def _raw(sums: np.ndarray, pairs: np.ndarray, groups: int, types: int) -> float:
+    """The effect without strata, from sums over (stratum, type) groups."""
+    return float(same_minus_different(*(_over(m, groups, types, by="type") for m in (sums, pairs))))
+
+
+def _explained(adjusted: float, raw: float) -> float:
+    return 1 - adjusted / raw if raw > 0 else float("nan")
 
 
 def _within_cells(
@@ -107,12 +133,14 @@ class SourceOverlap:
 
     first, second: names of the sources; the same name twice: pairs within it.
     matrix: M[a, b] over I in (first, a), K in (second, b); across sources it need not be symmetric.
+    cells: [C][C] an Estimate of each: bootstrap interval, permuted-label chance.
     effect: Estimate, same minus different type; the null permutes labels within strata.
     """
 
     first: str
     second: str
     matrix: CategoryMatrix
+    cells: tuple[tuple[Estimate, ...], ...]
     effect: Estimate
 
 
@@ -146,7 +174,8 @@ def source_overlaps(
                 same_minus_different(draws.sums[block], draws.pairs[block]),
             )
             matrix = _block_matrix(point[0][block], point[1][block], categories, i == j)
-            out.append(SourceOverlap(names[i], names[j], matrix, effect))
+            cells = cell_estimates(matrix.mean, again.means()[block], draws.means()[block])
+            out.append(SourceOverlap(names[i], names[j], matrix, cells, effect))
     return out
 
 
