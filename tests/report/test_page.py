@@ -16,7 +16,7 @@ from sparcom.counting.recorder import Counted
 from sparcom.errors import InputError
 from sparcom.identify import Selection, identify
 from sparcom.report.page import write_report
-from sparcom.store import Failure, RunStore
+from sparcom.store import CellRule, Failure, RunStore, length_edges, part_profile
 
 DENSE = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in range(4)))
 MOE = ComponentSpace(
@@ -36,37 +36,56 @@ def stored(
     space: ComponentSpace = DENSE,
     *,
     ids: Sequence[str] | None = None,
-    blank: bool = False,
+    blank: Sequence[str] = (),
+    equal: bool = False,
+    sources: Sequence[str] = ("human",),
+    retain: str = "counts",
     failed: int = 0,
     **manifest: object,
 ) -> str:
-    """A finished run whose instructions have these categories; returns its location."""
+    """A finished run whose instructions have these categories; returns its location.
+
+    blank: categories in which nothing fires; equal: every neuron and expert fires as often.
+    """
     rng = np.random.default_rng(0)
     ids = tuple(ids or (f"i{k}" for k in range(len(labels))))
     tokens = rng.integers(5, 30, len(ids))
     lean = np.array([hash_of(name) for name in labels])[:, None] + np.arange(space.neurons)
     odds = 0.2 + 0.6 * (lean % 7 == 0)  # neurons that a category likes
-    counts = rng.binomial(tokens[:, None], 0 * odds if blank else odds).astype(np.int32)
-    routed = rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)).astype(np.int32)
-    counted = Counted(ids, tokens, counts, 0 * routed if blank else routed)
+    fires = np.array([name not in blank for name in labels])[:, None]
+    counts = (rng.binomial(tokens[:, None], odds) * fires).astype(np.int32)
+    routed = rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)) * fires
+    counts[:, space.neuron_experts >= 0] = np.minimum(
+        counts[:, space.neuron_experts >= 0],
+        routed[:, space.neuron_experts[space.neuron_experts >= 0]],
+    )
+    if equal:
+        counts[:], routed[:] = 3, 3
+    counted = Counted(ids, tokens, counts, routed.astype(np.int32))
     store = RunStore(folder)
     records = [
-        Instruction(i, c, "human", instruction="x") for i, c in zip(ids, labels, strict=True)
+        Instruction(i, c, sources[k % len(sources)], instruction="x")
+        for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]
     store.write_corpus(records, prompts, 100)
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
-    store.write_part(0, counted, identify(counted, space, Selection("top:0.1")), failures)
+    sets = identify(counted, space, Selection("top:0.1"))
+    rule = CellRule(length_edges(np.bincount(tokens)))
+    keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]))
+    kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
+    store.write_part(0, *kept, failures, part_profile(counted, sets, keys))
     store.write_manifest(
         {
             "status": "complete",
+            "cells": rule.to_json(),
             "config": {
                 "corpus": "c.jsonl",
                 "template": "model",
                 "scope": "instruction",
                 "signal": "gate",
                 "threshold": 0.0,
-                "retain": "counts",
+                "retain": retain,
             },
             "model": {"path": "/models/tiny", "weights": "ab" * 32},
             "corpus": {"instructions": len(ids), "hash": "cd" * 32},
@@ -270,7 +289,7 @@ def test_few_instructions_make_a_page_without_nonsense(tmp_path: Path, labels, s
 
 
 def test_empty_sets_make_a_page_that_says_so(tmp_path: Path) -> None:
-    html, _ = page_of(stored(tmp_path / "run", SIX * 2, blank=True))
+    html, _ = page_of(stored(tmp_path / "run", SIX * 2, blank=SIX))
     assert_numbers(html)
     assert "empty" in shown(html)
 

@@ -72,6 +72,11 @@ def name_of(run: Run) -> str:
     return run.store.location.rstrip("/").rsplit("/", 1)[-1]
 
 
+def weights_of(run: Run) -> str | None:
+    """The fingerprint of a run's weights; None where none is recorded."""
+    return run.manifest.get("model", {}).get("weights")
+
+
 def _check_space(first: Run, second: Run) -> None:
     a, b = first.space.sites, second.space.sites
     if a == b:

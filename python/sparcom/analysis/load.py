@@ -223,6 +223,12 @@ def load_warnings(run: Run, labels: Labels, present: np.ndarray, sampled: int) -
             f"pairs are taken among a sample of {sampled} of {len(present)} instructions; "
             "prevalence, generality and specificity use all of them"
         )
+    asked = run.manifest.get("config", {}).get("count_tokens")
+    if asked and (short := int((labels.tokens[present] < asked).sum())):
+        out.append(
+            f"{short} of {int(present.sum())} instructions are shorter than the {asked} tokens "
+            "counted of each, so that length is not quite the same for all"
+        )
     count = np.bincount(labels.codes[present], minlength=len(labels.categories))
     for name, size in zip(labels.categories, count, strict=True):
         if size < 2:
