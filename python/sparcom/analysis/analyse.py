@@ -105,6 +105,13 @@ def _overlaps(
             warnings.append(f"{family}: fewer than two non-empty sets, so there are no pairs")
             continue
         labels = loaded.labels.take(loaded.sample[~empty])
+        left = np.bincount(labels.codes, minlength=len(labels.categories))
+        before = np.bincount(loaded.labels.codes, minlength=len(left))
+        warnings += [
+            f"{family}: category {labels.categories[code]}: no set that is not empty, so no pair "
+            "with it"
+            for code in np.flatnonzero((left == 0) & (before > 0))
+        ]
         out[family] = family_overlap(family, bits[~empty], sites, labels, options)
         warnings += _overlap_warnings(out[family])
     return out

@@ -50,7 +50,7 @@ def overlap_section(family: str, result: FamilyOverlap) -> Section:
         )
     )
     section.statements.append(_layer_statement(what, result))
-    if any(part.effect.low is not None for part in result.by_layer):
+    if sum(part.effect.low is not None for part in result.by_layer) > 1:
         section.pictures.append(
             Picture(
                 f"{family}-effect-by-layer",
