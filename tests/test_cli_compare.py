@@ -42,7 +42,14 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
 def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
     assert main(["compare", *runs]) == 0
-    assert "previous" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "previous" in text
+    assert "warning: no precision floor given" in text
+    assert main(["compare", *runs, "--floor", *runs[:2], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["warnings"] == []
+    figures = {row["figure"] for row in found["rows"]}
+    assert figures == {"overlap", "layer shift", "precision floor", "beyond floor"}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,11 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     floor = precision_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
     if len(runs) > 2:
         rows = trajectory(runs, floor=floor).to_pylist()
-        return (rows if arguments.json else _render_trajectory(rows, arguments.runs[-1])), 0
+        warned = runs[-1].store.read_table("analysis/trajectory_warnings.parquet")
+        warnings = warned["warning"].to_pylist()
+        if arguments.json:
+            return {"rows": rows, "warnings": warnings}, 0
+        return _render_trajectory(rows, warnings, arguments.runs[-1]), 0
     result = compare(*runs, floor=floor)
     return (_to_json(result) if arguments.json else _render(result, arguments.runs[1])), 0
 
@@ -83,7 +87,7 @@ def _render(result: Any, tuned: str) -> str:
     return "\n".join(lines)
 
 
-def _render_trajectory(rows: list[dict], last: str) -> str:
+def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:
     from sparcom.corpus.table import render_table
 
     shown = [
@@ -98,7 +102,8 @@ def _render_trajectory(rows: list[dict], last: str) -> str:
         head.append("precision floor")
         for row, value in zip(shown, floors, strict=True):
             row.append(_figure(value))
-    return f"{render_table(head, shown)}\n\ntables: {last}/analysis/trajectory.parquet"
+    lines = [render_table(head, shown), "", *(f"warning: {text}" for text in warnings)]
+    return "\n".join([*lines, f"tables: {last}/analysis/trajectory.parquet"])
 
 
 def _figure(value: float | None) -> str:

@@ -137,8 +137,11 @@ def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
         run.manifest["selection"] = {**run.manifest["selection"], "rule": "top:0.05"}
     other = precision_floor(again, base)
     base.manifest["selection"]["rule"] = "top:0.01"
-    with pytest.raises(InputError, match=r"rule \('top:0.01' against 'top:0.05'\)"):
+    with pytest.raises(InputError, match=r"precision floor: base and again differ in rule"):
         compare(base, tuned, QUICK, floor=other)
+    tuned.manifest["model"] = {"weights": "a"}
+    found = compare(base, tuned, QUICK).warnings
+    assert "base and tuned have the same weights: what differs is rounding, not tuning" in found
 
 
 def test_a_run_against_itself_has_not_changed(tmp_path: Path) -> None:
@@ -178,7 +181,8 @@ def test_counts_stored_in_other_parts_still_pair(tmp_path: Path) -> None:
     [
         ({"tokens": np.arange(240) % 17 + 9}, r"240 of 240 instructions have different token ids.*"
          r"CLS-0000, CODE-0001, QA-0002, \.\.\..*--template from:TUNED.*--template plain"),
-        ({"config": {"threshold": 0.5}}, r"differ in threshold \(0\.0 against 0\.5\)"),
+        ({"config": {"threshold": 0.5}},
+         r"differ in threshold \(0\.0 against 0\.5\); count one of them again"),
         ({"config": {"scope": "prompt"}}, r"scope \('instruction' against 'prompt'\)"),
         ({"space": dense_space(2, 300)}, r"different architectures \(3 sites against 2\)"),
         ({"space": dense_space(3, 208)}, r"different architectures \(.*width=200.*width=208"),
@@ -196,7 +200,9 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path, options: dict, mes
 def test_different_sets_of_rules_are_refused(tmp_path: Path) -> None:
     base, tuned = _runs(tmp_path)
     tuned.manifest["selection"]["rule"] = "top:0.05"
-    with pytest.raises(InputError, match=r"rule \('top:0.01' against 'top:0.05'\)"):
+    with pytest.raises(
+        InputError, match=r"rule \('top:0.01' against 'top:0.05'\); select .*identify"
+    ):
         compare(base, tuned, QUICK)
 
 
@@ -222,6 +228,10 @@ def test_sets_that_are_empty_in_both_runs_are_unchanged_and_named(tmp_path: Path
     result = compare(run, run, QUICK, write=False)
     assert (result.alterations["neurons"].jaccard == 1).all()
     assert any("4 instructions have empty sets in both runs" in w for w in result.warnings)
+    full = write_run(tmp_path / "full", _base(), LABELS, dense_space())
+    result = compare(full, run, QUICK)
+    assert any("4 instructions have an empty set in one" in w for w in result.warnings)
+    assert (result.alterations["neurons"].jaccard[:4] == 0).all()
 
 
 def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sparcom.analysis.comparable import (
     indices,
     name_of,
     paired_bits,
+    weights_of,
 )
 from sparcom.analysis.estimate import estimate_table
 from sparcom.analysis.floor import Floor
@@ -65,6 +66,11 @@ def compare(
     common = check_comparable(base, tuned)
     labels = make_labels(common.table, options)
     warnings = list(common.warnings)
+    if weights_of(base) is not None and weights_of(base) == weights_of(tuned):
+        warnings.append(
+            f"{name_of(base)} and {name_of(tuned)} have the same weights: what differs is "
+            "rounding, not tuning"
+        )
     warnings += floor_warnings(floor, base, tuned)
     rng = np.random.default_rng(options.seed)
     weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
@@ -114,7 +120,13 @@ def _alteration(
     warnings: list[str],
 ) -> FamilyAlteration:
     first, second = paired_bits(base, tuned, common, family)
-    empty = int((set_sizes(first | second) == 0).sum())
+    sizes = set_sizes(first), set_sizes(second)
+    empty = int((sizes[0] + sizes[1] == 0).sum())
+    if one := int(((sizes[0] == 0) != (sizes[1] == 0)).sum()):
+        warnings.append(
+            f"{family}: {one} instructions have an empty set in one of the runs; their overlap is "
+            "0, and their layers are those of the other"
+        )
     if empty:
         warnings.append(
             f"{family}: {empty} instructions have empty sets in both runs; counted as unchanged"

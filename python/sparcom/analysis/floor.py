@@ -48,7 +48,11 @@ class Floor:
 
         Raises InputError where it was measured with other settings, rules or token ids.
         """
-        check_comparable(runs[0], self.run)
+        try:
+            check_comparable(runs[0], self.run)
+        except InputError as error:
+            text = str(error).removeprefix("compare: ")
+            raise InputError(f"precision floor: {text}") from error
         out = list(self.warnings)
         if (mine := weights_of(self.run)) and mine not in {weights_of(run) for run in runs}:
             out.append(
