@@ -31,6 +31,7 @@ MOE = ComponentSpace(
     )
 )
 VOID = {"meta", "br", "img", "input", "link", "hr"}
+FEW = AnalysisOptions(permutations=99, bootstraps=99, small_draws=20)
 SIX = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
 
@@ -157,7 +158,7 @@ class Page(HTMLParser):
 
 
 def page_of(location: str) -> tuple[str, Page]:
-    html = Path(write_report(location)).read_text("utf-8")
+    html = Path(write_report(location, FEW)).read_text("utf-8")
     page = Page(html)
     assert page.open == []
     return html, page
@@ -329,7 +330,7 @@ def rows_of(html: str, head: str) -> list[list[str]]:
 
 
 def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
-    location = stored(tmp_path / "run", SIX * 40, sources=("human", "ai"))
+    location = stored(tmp_path / "run", SIX * 40, sources=("human",) * 6 + ("ai",) * 6)
     html, _ = page_of(location)
     text = shown(html)
     sentence = re.search(r"Neuron \((\d), (\d+)\) is (\w+)-specific at q < 0.05", text)
@@ -379,9 +380,8 @@ def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path
     bits = last.sets.neurons
     bits[:, ::2] = 0
     floor = precision_floor(*runs[:2])
-    few = AnalysisOptions(permutations=9, bootstraps=99, small_draws=9)
-    compare(runs[0], last, few, floor=floor)
-    trajectory(runs, few, floor=floor)
+    compare(runs[0], last, FEW, floor=floor)
+    trajectory(runs, FEW, floor=floor)
     html, page = page_of(str(tmp_path / "tuned"))
     assert_no_fetch(html, page)
     assert_numbers(html)
