@@ -85,7 +85,7 @@ def _moved(name: str, group: list[dict[str, Any]]) -> list[str]:
 
 
 def _frequency_tables(run: Run, family: str) -> list[Table]:
-    """Mean change of frequency by category: over all layers, and where it is largest."""
+    """The layer in which each category's mean frequency changed most."""
     rows = _rows(run, f"frequency_layers_{family}")
     body = []
     for category in dict.fromkeys(row["category"] for row in rows):
@@ -95,7 +95,11 @@ def _frequency_tables(run: Run, family: str) -> list[Table]:
         body.append((category, place, _figure(top["value"], 5), _interval(top, "", 5)))
     symbol = "f" if family == "experts" else "p"
     head = (f"change of {symbol}", "largest in layer", "mean there", "95 % interval")
-    return [Table(head, body)] if body else []
+    text = (
+        f"{symbol}: frequency, over all components of a layer. The layer was picked for its "
+        "change, so that the interval is for it alone."
+    )
+    return [Table(head, body, text)] if body else []
 
 
 def _trajectory(run: Run, rows: list[dict[str, Any]]) -> Section:
