@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sparcom.analysis.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.bitsets import set_sizes
+from sparcom.analysis.component_tables import component_tables
 from sparcom.analysis.conditional import ConditionalFrequency, conditional_frequency
 from sparcom.analysis.family_components import FamilyComponents, family_components
 from sparcom.analysis.family_overlap import FamilyOverlap, family_overlap
@@ -15,9 +16,9 @@ from sparcom.analysis.layers import FamilySite, families, family_sites
 from sparcom.analysis.load import Labels, Loaded, load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap import encode
+from sparcom.analysis.overlap_tables import overlap_tables
 from sparcom.analysis.profile import Profile
 from sparcom.analysis.strata import overlap_share
-from sparcom.analysis.tables import component_tables, overlap_tables
 from sparcom.identify import Selection
 from sparcom.store import Run
 
