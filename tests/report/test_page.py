@@ -1,6 +1,7 @@
 """The page: self-contained, escaped, and without a number that is none."""
 
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -288,9 +289,12 @@ def test_hostile_ids_paths_and_settings_are_text(tmp_path: Path) -> None:
     ids=["one category", "one instruction each", "one instruction", "one category with a pair"],
 )
 def test_few_instructions_make_a_page_without_nonsense(tmp_path: Path, labels, space) -> None:
-    html, page = page_of(stored(tmp_path / "run", labels, space))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as a figure without room would give
+        html, page = page_of(stored(tmp_path / "run", labels, space))
     assert_no_fetch(html, page)
     assert_numbers(html)
+    assert "share more" not in shown(html) or "cannot be told from chance" in shown(html)
 
 
 @pytest.mark.parametrize("retain", ["sets", "profile"])

@@ -132,7 +132,7 @@ def _family_bits(loaded: Loaded, family: str, sites: list[FamilySite]) -> np.nda
 def _overlap_warnings(result: FamilyOverlap) -> list[str]:
     out = []
     if result.effect.value is None:
-        out.append(f"{result.family}: no category effect: same-type or different-type pairs lack")
+        out.append(f"{result.family}: no category effect: no pair of one type, or none of two")
     elif result.adjusted.effect.value is None:
         out.append(
             f"{result.family}: no two categories share a stratum, so the category effect cannot "

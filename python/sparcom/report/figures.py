@@ -41,7 +41,8 @@ def category_heatmap(matrix: CategoryMatrix, title: str) -> Figure:
     """Mean pairwise overlap between categories, every cell labelled."""
     with matplotlib.rc_context(_STYLE):
         n = len(matrix.categories)
-        figure = Figure(figsize=(1.6 + 0.72 * n, 1.1 + 0.62 * n), layout="constrained")
+        size = (max(1.6 + 0.72 * n, 4.0), max(1.1 + 0.62 * n, 2.8))  # room for the colour bar
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         image = _heatmap(axes, matrix, *_range([matrix]))
         figure.colorbar(image, ax=axes, shrink=0.85, label="mean Jaccard of two instructions")
@@ -53,7 +54,7 @@ def source_heatmaps(parts: Sequence[SourceOverlap], title: str) -> Figure:
     """The same within each source and across each two, on one scale."""
     with matplotlib.rc_context(_STYLE):
         n = len(parts[0].matrix.categories)
-        size = (len(parts) * (0.8 + 0.6 * n) + 0.8, 1.5 + 0.56 * n)
+        size = (len(parts) * max(0.8 + 0.6 * n, 2.0) + 0.8, max(1.5 + 0.56 * n, 3.0))
         figure = Figure(figsize=size, layout="constrained")
         row = np.atleast_1d(figure.subplots(1, len(parts)))
         bounds = _range([part.matrix for part in parts])

@@ -80,10 +80,18 @@ def _effect_statement(what: str, result: FamilyOverlap) -> str:
     means = f"mean Jaccard {split.same.mean:.3f} against {split.different.mean:.3f}"
     if effect.value is None or effect.value <= 0:
         return f"Instructions of the same type share no more {what} than others: {means}."
+    null = (
+        f"with labels permuted among instructions of like length and source it is "
+        f"{number(effect.chance)} (p = {p_value(effect)})"
+    )
+    if effect.p is None or effect.p > 0.05:
+        return (
+            f"That instructions of the same type share more {what} cannot be told from chance: "
+            f"{means}, difference {show(effect)}; {null}."
+        )
     text = (
         f"Two instructions of the same type share more {what} than two of different types: "
-        f"{means}. The difference is {show(effect)}; with labels permuted among instructions of "
-        f"like length and source it is {number(effect.chance)} (p = {p_value(effect)})."
+        f"{means}. The difference is {show(effect)}; {null}."
     )
     if explained.value is not None:
         text += f" Length explains {show(explained, 2)} of it (1: all)."
@@ -103,9 +111,9 @@ def _layer_statement(what: str, result: FamilyOverlap) -> str:
     text = f"The layers with most {what}: {named}."
     stability = result.pattern.stability
     if stability.value is not None:
-        text += f" Categories share {show(stability, 2)} of the pattern over depth"
+        text += f" Stability of this pattern over categories: {show(stability, 2)}"
         if stability.chance is not None:
-            text += f"; were category of no account, {number(stability.chance, 2)}"
+            text += f", and {number(stability.chance, 2)} were category of no account"
         text += " (1: all alike, 0: as far from each other as from an even spread)."
     return text
 

@@ -71,5 +71,7 @@ def p_value(item: Estimate) -> str:
 
 
 def expected(count: float) -> str:
-    """How many chance would give: two digits, and no powers of ten where it is next to none."""
-    return "under 0.01" if count < 0.01 else f"{count:.2g}"
+    """How many chance would give: two digits, and no powers of ten."""
+    if count < 0.01:
+        return "under 0.01"
+    return f"{count:.2g}" if count < 10 else f"{count:,.0f}"
