@@ -15,6 +15,7 @@ from sparcom.analysis.overlap import CategoryMatrix, group_sums, one_hot
 from sparcom.analysis.resample import (
     Draws,
     bootstrap_draws,
+    grouped_draws,
     permutation_draws,
     same_minus_different,
 )
@@ -49,75 +50,84 @@ def adjusted_effect(
     permuted: [draws, n] relabellings within strata; weights: [draws, n] bootstrap weights.
     dealt: [draws, n] the strata in random order, over all instructions.
     """
-    groups, types = int(strata.max()) + 1, int(codes.max()) + 1
-    joint = strata * types + codes
-    sums, pairs = group_sums(values, one_hot(joint, groups * types))
-    value, informative, mass = _within_cells(sums, pairs, groups, types)
+    groups = int(strata.max()) + 1
+    point = _Cells.of(values, codes, strata[None], None, groups)
+    value, informative, mass = point.effect(0)
     if not np.isfinite(value):
         return Adjusted(Estimate(None), Estimate(None), 0.0)
     narrow = values.astype(np.float32)
-    again = bootstrap_draws(narrow, joint, weights, groups * types)
-    effects, shares = _adjusted_draws(again, groups, types)
-    unrelated = permutation_draws(narrow, dealt * types + codes, groups * types)
+    again = _Cells.of(narrow, codes, np.broadcast_to(strata, weights.shape), weights, groups)
+    unrelated = _Cells.of(narrow, codes, dealt, None, groups)
+    types = int(codes.max()) + 1
     null = permutation_draws(_residual(values, strata, groups), permuted, types)
     return Adjusted(
-        estimate(value, effects, np.trace(null.sums, axis1=1, axis2=2) / mass),
-        estimate(
-            _explained(value, _raw(sums, pairs, groups, types)),
-            shares,
-            _adjusted_draws(unrelated, groups, types)[1],
-        ),
+        estimate(value, again.effects(), np.trace(null.sums, axis1=1, axis2=2) / mass),
+        estimate(float(point.explained()[0]), again.explained(), unrelated.explained()),
         informative,
     )
 
 
-def _adjusted_draws(draws: Draws, groups: int, types: int) -> tuple[np.ndarray, np.ndarray]:
-    """(adjusted effect, share that the strata explain), each [draws]."""
-    effects, shares = [], []
-    for sums, pairs in zip(draws.sums, draws.pairs, strict=True):
-        effects.append(_within_cells(sums, pairs, groups, types)[0])
-        shares.append(_explained(effects[-1], _raw(sums, pairs, groups, types)))
-    return np.array(effects), np.array(shares)
+@dataclass(frozen=True)
+class _Cells:
+    """Sums over the pairs of each cell, one cell for two strata, of many draws.
 
-
-def _raw(sums: np.ndarray, pairs: np.ndarray, groups: int, types: int) -> float:
-    """The effect without strata, from sums over (stratum, type) groups."""
-    return float(same_minus_different(*(_over(m, groups, types, by="type") for m in (sums, pairs))))
-
-
-def _explained(adjusted: float, raw: float) -> float:
-    return 1 - adjusted / raw if raw > 0 else float("nan")
-
-
-def _within_cells(
-    sums: np.ndarray, pairs: np.ndarray, groups: int, types: int
-) -> tuple[float, float, float]:
-    """(effect, informative share, total weight) from sums over (stratum, type) groups.
-
-    A cell with same-type weight s and different-type weight d has the regression's weight
-    s d / (s + d).
+    same, every: pairs of one type, and all pairs; the arrays in them are [draws, strata, strata].
     """
-    same_sum, same = (_over(m, groups, types, by="same") for m in (sums, pairs))
-    other_sum, other = (
-        _over(m, groups, types, by="all") - part for m, part in ((sums, same_sum), (pairs, same))
-    )
-    both = (same > 1e-9) & (other > 1e-9)
-    if not both.any():
-        return float("nan"), 0.0, 0.0
-    s, d = same[both], other[both]
-    weight = s * d / (s + d)
-    gap = same_sum[both] / s - other_sum[both] / d
-    return (
-        float((gap * weight).sum() / weight.sum()),
-        float(s.sum() / same.sum()),
-        float(weight.sum()),
-    )
 
+    same: Draws
+    every: Draws
 
-def _over(matrix: np.ndarray, groups: int, types: int, *, by: str) -> np.ndarray:
-    """Sum [groups x types, groups x types] over types ("same", "all") or over strata ("type")."""
-    blocks = matrix.reshape(groups, types, groups, types)
-    return np.einsum({"same": "hckc->hk", "all": "hckd->hk", "type": "hckd->cd"}[by], blocks)
+    @classmethod
+    def of(
+        cls,
+        values: np.ndarray,
+        codes: np.ndarray,
+        strata: np.ndarray,
+        weights: np.ndarray | None,
+        groups: int,
+    ) -> "_Cells":
+        """values: [n, n]; codes: [n]; strata: [draws, n]; weights: [draws, n], None for ones."""
+        parts = []
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            of_rows = None if weights is None else weights[:, rows]
+            block = values[np.ix_(rows, rows)]
+            parts.append(grouped_draws(block, strata[:, rows], of_rows, groups))
+        same = Draws(sum(p.sums for p in parts), sum(p.pairs for p in parts))
+        return cls(same, grouped_draws(values, strata, weights, groups))
+
+    def effect(self, draw: int) -> tuple[float, float, float]:
+        """(effect, informative share, total weight) of a draw.
+
+        A cell with same-type weight s and different-type weight d has the regression's weight
+        s d / (s + d).
+        """
+        same_sum, same = self.same.sums[draw], self.same.pairs[draw]
+        other_sum, other = self.every.sums[draw] - same_sum, self.every.pairs[draw] - same
+        both = (same > 1e-9) & (other > 1e-9)
+        if not both.any():
+            return float("nan"), 0.0, 0.0
+        s, d = same[both], other[both]
+        weight = s * d / (s + d)
+        gap = same_sum[both] / s - other_sum[both] / d
+        return (
+            float((gap * weight).sum() / weight.sum()),
+            float(s.sum() / same.sum()),
+            float(weight.sum()),
+        )
+
+    def effects(self) -> np.ndarray:
+        """[draws] effect."""
+        return np.array([self.effect(draw)[0] for draw in range(len(self.every.sums))])
+
+    def explained(self) -> np.ndarray:
+        """[draws] 1 - effect / raw effect; NaN where the raw effect is not positive."""
+        same, every = (
+            (d.sums.sum((1, 2), dtype=np.float64), d.pairs.sum((1, 2), dtype=np.float64))
+            for d in (self.same, self.every)
+        )
+        raw = same[0] / same[1] - (every[0] - same[0]) / (every[1] - same[1])
+        return 1 - np.divide(self.effects(), raw, out=np.full(len(raw), np.nan), where=raw > 0)
 
 
 def _residual(values: np.ndarray, strata: np.ndarray, groups: int) -> np.ndarray:

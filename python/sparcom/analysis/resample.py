@@ -85,7 +85,7 @@ def bootstrap_weights(
 
 def permutation_draws(values: np.ndarray, permuted: np.ndarray, categories: int) -> Draws:
     """Category sums of `values` [n, n] under each relabelling [draws, n]."""
-    return _draws(values, permuted, None, categories)
+    return grouped_draws(values, permuted, None, categories)
 
 
 def bootstrap_draws(
@@ -95,12 +95,13 @@ def bootstrap_draws(
 
     A pair counts w_I w_K with I != K, so an instruction that is drawn twice never meets itself.
     """
-    return _draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
+    return grouped_draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
 
 
-def _draws(
+def grouped_draws(
     values: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, categories: int
 ) -> Draws:
+    """Group sums of `values` [n, n] under codes [draws, n] and weights [draws, n] (None: ones)."""
     own = np.diagonal(values)
     sums, pairs = [], []
     for batch in _batches(len(codes), max(1, _WIDE // max(categories, 1))):
