@@ -111,12 +111,28 @@ def grouped_draws(
         size, n, _ = group.shape
         wide = group.transpose(1, 0, 2).reshape(n, -1)
         product = (values @ wide).reshape(n, size, categories).transpose(1, 0, 2)
-        across = group.transpose(0, 2, 1)
-        total = group.sum(1)
-        sums.append(across @ product - across @ (own[:, None] * group))
-        pairs.append(total[:, :, None] * total[:, None, :] - across @ group)
+        total, squares = group.sum(1), np.square(group).sum(1)
+        itself = (own[:, None] * np.square(group)).sum(1)  # a pair I = K lies in one group
+        unit = np.eye(categories, dtype=group.dtype)
+        sums.append(_by_group(product, group, codes[batch]) - itself[:, :, None] * unit)
+        pairs.append(total[:, :, None] * total[:, None, :] - squares[:, :, None] * unit)
     empty = np.zeros((0, categories, categories))
     return Draws(np.concatenate(sums or [empty]), np.concatenate(pairs or [empty]))
+
+
+def _by_group(rows: np.ndarray, group: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """[draws, C, C] sums of rows [draws, n, C] over each draw's groups, weighed by group.
+
+    Not a product of matrices: so small ones cost a threaded BLAS more than they compute.
+    """
+    out = np.zeros((len(rows), rows.shape[2], rows.shape[2]), rows.dtype)
+    for at, (part, weight) in enumerate(zip(rows, group.sum(2), strict=True)):
+        order = np.argsort(codes[at], kind="stable")
+        order = order[codes[at][order] >= 0]
+        if len(order):
+            names, starts = np.unique(codes[at][order], return_index=True)
+            out[at, names] = np.add.reduceat((weight[:, None] * part)[order], starts)
+    return out
 
 
 def _batches(draws: int, size: int) -> Iterator[slice]:
