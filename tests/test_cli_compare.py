@@ -29,10 +29,10 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     assert found["families"]["neurons"]["all"]["jaccard"]["value"] == 1.0
     assert main(["compare", runs[0], runs[1], "--floor", runs[0], runs[1]]) == 0
     text = capsys.readouterr().out
-    assert "not beyond floor" in text
+    assert "not beyond it" in text
     assert (Path(runs[1]) / "analysis/alteration_neurons.parquet").is_file()
     summary = Run(runs[1]).store.read_table("analysis/alteration_summary.parquet").to_pylist()
-    assert len(summary) == 3 * 4
+    assert len(summary) == 4 * 4
     shown = next(r for r in summary if r["figure"] == "overlap" and r["category"] == "all")
     page = Path(write_report(runs[1])).read_text()
     assert "Change by tuning, against bf16" in page
@@ -42,7 +42,14 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
 def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
     assert main(["compare", *runs]) == 0
-    assert "previous" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "previous" in text
+    assert "warning: no precision floor given" in text
+    assert main(["compare", *runs, "--floor", *runs[:2], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["warnings"] == []
+    figures = {row["figure"] for row in found["rows"]}
+    assert figures == {"overlap", "layer shift", "precision floor", "beyond floor"}
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,14 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     runs = [Run(location) for location in arguments.runs]
     if len(runs) < 2:
         raise InputError("compare: expected two runs or more, got one")
-    if len(runs) > 2:
-        if arguments.floor:
-            raise InputError("compare: --floor goes with two runs, not with a trajectory")
-        table = trajectory(runs)
-        runs[-1].store.write_analysis("trajectory", table)
-        rows = table.to_pylist()
-        return (rows if arguments.json else _render_trajectory(rows)), 0
     floor = precision_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
+    if len(runs) > 2:
+        rows = trajectory(runs, floor=floor).to_pylist()
+        warned = runs[-1].store.read_table("analysis/trajectory_warnings.parquet")
+        warnings = warned["warning"].to_pylist()
+        if arguments.json:
+            return {"rows": rows, "warnings": warnings}, 0
+        return _render_trajectory(rows, warnings, arguments.runs[-1]), 0
     result = compare(*runs, floor=floor)
     return (_to_json(result) if arguments.json else _render(result, arguments.runs[1])), 0
 
@@ -49,6 +49,7 @@ def _to_json(result: Any) -> dict:
                 name: {
                     "jaccard": asdict(change.overlap[at]),
                     "layer_shift": asdict(change.shift[at]),
+                    "floor": asdict(change.floor[at]) if change.floor else None,
                     "beyond_floor": asdict(change.beyond_floor[at])
                     if change.beyond_floor
                     else None,
@@ -75,27 +76,34 @@ def _render(result: Any, tuned: str) -> str:
             row = [name, *figures, _figure(shift.value)]
             if change.beyond_floor:
                 beyond = change.beyond_floor[at]
-                moved = "moved" if beyond.low is not None and beyond.low > 0 else "not beyond floor"
-                row.append(moved)
+                moved = beyond.low is not None and beyond.low > 0
+                row += [_figure(change.floor[at].value), "moved" if moved else "not beyond it"]
             rows.append(row)
         if change.beyond_floor:
-            head.append("against the floor")
+            head += ["precision floor", ""]
         lines += ["", render_table(head, rows)]
     lines += ["", *(f"warning: {text}" for text in result.warnings)]
     lines.append(f"tables: {tuned}/analysis/alteration_*.parquet")
     return "\n".join(lines)
 
 
-def _render_trajectory(rows: list[dict]) -> str:
+def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:
     from sparcom.corpus.table import render_table
 
     shown = [
         [r["run"], r["against"], r["family"], r["category"], _figure(r["value"]),
-         f"{_figure(r['low'])} to {_figure(r['high'])}"]
+         f"{_figure(r['low'])} to {_figure(r['high'])}", _figure(r["chance"])]
         for r in rows
+        if r["figure"] == "overlap"
     ]  # fmt: skip
-    head = ["run", "against", "family", "category", "Jaccard", "95 % interval"]
-    return render_table(head, shown)
+    floors = [r["value"] for r in rows if r["figure"] == "precision floor"]
+    head = ["run", "against", "family", "category", "Jaccard", "95 % interval", "chance"]
+    if floors:
+        head.append("precision floor")
+        for row, value in zip(shown, floors, strict=True):
+            row.append(_figure(value))
+    lines = [render_table(head, shown), "", *(f"warning: {text}" for text in warnings)]
+    return "\n".join([*lines, f"tables: {last}/analysis/trajectory.parquet"])
 
 
 def _figure(value: float | None) -> str:

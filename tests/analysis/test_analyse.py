@@ -90,12 +90,17 @@ def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> No
         assert effect.low > 0
         assert effect.chance == pytest.approx(0, abs=0.003)
         assert effect.p <= 0.05
-    assert overlap.adjusted.explained == pytest.approx(0, abs=0.1)
+    assert overlap.adjusted.explained.value == pytest.approx(0, abs=0.1)
     assert np.diagonal(overlap.matrix.mean).min() > overlap.effect.value
     assert (overlap.corrected.mean < overlap.matrix.mean).all()
     assert len(overlap.by_layer) == 3
     assert overlap.by_layer[0].effect.value > overlap.by_layer[2].effect.value
     assert all(e.value > 0.5 for e in overlap.reliability.prevalence)
+    assert overlap.superiority.value == pytest.approx(overlap.distributions.superiority)
+    assert overlap.superiority.low > overlap.superiority.chance_high > 0.5 - 0.05
+    within, across = overlap.sources[0], overlap.sources[1]
+    assert within.cells[0][0].value > within.cells[0][0].chance_high
+    assert across.cells[0][1].value < across.cells[0][0].value
 
 
 def test_tables_are_stored_and_read_back(planted: tuple[Run, Analysis]) -> None:
@@ -233,6 +238,22 @@ def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
     assert result.overlaps["neurons"].adjusted.effect.value is None
     assert sum(result.components["neurons"].specific_counts().values()) == 0
     _assert_no_silent_nan(result)
+
+
+def test_an_equal_t_run_says_who_is_shorter(tmp_path: Path) -> None:
+    tokens, config = np.full(240, 12), {"count_tokens": 12}
+    equal = write_run(tmp_path / "e", _planted(), LABELS, dense_space(), tokens=tokens,
+                      config=config)  # fmt: skip
+    result = analyse(equal, QUICK)
+    assert not any("shorter" in w for w in result.warnings)
+    adjusted = result.overlaps["neurons"].by_length
+    assert adjusted.effect.value == pytest.approx(result.overlaps["neurons"].effect.value)
+    assert adjusted.explained.value == pytest.approx(0, abs=1e-9)
+    tokens[:7] = 9
+    short = write_run(tmp_path / "s", _planted(), LABELS, dense_space(), tokens=tokens,
+                      config=config)  # fmt: skip
+    assert any("7 of 240 instructions are shorter than the 12" in w
+               for w in analyse(short, QUICK).warnings)  # fmt: skip
 
 
 def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Path) -> None:

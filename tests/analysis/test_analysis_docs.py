@@ -5,13 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import CATEGORIES, dense_space, draw_sets, planted_prevalence, write_run
+from planted import (
+    CATEGORIES,
+    dense_space,
+    draw_sets,
+    mixed_space,
+    planted_prevalence,
+    write_run,
+)
 
 import sparcom.analysis
+from sparcom.analysis.analyse import analyse
+from sparcom.analysis.compare import compare
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.trajectory import trajectory
 
 PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
 MODULES = [m.name for m in pkgutil.iter_modules(sparcom.analysis.__path__)]
-NEED_A_RUN = {"analyse", "compare"}
+NEED_A_RUN = {"analyse", "compare", "conditional", "trajectory"}
 
 
 @pytest.fixture
@@ -43,7 +54,27 @@ def test_docstring_examples_hold(name: str) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_the_page_names_every_option_and_table() -> None:
+def test_the_page_names_every_table(tmp_path: Path) -> None:
+    text, rng = PAGE.read_text(), np.random.default_rng(0)
+    labels, space = ["QA", "SUM"] * 10, mixed_space()
+    runs = []
+    for name in ("a", "b", "c"):
+        neurons, experts = (rng.random((20, n)) < 0.3 for n in (space.neurons, space.experts))
+        runs.append(write_run(tmp_path / name, neurons, labels, space, experts=experts,
+                              retain="counts"))  # fmt: skip
+    few = AnalysisOptions(permutations=9, bootstraps=9, small_draws=9)
+    analyse(runs[-1], few)
+    compare(runs[0], runs[-1], few)
+    trajectory(runs, few)
+    written = {path.stem for path in (tmp_path / "c" / "analysis").iterdir()}
+    assert {"conditional_frequency", "source_matrix", "trajectory_warnings"} <= written
+    for name in written:
+        for family in ("_neurons", "_experts"):
+            name = f"{name.removesuffix(family)}_*" if name.endswith(family) else name
+        assert f"`{name}`" in text, name
+
+
+def test_the_page_names_the_options() -> None:
     text = PAGE.read_text()
     for name in ("alpha", "high", "low", "pair_limit", "pair_sample", "small_draws", "seed"):
-        assert name in text, name
+        assert f"`{name}`" in text, name

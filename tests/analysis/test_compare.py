@@ -73,12 +73,20 @@ def test_per_instruction_figures_are_those_of_the_sets(tmp_path: Path) -> None:
     inside = CODES == 4
     assert row["gained"] == pytest.approx((b & ~a)[inside, 200:400].sum(1).mean())
     assert row["before"] - row["lost"] + row["gained"] == pytest.approx(row["after"])
+    site = a[inside, 200:400], b[inside, 200:400]
+    jaccards = (site[0] & site[1]).sum(1) / (site[0] | site[1]).sum(1)
+    assert row["overlap"] == pytest.approx(jaccards.mean())
+    assert 0 < row["chance"] < row["overlap_low"] < row["overlap"] < row["overlap_high"]
+    for name in ("gained", "lost"):
+        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     overall = change.overlap[-1]
     assert overall.low < overall.value < overall.high
     assert 0 < overall.chance < overall.value
     assert change.shift[-1].p == pytest.approx(1 / 201)
     assert any("no counts retained" in w for w in result.warnings)
     assert any("no precision floor given" in w for w in result.warnings)
+    warned = tuned.store.read_table("analysis/alteration_warnings.parquet")["warning"]
+    assert tuple(warned.to_pylist()) == result.warnings
 
 
 def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
@@ -95,6 +103,45 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
     moved = [name for name, e in zip(CATEGORIES, result.beyond_floor[:-1], strict=True)
              if e.low > 0]  # fmt: skip
     assert moved == ["MATH"]
+    assert result.floor[-1].value == pytest.approx(floor.jaccard["neurons"].mean())
+    assert result.floor[-1].low < result.floor[-1].value < result.floor[-1].high
+    figures = [r["figure"] for r in tuned.store.read_table(
+        "analysis/alteration_summary.parquet").to_pylist() if r["category"] == "all"]  # fmt: skip
+    assert figures == ["overlap", "layer shift", "precision floor", "beyond floor"]
+
+
+def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
+    base, tuned = _runs(tmp_path)
+    again = write_run(tmp_path / "again", _base(), LABELS, dense_space())
+    with pytest.raises(InputError, match="base twice; expected runs in two dtypes or engines"):
+        precision_floor(base, base)
+    for run, weights in ((base, "a"), (tuned, "b"), (again, "a")):
+        run.manifest["model"] = {"weights": weights}
+        run.manifest["engine"] = {"name": "vllm", "device": "cpu", "dtype": "float32"}
+    with pytest.raises(InputError, match="base and tuned have different weights"):
+        precision_floor(base, tuned)
+    floor = precision_floor(base, again)
+    found = compare(base, tuned, QUICK, floor=floor).warnings
+    assert any("vllm on cpu in float32: they round alike, so that it is too low" in w
+               for w in found)  # fmt: skip
+    again.manifest["engine"]["dtype"] = "bfloat16"
+    floor = precision_floor(base, again)
+    assert not any("floor" in w for w in compare(base, tuned, QUICK, floor=floor).warnings)
+    base.manifest["model"] = again.manifest["model"] = {"weights": "c"}
+    foreign = precision_floor(again, base)
+    base.manifest["model"] = {"weights": "a"}  # the floor's own run, again, keeps c
+    found = compare(base, tuned, QUICK, floor=foreign).warnings
+    assert any("is of none of the compared models" in w for w in found)
+    again.manifest["model"] = {"weights": "a"}
+    for run in (base, again):
+        run.manifest["selection"] = {**run.manifest["selection"], "rule": "top:0.05"}
+    other = precision_floor(again, base)
+    base.manifest["selection"]["rule"] = "top:0.01"
+    with pytest.raises(InputError, match=r"precision floor: base and again differ in rule"):
+        compare(base, tuned, QUICK, floor=other)
+    tuned.manifest["model"] = {"weights": "a"}
+    found = compare(base, tuned, QUICK).warnings
+    assert "base and tuned have the same weights: what differs is rounding, not tuning" in found
 
 
 def test_a_run_against_itself_has_not_changed(tmp_path: Path) -> None:
@@ -134,7 +181,8 @@ def test_counts_stored_in_other_parts_still_pair(tmp_path: Path) -> None:
     [
         ({"tokens": np.arange(240) % 17 + 9}, r"240 of 240 instructions have different token ids.*"
          r"CLS-0000, CODE-0001, QA-0002, \.\.\..*--template from:TUNED.*--template plain"),
-        ({"config": {"threshold": 0.5}}, r"differ in threshold \(0\.0 against 0\.5\)"),
+        ({"config": {"threshold": 0.5}},
+         r"differ in threshold \(0\.0 against 0\.5\); count one of them again"),
         ({"config": {"scope": "prompt"}}, r"scope \('instruction' against 'prompt'\)"),
         ({"space": dense_space(2, 300)}, r"different architectures \(3 sites against 2\)"),
         ({"space": dense_space(3, 208)}, r"different architectures \(.*width=200.*width=208"),
@@ -152,7 +200,9 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path, options: dict, mes
 def test_different_sets_of_rules_are_refused(tmp_path: Path) -> None:
     base, tuned = _runs(tmp_path)
     tuned.manifest["selection"]["rule"] = "top:0.05"
-    with pytest.raises(InputError, match=r"rule \('top:0.01' against 'top:0.05'\)"):
+    with pytest.raises(
+        InputError, match=r"rule \('top:0.01' against 'top:0.05'\); select .*identify"
+    ):
         compare(base, tuned, QUICK)
 
 
@@ -166,7 +216,7 @@ def test_only_shared_instructions_are_compared_and_none_is_an_error(tmp_path: Pa
     other = write_run(tmp_path / "other", _base()[:6], ["X"] * 6, dense_space())
     with pytest.raises(InputError, match="share no instruction id"):
         compare(base, other, QUICK)
-    floor = precision_floor(part, part)
+    floor = precision_floor(part, base)
     with pytest.raises(InputError, match="lacks 180 of 240 instructions"):
         compare(base, base, QUICK, floor=floor)
 
@@ -178,6 +228,10 @@ def test_sets_that_are_empty_in_both_runs_are_unchanged_and_named(tmp_path: Path
     result = compare(run, run, QUICK, write=False)
     assert (result.alterations["neurons"].jaccard == 1).all()
     assert any("4 instructions have empty sets in both runs" in w for w in result.warnings)
+    full = write_run(tmp_path / "full", _base(), LABELS, dense_space())
+    result = compare(full, run, QUICK)
+    assert any("4 instructions have an empty set in one" in w for w in result.warnings)
+    assert (result.alterations["neurons"].jaccard[:4] == 0).all()
 
 
 def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
@@ -186,7 +240,15 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
     for _ in range(3):
         masks.append(masks[-1] ^ (rng.random((240, 600)) < 0.02))
     runs = [write_run(tmp_path / f"step{i}", m, LABELS, dense_space()) for i, m in enumerate(masks)]
-    rows = trajectory(runs, QUICK).to_pylist()
+    noisy = masks[0] ^ (rng.random((240, 600)) < 0.005)
+    floor = precision_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
+    everything = trajectory(runs, QUICK, floor=floor)
+    assert runs[-1].store.read_table("analysis/trajectory.parquet").equals(everything)
+    rows = [r for r in everything.to_pylist() if r["figure"] == "overlap"]
+    beyond = [r for r in everything.to_pylist() if r["figure"] == "beyond floor"]
+    assert len(beyond) == len(rows)
+    assert all(r["low"] > 0 for r in beyond if r["category"] == "all")
+    assert all(r["chance"] < r["low"] for r in rows)
     first = [r["value"] for r in rows if r["against"] == "first" and r["category"] == "all"]
     assert first == sorted(first, reverse=True)
     steps = [r for r in rows if r["against"] == "previous" and r["category"] == "MATH"]

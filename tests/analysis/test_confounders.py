@@ -5,10 +5,11 @@ from sparcom.analysis.confounders import adjusted_effect, source_overlaps
 from sparcom.analysis.resample import bootstrap_weights, permuted_codes
 
 
-def _draws(codes: np.ndarray, strata: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
+def _draws(codes: np.ndarray, strata: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
     permuted = permuted_codes(codes, strata, 199, rng)
-    return permuted, bootstrap_weights(codes, np.arange(len(codes)), 100, rng)
+    weights = bootstrap_weights(codes, np.arange(len(codes)), 100, rng)
+    return permuted, weights, rng.permuted(np.tile(strata, (100, 1)), axis=1)
 
 
 def _symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -38,7 +39,10 @@ def test_an_effect_of_length_alone_is_explained_away() -> None:
     strata = np.clip(codes + rng.integers(-1, 2, 120), 0, 2)
     values = 0.2 * (strata[:, None] == strata) + _symmetric(rng, 120)
     found = adjusted_effect(values, codes, strata, *_draws(codes, strata))
-    assert found.explained == pytest.approx(1, abs=0.05)
+    assert found.explained.value == pytest.approx(1, abs=0.05)
+    assert found.explained.low < 1 < found.explained.high
+    assert found.explained.chance == pytest.approx(0, abs=0.05)
+    assert found.explained.chance_high < found.explained.low
     assert found.effect.low < 0 < found.effect.high
     assert found.effect.p > 0.05
     assert found.effect.chance == pytest.approx(0, abs=0.005)
@@ -49,7 +53,7 @@ def test_strata_that_hold_one_category_each_leave_nothing_to_say() -> None:
     values = np.random.default_rng(0).random((30, 30))
     found = adjusted_effect(values, codes, codes, *_draws(codes, codes))
     assert found.effect.value is None
-    assert (found.explained, found.informative) == (None, 0.0)
+    assert (found.explained.value, found.informative) == (None, 0.0)
 
 
 def test_sources_are_compared_within_and_across() -> None:
@@ -57,7 +61,7 @@ def test_sources_are_compared_within_and_across() -> None:
     codes, source = np.arange(80) % 4, np.arange(80) // 4 % 2
     same, near = codes[:, None] == codes, source[:, None] == source
     values = 0.2 * same + 0.1 * near + 0.3 * (same & near) + _symmetric(rng, 80)
-    permuted, weights = _draws(codes, source)
+    permuted, weights, _ = _draws(codes, source)
     found = source_overlaps(
         values, codes, tuple("abcd"), source, ("ai", "human"), permuted, weights
     )

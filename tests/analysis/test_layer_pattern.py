@@ -44,3 +44,40 @@ def test_one_category_has_no_distance() -> None:
     found = layer_pattern(np.ones((10, 5)), WIDTHS, codes, ("a",), codes[None], np.ones((1, 10)))
     assert found.between.value is None
     assert found.stability.value is None
+
+
+def test_chance_of_an_even_spread_is_that_of_sets_drawn_evenly() -> None:
+    rng = np.random.default_rng(0)
+    codes, widths = np.arange(60) % 3, np.array([100, 300, 50, 50])
+    sizes = np.stack([rng.multivariate_hypergeometric(widths, size) for size in 10 + codes * 20])
+    draws = [
+        np.stack([rng.multivariate_hypergeometric(widths, s) for s in sizes.sum(1)])
+        for _ in range(300)
+    ]
+    none = np.zeros((0, 60))
+    found = [layer_pattern(s, widths, codes, tuple("abc"), none, none) for s in draws]
+    expected = np.mean([f.from_even.value for f in found])
+    assert found[0].from_even.chance == pytest.approx(expected, rel=0.05)
+
+
+def test_stability_has_the_ceiling_of_permuted_labels() -> None:
+    alike = _pattern(np.tile([0.05, 0.1, 0.2, 0.3, 0.35], (3, 1))).stability
+    assert alike.chance_low <= alike.value <= alike.chance_high
+    apart = _pattern(np.array([[0.2, 0.2, 0.1, 0.1, 0.4]] * 2 + [[0.3, 0.3, 0.2, 0.1, 0.1]]))
+    assert apart.stability.value < apart.stability.chance_low
+    assert apart.stability.p == pytest.approx(1 / 301)
+    pairs = apart.table().to_pylist()
+    assert [row["p"] <= 0.05 for row in pairs[1:]] == [True, True]
+    assert pairs[1]["low"] < pairs[1]["value"] < pairs[1]["high"]
+
+
+def test_a_category_without_sets_leaves_the_others_their_figures() -> None:
+    share = np.array([[0.2, 0.2, 0.1, 0.1, 0.4], [0.3, 0.3, 0.2, 0.1, 0.1]])
+    rng = np.random.default_rng(0)
+    codes = np.arange(60) % 2
+    sizes = np.stack([rng.multinomial(100, share[c]) for c in codes])
+    draws = permuted_codes(codes, codes * 0, 50, rng), np.ones((50, 60))
+    two = layer_pattern(sizes, WIDTHS, codes, ("a", "b"), *draws)
+    three = layer_pattern(sizes, WIDTHS, codes, ("a", "b", "c"), *draws)
+    assert three.between == two.between
+    assert three.pairs[1].value is None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sparcom.analysis import overlap
 from sparcom.analysis.bitsets import intersections, pack
+from sparcom.analysis.resample import permutation_draws
 from sparcom.errors import InputError
 
 members = st.sets(st.integers(0, 30))
@@ -103,3 +104,12 @@ def test_corrected_is_zero_at_chance_and_one_for_equal_sets() -> None:
     assert overlap.corrected(np.array(0.2), np.array(0.2)) == 0
     assert overlap.corrected(np.array(1.0), np.array(0.2)) == 1
     assert overlap.corrected(np.array(1.0), np.array(1.0)) == 0
+
+
+def test_ridits_give_the_superiority() -> None:
+    values = np.round(_values(), 1)  # with ties
+    labels = list("aabbbcccaabc")
+    codes = np.array(["abc".index(c) for c in labels])
+    found = permutation_draws(overlap.ridits(values), codes[None], 3).difference()[0]
+    expected = overlap.same_different(values, labels).superiority
+    assert 0.5 + found == pytest.approx(expected, rel=1e-12)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sparcom.analysis.bitsets import intersections, pack
-from sparcom.analysis.profile import Profile, ProfileBuilder, mean_intersection, ratio_of_sums
+from sparcom.analysis.profile import (
+    Profile,
+    ProfileBuilder,
+    chance_ratio_of_sums,
+    mean_intersection,
+    ratio_of_sums,
+)
 from sparcom.errors import InputError
 
 
@@ -61,3 +67,16 @@ def test_sets_and_rows_must_match() -> None:
     builder = ProfileBuilder(("a",), np.zeros(3, int), ("x",), np.zeros(3, int), 9)
     with pytest.raises(InputError, match="2 sets for 3 instructions"):
         builder.add(np.zeros((2, 2), np.uint8), np.arange(3))
+
+
+def test_chance_of_the_ratio_is_that_of_random_sets() -> None:
+    rng = np.random.default_rng(0)
+    parts = (slice(0, 40), slice(40, 100))
+    codes = np.repeat([0, 1], 150)
+    mask = np.zeros((300, 100), bool)
+    for row, of in zip(mask, codes, strict=True):
+        for part, size in zip(parts, ((10, 5), (4, 20))[of], strict=True):
+            row[rng.choice(np.arange(part.start, part.stop), size, replace=False)] = True
+    profile = _profile(mask, codes, codes * 0)
+    found = chance_ratio_of_sums(profile, parts)
+    np.testing.assert_allclose(found, ratio_of_sums(profile), rtol=0.03)

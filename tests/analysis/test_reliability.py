@@ -61,4 +61,13 @@ def test_small_categories_are_left_out_and_none_is_an_error() -> None:
 
 def test_spearman_brown() -> None:
     np.testing.assert_allclose(spearman_brown(np.array([0.0, 0.5, 1.0])), [0, 2 / 3, 1])
-    assert np.isnan(spearman_brown(np.array(-1.0)))
+    np.testing.assert_allclose(spearman_brown(np.array([-1.0, -0.5])), [-1, -2 / 3])
+
+
+def test_the_matrix_has_the_chance_level_of_permuted_labels() -> None:
+    rng, codes = np.random.default_rng(0), np.arange(180) % 3
+    planted = _run(draw_sets(planted_prevalence(("a", "b", "c"), 400), codes, rng), codes).matrix
+    assert planted.value > planted.chance_high
+    assert planted.p is None
+    null = _run(rng.random((180, 400)) < rng.beta(0.3, 3, 400), codes).matrix
+    assert null.chance_low < null.value < null.chance_high

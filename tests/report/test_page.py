@@ -1,6 +1,7 @@
 """The page: self-contained, escaped, and without a number that is none."""
 
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -9,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparcom.analysis.compare import compare
+from sparcom.analysis.floor import precision_floor
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.trajectory import trajectory
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
@@ -16,7 +21,7 @@ from sparcom.counting.recorder import Counted
 from sparcom.errors import InputError
 from sparcom.identify import Selection, identify
 from sparcom.report.page import write_report
-from sparcom.store import Failure, RunStore
+from sparcom.store import CellRule, Failure, Run, RunStore, length_edges, part_profile
 
 DENSE = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in range(4)))
 MOE = ComponentSpace(
@@ -27,6 +32,7 @@ MOE = ComponentSpace(
     )
 )
 VOID = {"meta", "br", "img", "input", "link", "hr"}
+FEW = AnalysisOptions(permutations=99, bootstraps=99, small_draws=20)
 SIX = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
 
@@ -36,37 +42,56 @@ def stored(
     space: ComponentSpace = DENSE,
     *,
     ids: Sequence[str] | None = None,
-    blank: bool = False,
+    blank: Sequence[str] = (),
+    equal: bool = False,
+    sources: Sequence[str] = ("human",),
+    retain: str = "counts",
     failed: int = 0,
     **manifest: object,
 ) -> str:
-    """A finished run whose instructions have these categories; returns its location."""
+    """A finished run whose instructions have these categories; returns its location.
+
+    blank: categories in which nothing fires; equal: every neuron and expert fires as often.
+    """
     rng = np.random.default_rng(0)
     ids = tuple(ids or (f"i{k}" for k in range(len(labels))))
     tokens = rng.integers(5, 30, len(ids))
     lean = np.array([hash_of(name) for name in labels])[:, None] + np.arange(space.neurons)
     odds = 0.2 + 0.6 * (lean % 7 == 0)  # neurons that a category likes
-    counts = rng.binomial(tokens[:, None], 0 * odds if blank else odds).astype(np.int32)
-    routed = rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)).astype(np.int32)
-    counted = Counted(ids, tokens, counts, 0 * routed if blank else routed)
+    fires = np.array([name not in blank for name in labels])[:, None]
+    counts = (rng.binomial(tokens[:, None], odds) * fires).astype(np.int32)
+    routed = rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)) * fires
+    counts[:, space.neuron_experts >= 0] = np.minimum(
+        counts[:, space.neuron_experts >= 0],
+        routed[:, space.neuron_experts[space.neuron_experts >= 0]],
+    )
+    if equal:
+        counts[:], routed[:] = 3, 3
+    counted = Counted(ids, tokens, counts, routed.astype(np.int32))
     store = RunStore(folder)
     records = [
-        Instruction(i, c, "human", instruction="x") for i, c in zip(ids, labels, strict=True)
+        Instruction(i, c, sources[k % len(sources)], instruction="x")
+        for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]
     store.write_corpus(records, prompts, 100)
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
-    store.write_part(0, counted, identify(counted, space, Selection("top:0.1")), failures)
+    sets = identify(counted, space, Selection("top:0.1"))
+    rule = CellRule(length_edges(np.bincount(tokens)))
+    keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]))
+    kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
+    store.write_part(0, *kept, failures, part_profile(counted, sets, keys))
     store.write_manifest(
         {
             "status": "complete",
+            "cells": rule.to_json(),
             "config": {
                 "corpus": "c.jsonl",
                 "template": "model",
                 "scope": "instruction",
                 "signal": "gate",
                 "threshold": 0.0,
-                "retain": "counts",
+                "retain": retain,
             },
             "model": {"path": "/models/tiny", "weights": "ab" * 32},
             "corpus": {"instructions": len(ids), "hash": "cd" * 32},
@@ -134,7 +159,7 @@ class Page(HTMLParser):
 
 
 def page_of(location: str) -> tuple[str, Page]:
-    html = Path(write_report(location)).read_text("utf-8")
+    html = Path(write_report(location, FEW)).read_text("utf-8")
     page = Page(html)
     assert page.open == []
     return html, page
@@ -264,13 +289,118 @@ def test_hostile_ids_paths_and_settings_are_text(tmp_path: Path) -> None:
     ids=["one category", "one instruction each", "one instruction", "one category with a pair"],
 )
 def test_few_instructions_make_a_page_without_nonsense(tmp_path: Path, labels, space) -> None:
-    html, page = page_of(stored(tmp_path / "run", labels, space))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as a figure without room would give
+        html, page = page_of(stored(tmp_path / "run", labels, space))
     assert_no_fetch(html, page)
     assert_numbers(html)
+    assert "share more" not in shown(html) or "cannot be told from chance" in shown(html)
+
+
+@pytest.mark.parametrize("retain", ["sets", "profile"])
+def test_a_run_that_retains_less_has_a_page(tmp_path: Path, retain: str) -> None:
+    html, page = page_of(stored(tmp_path / "run", SIX * 6, MOE, retain=retain))
+    assert_no_fetch(html, page)
+    assert_numbers(html)
+    assert "tiny on 36 instructions" in shown(html)
+    assert ("retains only its profile" in shown(html)) == (retain == "profile")
+    assert "General, unique and specific neurons" in shown(html)
+
+
+def test_one_category_without_sets_leaves_the_rest_of_the_page(tmp_path: Path) -> None:
+    html, _ = page_of(stored(tmp_path / "run", SIX * 6, MOE, blank=("QA",)))
+    assert_numbers(html)
+    assert "6 of 36 sets are empty" in shown(html)
+    assert "neurons: category QA: no set that is not empty" in shown(html)
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
+def test_equal_counts_make_a_page_that_says_so(tmp_path: Path, space) -> None:
+    html, _ = page_of(stored(tmp_path / "run", SIX * 4, space, equal=True))
+    assert_numbers(html)
+    assert "all pairs overlap alike; are all counts equal?" in shown(html)
+
+
+def rows_of(html: str, head: str) -> list[list[str]]:
+    """The cells of the table whose first column has this head."""
+    for table in re.findall(r"<table>(.*?)</table>", html, re.DOTALL):
+        rows = [
+            re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)
+            for row in re.findall(r"<tr>(.*?)</tr>", table)
+        ]
+        if rows[0][0] == head:
+            return rows
+    raise AssertionError(f"no table {head}")
+
+
+def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
+    location = stored(tmp_path / "run", SIX * 40, sources=("human",) * 6 + ("ai",) * 6)
+    html, _ = page_of(location)
+    text = shown(html)
+    sentence = re.search(r"Neuron \((\d), (\d+)\) is (\w+)-specific at q < 0.05", text)
+    layer, unit, category = sentence.groups()
+    table = Run(location).store.read_table("analysis/specific_neurons.parquet").to_pylist()
+    named = next(r for r in table if (r["layer"], r["unit"]) == (int(layer), int(unit)))
+    assert named["category"] == category
+    assert f"{named['prevalence']:.0%} ({named['prevalence_low']:.0%} to" in text
+    figures = {row[0]: row[1:] for row in rows_of(html, "figure")}
+    for name in ("same minus different type", "the same, origins as wholes",
+                 "the same within like length", "share of it that length explains",
+                 "share of it that length and source explain",
+                 "same minus different type, ai against human",
+                 "probability that a same-type pair overlaps more",
+                 "distance between categories&#39; layer shares",
+                 "stability of the pattern over depth",
+                 "split-half reliability of the heatmap"):  # fmt: skip
+        value, interval, chance = figures[name][:3]
+        assert re.fullmatch(r"-?\d\.\d+", value), name
+        assert re.fullmatch(r"-?\d\.\d+ to -?\d\.\d+", interval), name
+        assert re.fullmatch(r"-?\d\.\d+", chance), name
+    sizes = rows_of(html, "ranked together")
+    assert sizes[1][:3] == ["neurons, dense", "160", "16 (10.00%)"]
+    reliability = rows_of(html, "category")
+    assert reliability[0][1] == "instructions"
+    assert {"neurons-sources", "neurons-effect-by-layer"} <= {
+        p.stem for p in (tmp_path / "run/figures").glob("*.svg")
+    }
+
+
+def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:
+    location = stored(tmp_path / "run", SIX * 10, MOE)
+    html, _ = page_of(location)
+    rows = rows_of(html, "routed ISNs of")
+    assert [row[0] for row in rows[1:]] == list(SIX)
+    counts = Run(location).store.read_table("analysis/component_counts.parquet").to_pylist()
+    stored_rows = [r for r in counts if r["figure"] == "conditional frequency of ISNs"]
+    for row, figure in zip(rows[1:], stored_rows, strict=True):
+        assert row[1] == f"{figure['value']:.3f}"
+        assert row[2] == f"{figure['low']:.3f} to {figure['high']:.3f}"
+
+
+def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path: Path) -> None:
+    runs = [Run(stored(tmp_path / name, SIX * 6, MOE)) for name in ("base", "fp32", "tuned")]
+    last = runs[2]
+    last.manifest["status"] = "running"
+    bits = last.sets.neurons
+    bits[:, ::2] = 0
+    floor = precision_floor(*runs[:2])
+    compare(runs[0], last, FEW, floor=floor)
+    trajectory(runs, FEW, floor=floor)
+    html, page = page_of(str(tmp_path / "tuned"))
+    assert_no_fetch(html, page)
+    assert_numbers(html)
+    text = shown(html)
+    assert "Tuning moved the ISNs of CLS, CODE, QA, GEN, MATH, SUM beyond the precision" in text
+    assert "Tuning moved the ISEs of no category beyond the precision floor." in text
+    assert "Note: tuned: the run is not complete; finish it with --resume." in text
+    assert rows_of(html, "ISNs")[1][-2] == "1.000"
+    assert "Along training" in text
+    names = {p.stem for p in (tmp_path / "tuned/figures").glob("*.svg")}
+    assert {"neurons-trajectory", "experts-trajectory", "neurons-change-by-layer"} <= names
 
 
 def test_empty_sets_make_a_page_that_says_so(tmp_path: Path) -> None:
-    html, _ = page_of(stored(tmp_path / "run", SIX * 2, blank=True))
+    html, _ = page_of(stored(tmp_path / "run", SIX * 2, blank=SIX))
     assert_numbers(html)
     assert "empty" in shown(html)
 

@@ -30,9 +30,11 @@ class FamilyAlteration:
     overlap: [C + 1] Estimate, mean Jaccard; chance is J0, random sets of the same sizes per site.
     shift: [C + 1] Estimate, total variation between the layer shares before and after; the null
         swaps the two sets of instructions at random.
-    beyond_floor: [C + 1] Estimate, mean (1 - Jaccard) minus that of the precision floor, the same
-        model against itself; None where no floor was given. Moved: its interval lies above 0.
-    layers: one row per category and site: kept, gained, lost, mean per instruction.
+    floor: [C + 1] Estimate, mean Jaccard of the precision floor, the same model against itself.
+    beyond_floor: [C + 1] Estimate, mean (1 - Jaccard) minus that of the floor. Moved: its interval
+        lies above 0. Both are None where no floor was given.
+    layers: one row per category and site, means over instructions: before, after, kept, gained and
+        lost with intervals, and the overlap within the site with interval and chance.
     components: one row per component with changed membership: gained, lost, p, q (exact sign test
         of gained against lost, Benjamini-Hochberg over all that changed often enough).
     """
@@ -45,9 +47,20 @@ class FamilyAlteration:
     kept: np.ndarray
     overlap: tuple[Estimate, ...]
     shift: tuple[Estimate, ...]
+    floor: tuple[Estimate, ...] | None
     beyond_floor: tuple[Estimate, ...] | None
     layers: pa.Table
     components: pa.Table
+
+    def figures(self) -> dict[str, tuple[Estimate, ...]]:
+        """Name -> [C + 1] of every figure by category that there is."""
+        found = {
+            "overlap": self.overlap,
+            "layer shift": self.shift,
+            "precision floor": self.floor,
+            "beyond floor": self.beyond_floor,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def family_alteration(
@@ -71,10 +84,12 @@ def family_alteration(
     kept = site_sizes(first & second, sites)
     sizes = before.sum(1), after.sum(1)
     values = paired_jaccard(first, second)
-    chance = _paired_chance(before, after, np.array([site.width for site in sites]))
+    widths = np.array([site.width for site in sites])
+    chance = _ratio_chance((before * after / widths).sum(1), *sizes)
     groups = [codes == c for c in range(len(categories))] + [np.ones(len(codes), bool)]
-    beyond = None
+    against = beyond = None
     if floor is not None:
+        against = tuple(_mean(floor, group, weights) for group in groups)
         beyond = tuple(_mean(floor - values, group, weights) for group in groups)
     return FamilyAlteration(
         family,
@@ -84,8 +99,9 @@ def family_alteration(
         kept.sum(1),
         tuple(_mean(values, group, weights, chance) for group in groups),
         tuple(_shift(before, after, group, weights, rng) for group in groups),
+        against,
         beyond,
-        _layer_table(family, sites, categories, groups, before, after, kept),
+        _layer_table(family, sites, categories, groups, weights, (before, after, kept)),
         _component_table(family, first, second, space),
     )
 
@@ -96,9 +112,9 @@ def paired_jaccard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(a + b > 0, jaccard(paired_intersections(first, second), a, b), 1.0)
 
 
-def _paired_chance(before: np.ndarray, after: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """[n] J0 of each instruction's two sets, to first order: E|A & B| / E|A | B|."""
-    return jaccard((before * after / widths).sum(1), before.sum(1), after.sum(1))
+def _ratio_chance(inter: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """J0 to first order: E|A & B| / E|A | B|; 1, unchanged, where both sets are empty."""
+    return np.where(before + after > 0, jaccard(inter, before, after), 1.0)
 
 
 def _mean(
@@ -149,15 +165,28 @@ def _layer_table(
     sites: Sequence[FamilySite],
     categories: tuple[str, ...],
     groups: Sequence[np.ndarray],
-    before: np.ndarray,
-    after: np.ndarray,
-    kept: np.ndarray,
+    weights: np.ndarray,
+    sizes: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> pa.Table:
+    """sizes: before, after and kept, each [n, sites]."""
+    before, after, kept = sizes
+    widths = np.array([site.width for site in sites])
     names = (*categories, "all")
     rows = [(name, group) for name, group in zip(names, groups, strict=True) if group.any()]
+    overlap = np.where(before + after > 0, jaccard(kept, before, after), 1.0)
+    chance = _ratio_chance(before * after / widths, before, after)
 
     def column(values: np.ndarray) -> pa.Array:
         return pa.array(np.concatenate([values[group].mean(0) for _, group in rows]))
+
+    def with_interval(name: str, values: np.ndarray) -> dict[str, pa.Array]:
+        bounds = []
+        for _, group in rows:
+            weight = weights[:, group]
+            draws = weight @ values[group] / weight.sum(1, keepdims=True)
+            bounds.append(np.quantile(draws, [0.025, 0.975], axis=0))
+        low, high = np.concatenate(bounds, 1)
+        return {name: column(values), f"{name}_low": pa.array(low), f"{name}_high": pa.array(high)}
 
     return pa.table(
         {
@@ -168,8 +197,10 @@ def _layer_table(
             "before": column(before),
             "after": column(after),
             "kept": column(kept),
-            "gained": column(after - kept),
-            "lost": column(before - kept),
+            **with_interval("gained", after - kept),
+            **with_interval("lost", before - kept),
+            **with_interval("overlap", overlap),
+            "chance": column(chance),
         }
     )
 

@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from sparcom.analysis.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.bitsets import set_sizes
+from sparcom.analysis.component_tables import component_tables
+from sparcom.analysis.conditional import ConditionalFrequency, conditional_frequency
 from sparcom.analysis.family_components import FamilyComponents, family_components
 from sparcom.analysis.family_overlap import FamilyOverlap, family_overlap
 from sparcom.analysis.lape import Lape, lape
@@ -14,8 +16,9 @@ from sparcom.analysis.layers import FamilySite, families, family_sites
 from sparcom.analysis.load import Labels, Loaded, load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap import encode
+from sparcom.analysis.overlap_tables import overlap_tables
+from sparcom.analysis.profile import Profile
 from sparcom.analysis.strata import overlap_share
-from sparcom.analysis.tables import component_tables, overlap_tables
 from sparcom.identify import Selection
 from sparcom.store import Run
 
@@ -103,6 +106,13 @@ def _overlaps(
             warnings.append(f"{family}: fewer than two non-empty sets, so there are no pairs")
             continue
         labels = loaded.labels.take(loaded.sample[~empty])
+        left = np.bincount(labels.codes, minlength=len(labels.categories))
+        before = np.bincount(loaded.labels.codes, minlength=len(left))
+        warnings += [
+            f"{family}: category {labels.categories[code]}: no set that is not empty, so no pair "
+            "with it"
+            for code in np.flatnonzero((left == 0) & (before > 0))
+        ]
         out[family] = family_overlap(family, bits[~empty], sites, labels, options)
         warnings += _overlap_warnings(out[family])
     return out
@@ -122,7 +132,7 @@ def _family_bits(loaded: Loaded, family: str, sites: list[FamilySite]) -> np.nda
 def _overlap_warnings(result: FamilyOverlap) -> list[str]:
     out = []
     if result.effect.value is None:
-        out.append(f"{result.family}: no category effect: same-type or different-type pairs lack")
+        out.append(f"{result.family}: no category effect: no pair of one type, or none of two")
     elif result.adjusted.effect.value is None:
         out.append(
             f"{result.family}: no two categories share a stratum, so the category effect cannot "
@@ -138,14 +148,24 @@ def _components(
     run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, FamilyComponents]:
     lapes = _lapes(run, loaded.labels, options, warnings)
+    whole = bool(loaded.bits) and len(loaded.sample) == len(loaded.labels.ids)
     out = {}
     for name, profile in loaded.profiles.items():
         out[name] = family_components(
-            name, profile, run.space, loaded.labels.strata, lapes.get(name), options
-        )
+            name, profile, run.space, loaded.labels.strata, lapes.get(name), options,
+            conditional=_conditional(run, profile) if name == "neurons" else None,
+            sets=(loaded.bits[name], loaded.labels.codes) if whole else None,
+        )  # fmt: skip
         if not len(out[name].test.tested):
             warnings.append(f"{name}: no component is held often enough to be tested")
     return out
+
+
+def _conditional(run: Run, profile: Profile) -> ConditionalFrequency | None:
+    """c / r of routed neurons, from the summed counts of the stored profile."""
+    if "routed" not in run.space.kinds or not run.store.spans():
+        return None
+    return conditional_frequency(run, profile.categories, profile.prevalence())
 
 
 def _lapes(
@@ -153,7 +173,10 @@ def _lapes(
 ) -> dict[str, Lape]:
     """The LAPE rule for neurons and experts, from the summed counts of the stored profile."""
     if not run.store.spans():
-        warnings.append("no profile is stored: the LAPE rule, which needs it, is left out")
+        warnings.append(
+            "no profile is stored: the LAPE rule and conditional frequencies, which need it, are "
+            "left out"
+        )
         return {}
     cells, sums = run.store.read_profile(("category",), ("neuron_counts", "expert_counts"))
     tokens = cells["tokens"].to_numpy()

@@ -1,5 +1,6 @@
 """Whether two runs may be compared: the same components, settings, instructions and token ids."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,11 @@ def name_of(run: Run) -> str:
     return run.store.location.rstrip("/").rsplit("/", 1)[-1]
 
 
+def weights_of(run: Run) -> str | None:
+    """The fingerprint of a run's weights; None where none is recorded."""
+    return run.manifest.get("model", {}).get("weights")
+
+
 def _check_space(first: Run, second: Run) -> None:
     a, b = first.space.sites, second.space.sites
     if a == b:
@@ -88,17 +94,22 @@ def _check_space(first: Run, second: Run) -> None:
 
 
 def _check_settings(first: Run, second: Run) -> None:
-    configs = [run.manifest.get("config", {}) for run in (first, second)]
-    pairs = {key: [config.get(key) for config in configs] for key in SETTINGS}
-    selections = [run.manifest.get("selection", {}) for run in (first, second)]
-    for key in sorted(set(selections[0]) | set(selections[1])):
-        pairs[key] = [selection.get(key) for selection in selections]
-    changed = [f"{key} ({a!r} against {b!r})" for key, (a, b) in pairs.items() if a != b]
-    if changed:
+    counting = _differences(first, second, "config", SETTINGS)
+    rules = sorted({key for run in (first, second) for key in run.manifest.get("selection", {})})
+    selecting = _differences(first, second, "selection", rules)
+    if counting or selecting:
+        mend = "count one of them again with the other's"
+        if not counting:
+            mend = "select the sets of one anew with `sparcom identify`"
         raise InputError(
-            f"compare: {name_of(first)} and {name_of(second)} differ in {'; '.join(changed)}; "
-            "select sets anew with `sparcom identify`, or count one of them again"
+            f"compare: {name_of(first)} and {name_of(second)} differ in "
+            f"{'; '.join([*counting, *selecting])}; {mend}"
         )
+
+
+def _differences(first: Run, second: Run, part: str, keys: Sequence[str]) -> list[str]:
+    pairs = {key: [run.manifest.get(part, {}).get(key) for run in (first, second)] for key in keys}
+    return [f"{key} ({a!r} against {b!r})" for key, (a, b) in pairs.items() if a != b]
 
 
 def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from sparcom.analysis.comparable import (
     indices,
     name_of,
     paired_bits,
+    weights_of,
 )
 from sparcom.analysis.estimate import estimate_table
 from sparcom.analysis.floor import Floor
@@ -56,8 +57,8 @@ def compare(
 ) -> Comparison:
     """Compare two runs; writes alteration_*.parquet into the tuned run unless `write` is False.
 
-    Raises InputError where the runs cannot be compared (`check_comparable`), or where the floor
-    lacks one of the instructions.
+    Raises InputError where the runs cannot be compared (`check_comparable`), or where the floor was
+    measured otherwise, or lacks one of the instructions.
 
     >>> compare(Run("runs/base"), Run("runs/chat")).alterations["neurons"].overlap[-1]
     """
@@ -65,11 +66,12 @@ def compare(
     common = check_comparable(base, tuned)
     labels = make_labels(common.table, options)
     warnings = list(common.warnings)
-    if floor is None:
+    if weights_of(base) is not None and weights_of(base) == weights_of(tuned):
         warnings.append(
-            "no precision floor given: which categories moved more than the same model differs "
-            "from itself in another dtype is not known"
+            f"{name_of(base)} and {name_of(tuned)} have the same weights: what differs is "
+            "rounding, not tuning"
         )
+    warnings += floor_warnings(floor, base, tuned)
     rng = np.random.default_rng(options.seed)
     weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
     alterations = {
@@ -79,6 +81,7 @@ def compare(
     frequencies = _frequencies(base, tuned, labels, weights, warnings)
     tables = _tables(labels, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
+    tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
     if write:
         for name, table in tables.items():
             tuned.store.write_analysis(name, table)
@@ -95,6 +98,16 @@ def compare(
     )
 
 
+def floor_warnings(floor: Floor | None, *runs: Run) -> list[str]:
+    """What a reader must know of the floor; raises InputError where it does not fit the runs."""
+    if floor is not None:
+        return floor.check(*runs)
+    return [
+        "no precision floor given: which categories moved more than the same model differs from "
+        "itself in another dtype is not known"
+    ]
+
+
 def _alteration(
     family: str,
     base: Run,
@@ -107,7 +120,13 @@ def _alteration(
     warnings: list[str],
 ) -> FamilyAlteration:
     first, second = paired_bits(base, tuned, common, family)
-    empty = int((set_sizes(first | second) == 0).sum())
+    sizes = set_sizes(first), set_sizes(second)
+    empty = int((sizes[0] + sizes[1] == 0).sum())
+    if one := int(((sizes[0] == 0) != (sizes[1] == 0)).sum()):
+        warnings.append(
+            f"{family}: {one} instructions have an empty set in one of the runs; their overlap is "
+            "0, and their layers are those of the other"
+        )
     if empty:
         warnings.append(
             f"{family}: {empty} instructions have empty sets in both runs; counted as unchanged"
@@ -156,12 +175,7 @@ def _summary_table(base: str, alterations: dict[str, FamilyAlteration]) -> pa.Ta
         (family, category, figure, estimates[at])
         for family, change in alterations.items()
         for at, category in enumerate((*change.categories, "all"))
-        for figure, estimates in (
-            ("overlap", change.overlap),
-            ("layer shift", change.shift),
-            ("beyond floor", change.beyond_floor),
-        )
-        if estimates
+        for figure, estimates in change.figures().items()
     ]
     columns = {
         "base": [base] * len(cells),

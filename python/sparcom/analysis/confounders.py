@@ -1,8 +1,8 @@
 """How much of the category effect do length and source explain, and does it hold across sources?
 
 The category effect is the mean overlap of same-type pairs minus that of different-type pairs. Pairs
-are grouped into cells by the strata (length bin x source) of the two; comparing within cells only
-is the regression of overlap on "same type" with one constant per cell.
+are grouped into cells by the strata (length bin, or length bin x source) of the two; comparing
+within cells only is the regression of overlap on "same type" with one constant per cell.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.estimate import Estimate, estimate
+from sparcom.analysis.estimate import Estimate, cell_estimates, estimate
 from sparcom.analysis.overlap import CategoryMatrix, group_sums, one_hot
 from sparcom.analysis.resample import (
+    Draws,
     bootstrap_draws,
+    grouped_draws,
     permutation_draws,
     same_minus_different,
 )
@@ -23,13 +25,14 @@ from sparcom.analysis.resample import (
 class Adjusted:
     """effect: Estimate, same minus different within cells of like strata; the null permutes labels
         within strata; None in it where no cell holds both sorts of pair.
-    explained: 1 - effect / raw effect, the share that the strata explain; None where the raw
-        effect is not positive, or there is no adjusted one.
+    explained: Estimate, 1 - effect / raw effect, the share that the strata explain; chance: strata
+        dealt out at random; None in it where the raw effect is not positive, or there is no
+        adjusted one.
     informative: share of the same-type pairs that lie in a cell with different-type pairs too.
     """
 
     effect: Estimate
-    explained: float | None
+    explained: Estimate
     informative: float
 
 
@@ -39,59 +42,92 @@ def adjusted_effect(
     strata: np.ndarray,
     permuted: np.ndarray,
     weights: np.ndarray,
+    dealt: np.ndarray,
 ) -> Adjusted:
     """The category effect with the strata held fixed.
 
     values: [n, n] symmetric pair measure; codes, strata: [n] category and stratum codes from 0.
     permuted: [draws, n] relabellings within strata; weights: [draws, n] bootstrap weights.
+    dealt: [draws, n] the strata in random order, over all instructions.
     """
-    groups, types = int(strata.max()) + 1, int(codes.max()) + 1
-    joint = strata * types + codes
-    sums, pairs = group_sums(values, one_hot(joint, groups * types))
-    value, informative, mass = _within_cells(sums, pairs, groups, types)
-    raw = float(same_minus_different(*(_over(m, groups, types, by="type") for m in (sums, pairs))))
+    groups = int(strata.max()) + 1
+    point = _Cells.of(values, codes, strata[None], None, groups)
+    value, informative, mass = point.effect(0)
     if not np.isfinite(value):
-        return Adjusted(Estimate(None), None, 0.0)
+        return Adjusted(Estimate(None), Estimate(None), 0.0)
     narrow = values.astype(np.float32)
-    again = bootstrap_draws(narrow, joint, weights, groups * types)
-    resampled = [
-        _within_cells(s, p, groups, types)[0] for s, p in zip(again.sums, again.pairs, strict=True)
-    ]
+    again = _Cells.of(narrow, codes, np.broadcast_to(strata, weights.shape), weights, groups)
+    unrelated = _Cells.of(narrow, codes, dealt, None, groups)
+    types = int(codes.max()) + 1
     null = permutation_draws(_residual(values, strata, groups), permuted, types)
-    chance = np.trace(null.sums, axis1=1, axis2=2) / mass
-    explained = 1 - value / raw if raw > 0 else None
-    return Adjusted(estimate(value, np.array(resampled), chance), explained, informative)
+    return Adjusted(
+        estimate(value, again.effects(), np.trace(null.sums, axis1=1, axis2=2) / mass),
+        estimate(float(point.explained()[0]), again.explained(), unrelated.explained()),
+        informative,
+    )
 
 
-def _within_cells(
-    sums: np.ndarray, pairs: np.ndarray, groups: int, types: int
-) -> tuple[float, float, float]:
-    """(effect, informative share, total weight) from sums over (stratum, type) groups.
+@dataclass(frozen=True)
+class _Cells:
+    """Sums over the pairs of each cell, one cell for two strata, of many draws.
 
-    A cell with same-type weight s and different-type weight d has the regression's weight
-    s d / (s + d).
+    same, every: pairs of one type, and all pairs; the arrays in them are [draws, strata, strata].
     """
-    same_sum, same = (_over(m, groups, types, by="same") for m in (sums, pairs))
-    other_sum, other = (
-        _over(m, groups, types, by="all") - part for m, part in ((sums, same_sum), (pairs, same))
-    )
-    both = (same > 1e-9) & (other > 1e-9)
-    if not both.any():
-        return float("nan"), 0.0, 0.0
-    s, d = same[both], other[both]
-    weight = s * d / (s + d)
-    gap = same_sum[both] / s - other_sum[both] / d
-    return (
-        float((gap * weight).sum() / weight.sum()),
-        float(s.sum() / same.sum()),
-        float(weight.sum()),
-    )
 
+    same: Draws
+    every: Draws
 
-def _over(matrix: np.ndarray, groups: int, types: int, *, by: str) -> np.ndarray:
-    """Sum [groups x types, groups x types] over types ("same", "all") or over strata ("type")."""
-    blocks = matrix.reshape(groups, types, groups, types)
-    return np.einsum({"same": "hckc->hk", "all": "hckd->hk", "type": "hckd->cd"}[by], blocks)
+    @classmethod
+    def of(
+        cls,
+        values: np.ndarray,
+        codes: np.ndarray,
+        strata: np.ndarray,
+        weights: np.ndarray | None,
+        groups: int,
+    ) -> "_Cells":
+        """values: [n, n]; codes: [n]; strata: [draws, n]; weights: [draws, n], None for ones."""
+        parts = []
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            of_rows = None if weights is None else weights[:, rows]
+            block = values[np.ix_(rows, rows)]
+            parts.append(grouped_draws(block, strata[:, rows], of_rows, groups))
+        same = Draws(sum(p.sums for p in parts), sum(p.pairs for p in parts))
+        return cls(same, grouped_draws(values, strata, weights, groups))
+
+    def effect(self, draw: int) -> tuple[float, float, float]:
+        """(effect, informative share, total weight) of a draw.
+
+        A cell with same-type weight s and different-type weight d has the regression's weight
+        s d / (s + d).
+        """
+        same_sum, same = self.same.sums[draw], self.same.pairs[draw]
+        other_sum, other = self.every.sums[draw] - same_sum, self.every.pairs[draw] - same
+        both = (same > 1e-9) & (other > 1e-9)
+        if not both.any():
+            return float("nan"), 0.0, 0.0
+        s, d = same[both], other[both]
+        weight = s * d / (s + d)
+        gap = same_sum[both] / s - other_sum[both] / d
+        return (
+            float((gap * weight).sum() / weight.sum()),
+            float(s.sum() / same.sum()),
+            float(weight.sum()),
+        )
+
+    def effects(self) -> np.ndarray:
+        """[draws] effect."""
+        return np.array([self.effect(draw)[0] for draw in range(len(self.every.sums))])
+
+    def explained(self) -> np.ndarray:
+        """[draws] 1 - effect / raw effect; NaN where the raw effect is not positive."""
+        same, every = (
+            (d.sums.sum((1, 2), dtype=np.float64), d.pairs.sum((1, 2), dtype=np.float64))
+            for d in (self.same, self.every)
+        )
+        raw = same[0] / same[1] - (every[0] - same[0]) / (every[1] - same[1])
+        return 1 - np.divide(self.effects(), raw, out=np.full(len(raw), np.nan), where=raw > 0)
 
 
 def _residual(values: np.ndarray, strata: np.ndarray, groups: int) -> np.ndarray:
@@ -107,12 +143,14 @@ class SourceOverlap:
 
     first, second: names of the sources; the same name twice: pairs within it.
     matrix: M[a, b] over I in (first, a), K in (second, b); across sources it need not be symmetric.
+    cells: [C][C] an Estimate of each: bootstrap interval, permuted-label chance.
     effect: Estimate, same minus different type; the null permutes labels within strata.
     """
 
     first: str
     second: str
     matrix: CategoryMatrix
+    cells: tuple[tuple[Estimate, ...], ...]
     effect: Estimate
 
 
@@ -146,7 +184,8 @@ def source_overlaps(
                 same_minus_different(draws.sums[block], draws.pairs[block]),
             )
             matrix = _block_matrix(point[0][block], point[1][block], categories, i == j)
-            out.append(SourceOverlap(names[i], names[j], matrix, effect))
+            cells = cell_estimates(matrix.mean, again.means()[block], draws.means()[block])
+            out.append(SourceOverlap(names[i], names[j], matrix, cells, effect))
     return out
 
 

@@ -1,6 +1,6 @@
 """A figure with its interval and its chance level: what every statistic here comes as."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -58,6 +58,20 @@ def estimate(
     return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
 
 
+def cell_estimates(
+    mean: np.ndarray, resampled: np.ndarray, null: np.ndarray
+) -> tuple[tuple[Estimate, ...], ...]:
+    """[C][C] estimates of a matrix mean [C, C] from draws of it, each [draws, C, C]; two-sided."""
+    rows, columns = mean.shape
+    return tuple(
+        tuple(
+            estimate(mean[a, b], resampled[:, a, b], null[:, a, b], tail="both")
+            for b in range(columns)
+        )
+        for a in range(rows)
+    )
+
+
 def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
     finite = draws[np.isfinite(draws)] if draws is not None else np.zeros(0)
     if not len(finite):
@@ -66,12 +80,15 @@ def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def estimate_table(columns: dict[str, Sequence], estimates: Sequence[Estimate]) -> pa.Table:
+def estimate_table(
+    columns: Mapping[str, Sequence | pa.Array], estimates: Sequence[Estimate]
+) -> pa.Table:
     """An Arrow table: the given columns, then the fields of each row's estimate (null for None)."""
     rows = [asdict(item) for item in estimates]
     names = tuple(Estimate.__dataclass_fields__)
     fields = {name: pa.array([row[name] for row in rows], pa.float64()) for name in names}
-    return pa.table({**{name: pa.array(list(v)) for name, v in columns.items()}, **fields})
+    given = {n: v if isinstance(v, pa.Array) else pa.array(list(v)) for n, v in columns.items()}
+    return pa.table({**given, **fields})
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

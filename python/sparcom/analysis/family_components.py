@@ -5,11 +5,13 @@ from itertools import permutations
 
 import numpy as np
 
-from sparcom.analysis.generality import Generality, classify
+from sparcom.analysis.conditional import ConditionalFrequency
+from sparcom.analysis.generality import Generality, classify, count_intervals
 from sparcom.analysis.lape import Lape
 from sparcom.analysis.layers import family_sites
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.profile import Profile
+from sparcom.analysis.resample import bootstrap_weights
 from sparcom.analysis.specificity import (
     Confirmation,
     SpecificityTest,
@@ -28,7 +30,12 @@ class FamilyComponents:
     test: specificity within strata (length bin x source), what "specific" means here.
     plain: the same test without strata; what it finds beyond `test` may be length or source.
     confirmations: what each source discovers, tested in each other one.
-    lape: the LAPE rule on summed counts; None where the run retains no counts.
+    lape: the LAPE rule on summed counts; None where no profile is stored.
+    conditional: conditional frequency of routed neurons; None for experts, for a model without
+        routed neurons, and where no profile is stored.
+    general_interval, unique_intervals: 95 % intervals of the number of general components, and of
+        those unique to each category, over instructions; None where pairs are sampled or there are
+        no sets (`count_intervals`).
     """
 
     family: str
@@ -37,6 +44,9 @@ class FamilyComponents:
     plain: SpecificityTest
     confirmations: tuple[Confirmation, ...]
     lape: Lape | None
+    conditional: ConditionalFrequency | None = None
+    general_interval: tuple[float, float] | None = None
+    unique_intervals: tuple[tuple[float, float], ...] | None = None
 
     def specific_counts(self) -> dict[str, int]:
         """How many components are specific to each category at the test's alpha."""
@@ -51,14 +61,22 @@ def family_components(
     strata: Strata,
     lape: Lape | None,
     options: AnalysisOptions,
+    *,
+    conditional: ConditionalFrequency | None = None,
+    sets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FamilyComponents:
-    """Scores and tests of the components of a profile."""
+    """Scores and tests of the components of a profile.
+
+    sets: (bits [n, bytes], category codes [n]) of all its instructions, for the intervals of the
+    counts; None where they are not at hand.
+    """
     sites = family_sites(space, family)
     widths = np.array([site.width for site in sites])
     count, members = profile.by_category()
     held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
     fill = held / np.maximum(count, 1)[:, None] / widths
     tested = candidates(profile, options.min_prevalence)
+    intervals = (None, None) if sets is None else _count_intervals(*sets, len(count), options)
     return FamilyComponents(
         family,
         classify(
@@ -68,7 +86,17 @@ def family_components(
         specificity_test(profile.pooled(), alpha=options.alpha, tested=tested),
         tuple(_confirmations(profile, strata, options.alpha)),
         lape,
+        conditional,
+        *intervals,
     )
+
+
+def _count_intervals(
+    bits: np.ndarray, codes: np.ndarray, categories: int, options: AnalysisOptions
+) -> tuple[tuple[float, float], tuple[tuple[float, float], ...]]:
+    rng = np.random.default_rng(options.seed)
+    weights = bootstrap_weights(codes, np.arange(len(codes)), options.small_draws, rng)
+    return count_intervals(bits, codes, weights, categories, high=options.high, low=options.low)
 
 
 def _confirmations(profile: Profile, strata: Strata, alpha: float) -> list[Confirmation]:

@@ -4,30 +4,34 @@ The distance of two categories is the total variation of their layer shares: the
 set's mass that would have to move to another site to turn one histogram into the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.estimate import Estimate, estimate
+from sparcom.analysis.estimate import Estimate, estimate, estimate_table
 
 
 @dataclass(frozen=True)
 class LayerPattern:
     """categories: [C].
     distance: [C, C] total variation between the categories' mean layer shares.
+    pairs: an Estimate for each pair of categories a < b; chance and interval as in `between`.
     between: Estimate, its mean over pairs of categories; the null permutes labels within strata;
         a value above chance says that categories differ in depth.
     excess: Estimate, `between` minus its chance level: sampling noise alone keeps two histograms
         apart, and this is what category adds.
     from_even: Estimate, mean distance of the categories from an even spread over all components:
-        the yardstick, how far from structureless the common pattern is.
+        the yardstick, how far from structureless the common pattern is; chance: sets of the same
+        sizes drawn evenly from all components (to normal order).
     stability: Estimate, 1 - between / from_even: 1 where all categories share one pattern, 0 where
-        they differ as much as they differ from an even spread.
+        they differ as much as they differ from an even spread; chance, its ceiling at this sample
+        size: permuted labels, as in `between`; p: permuted ones are as unstable.
     """
 
     categories: tuple[str, ...]
     distance: np.ndarray
+    pairs: tuple[Estimate, ...]
     between: Estimate
     excess: Estimate
     from_even: Estimate
@@ -36,12 +40,9 @@ class LayerPattern:
     def table(self) -> pa.Table:
         """The distances, one row per unordered pair of categories."""
         rows, columns = np.triu_indices(len(self.categories), 1)
-        return pa.table(
-            {
-                "a": pa.array([self.categories[i] for i in rows], pa.string()),
-                "b": pa.array([self.categories[i] for i in columns], pa.string()),
-                "distance": pa.array(self.distance[rows, columns], pa.float64(), from_pandas=True),
-            }
+        names = pa.array(self.categories, pa.string())
+        return estimate_table(
+            {"a": names.take(pa.array(rows)), "b": names.take(pa.array(columns))}, self.pairs
         )
 
 
@@ -64,17 +65,49 @@ def layer_pattern(
     mean = _means(share, codes[None], ones, len(categories))
     resampled = _means(share, codes[None], weights, len(categories))
     null = _means(share, permuted, ones, len(categories))
-    between, again, chance = (_mean_distance(m) for m in (mean, resampled, null))
-    spread, spread_again = (_distance(m, even).mean(1) for m in (mean, resampled))
+    each, each_again, each_chance = (_pair_distances(m) for m in (mean, resampled, null))
+    between, again, chance = (_mean_of_known(m) for m in (each, each_again, each_chance))
+    spread, spread_again, spread_null = (
+        _mean_of_known(_distance(m, even)) for m in (mean, resampled, null)
+    )
     expected = float(chance.mean()) if len(chance) else float("nan")
+    from_even = estimate(spread[0], spread_again, recentre=True)
     return LayerPattern(
         categories,
         _distance(mean[0][:, None, :], mean[0][None, :, :]),
+        tuple(
+            estimate(each[0, at], each_again[:, at], each_chance[:, at], recentre=True)
+            for at in range(each.shape[1])
+        ),
         estimate(between[0], again, chance, recentre=True),
         estimate(between[0] - expected, again - expected, recentre=True),
-        estimate(spread[0], spread_again, recentre=True),
-        estimate(_stability(between, spread)[0], _stability(again, spread_again), recentre=True),
+        replace(from_even, chance=_even_chance(sizes, widths, codes, len(categories)))
+        if from_even.value is not None
+        else from_even,
+        estimate(
+            _stability(between, spread)[0],
+            _stability(again, spread_again),
+            _stability(chance, spread_null),
+            tail="less",
+            recentre=True,
+        ),
     )
+
+
+def _even_chance(sizes: np.ndarray, widths: np.ndarray, codes: np.ndarray, groups: int) -> float:
+    """Expected `from_even` of sets of the same sizes that are drawn evenly from all components.
+
+    The share of a site in one set of size s is hypergeometric over s, with variance
+    q (1 - q) (W - s) / (s (W - 1)); a category's mean share is then close to normal, whose mean
+    absolute deviation is sqrt(2 / pi) sd.
+    """
+    total, size = widths.sum(), sizes.sum(1)
+    even = widths / total
+    each = (total - size) / (size * max(total - 1, 1))
+    count = np.bincount(codes, minlength=groups)
+    variance = np.bincount(codes, each, groups) / np.maximum(count, 1) ** 2
+    spread = np.sqrt(even * (1 - even)).sum() * np.sqrt(2 / np.pi) / 2
+    return float((np.sqrt(variance[count > 0]) * spread).mean())
 
 
 def _means(share: np.ndarray, codes: np.ndarray, weights: np.ndarray, groups: int) -> np.ndarray:
@@ -93,12 +126,16 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b).sum(-1) / 2
 
 
-def _mean_distance(mean: np.ndarray) -> np.ndarray:
-    """[draws] mean distance over pairs of categories; NaN with one category."""
+def _pair_distances(mean: np.ndarray) -> np.ndarray:
+    """[draws, pairs] distance of each pair of categories a < b."""
     rows, columns = np.triu_indices(mean.shape[1], 1)
-    if not len(rows):
-        return np.full(len(mean), np.nan)
-    return _distance(mean[:, rows], mean[:, columns]).mean(1)
+    return _distance(mean[:, rows], mean[:, columns])
+
+
+def _mean_of_known(distances: np.ndarray) -> np.ndarray:
+    """[draws] mean over columns, without those of a category that has no set; NaN without any."""
+    known = distances[:, np.isfinite(distances).all(0)]
+    return known.mean(1) if known.shape[1] else np.full(len(distances), np.nan)
 
 
 def _stability(between: np.ndarray, from_even: np.ndarray) -> np.ndarray:

@@ -41,11 +41,14 @@ class Labels:
         """[n] int64 code of each instruction's source in `strata.sources`."""
         return self.strata.source[self.strata.codes]
 
+    @property
+    def length(self) -> np.ndarray:
+        """[n] int64 length bin of each instruction."""
+        return self.strata.length[self.strata.codes]
+
     def take(self, rows: np.ndarray) -> "Labels":
         """The labels of some instructions; categories and strata keep their codes."""
-        strata = Strata(
-            self.strata.names, self.strata.codes[rows], self.strata.sources, self.strata.source
-        )
+        strata = replace(self.strata, codes=self.strata.codes[rows])
         return Labels(
             tuple(self.ids[row] for row in rows),
             self.categories,
@@ -177,7 +180,7 @@ def load_profile(run: Run, options: AnalysisOptions) -> Loaded:
     width = int(bins.max(initial=0)) + 1
     used, codes = np.unique(of_source * width + bins, return_inverse=True)
     texts = [f"{names[code // width] or 'unnamed'}, length bin {code % width}" for code in used]
-    strata = Strata(tuple(texts), codes, tuple(names), used // width)
+    strata = Strata(tuple(texts), codes, tuple(names), used // width, used % width)
     cells, sums = run.store.read_profile(("category", "source", "length"), ("neurons", "experts"))
     category = encode(cells["category"].to_pylist(), labels.categories)[1]
     at = np.array([names.index(name) for name in cells["source"].to_pylist()], np.int64)
@@ -219,6 +222,12 @@ def load_warnings(run: Run, labels: Labels, present: np.ndarray, sampled: int) -
         out.append(
             f"pairs are taken among a sample of {sampled} of {len(present)} instructions; "
             "prevalence, generality and specificity use all of them"
+        )
+    asked = run.manifest.get("config", {}).get("count_tokens")
+    if asked and (short := int((labels.tokens[present] < asked).sum())):
+        out.append(
+            f"{short} of {int(present.sum())} instructions are shorter than the {asked} tokens "
+            "counted of each, so that length is not quite the same for all"
         )
     count = np.bincount(labels.codes[present], minlength=len(labels.categories))
     for name, size in zip(labels.categories, count, strict=True):

@@ -227,6 +227,19 @@ def _summary(sample: np.ndarray, edges: np.ndarray) -> Distribution:
     return Distribution(len(sample), float(sample.mean()), sd, tuple(quantiles.tolist()), density)
 
 
+def ridits(values: np.ndarray) -> np.ndarray:
+    """[n, n]: each pair's mid-rank among all pairs I < K, as a share; diagonal 0.
+
+    >>> ridits(np.array([[0, 0.1, 0.3], [0.1, 0, 0.1], [0.3, 0.1, 0]]))[0]
+    array([0.        , 0.33333333, 0.83333333])
+    """
+    rows, columns = np.triu_indices(len(values), 1)
+    _, place, times = np.unique(values[rows, columns], return_inverse=True, return_counts=True)
+    out = np.zeros(values.shape)
+    out[rows, columns] = ((np.cumsum(times) - times / 2) / max(len(rows), 1))[place]
+    return out + out.T
+
+
 def _superiority(same: np.ndarray, different: np.ndarray) -> float:
     """Mann-Whitney U / (n m), from sorted positions."""
     ordered = np.sort(different)

@@ -128,6 +128,19 @@ def mean_intersection(profile: Profile) -> np.ndarray:
     return np.divide(sums, pairs, out=np.full(sums.shape, np.nan), where=pairs > 0)
 
 
+def chance_ratio_of_sums(profile: Profile, parts: Sequence[slice]) -> np.ndarray:
+    """[C, C] `ratio_of_sums` of random sets with the mean size of each category in every site.
+
+    parts: flat range of each site. E|A & B| = sum over sites of a b / w for mean sizes a, b.
+    """
+    count, members = profile.by_category()
+    held = np.stack([members[:, part].sum(1, dtype=np.int64) for part in parts], 1)
+    size = held / np.maximum(count, 1)[:, None]
+    inter = (size / [part.stop - part.start for part in parts]) @ size.T
+    union = size.sum(1)[:, None] + size.sum(1) - inter
+    return np.divide(inter, union, out=np.zeros(inter.shape), where=union > 0)
+
+
 def ratio_of_sums(profile: Profile) -> np.ndarray:
     """[C, C] mean intersection over mean union: a streaming stand-in for the mean Jaccard.
 

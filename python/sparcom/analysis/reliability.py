@@ -5,7 +5,7 @@ over all components; this needs no second look at the sets, since with A, B the 
 weights and X the matrix of intersections, sum_n q_A(n) q_B(n) = A^T X B.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,14 +22,17 @@ class Reliability:
         the correlation with the halves of the other categories, what generality alone gives.
     between: [C, C] mean correlation between halves of two categories, divided by the root of
         their reliabilities: how alike two categories are once sampling noise is removed; 1 on the
-        diagonal.
+        diagonal. between_low, between_high: its interval over splits.
     matrix: Estimate, correlation of the category matrices of the two halves (cells a <= b),
-        stepped up; None in it where there are fewer than three cells.
+        stepped up; chance: the same with labels permuted over all instructions; None in it where
+        there are fewer than three cells.
     """
 
     categories: tuple[str, ...]
     prevalence: tuple[Estimate, ...]
     between: np.ndarray
+    between_low: np.ndarray
+    between_high: np.ndarray
     matrix: Estimate
 
 
@@ -56,19 +59,34 @@ def split_half(
     halves = _halved_codes(codes, kept, draws, rng)
     r = _correlations(inter.astype(np.float64), halves, 2 * len(kept), components)
     own = np.diagonal(r, axis1=1, axis2=2)
+    reliability = own.mean(0)
+    low, high = (_disattenuated(q, reliability) for q in _quantiles(r))
+    inside = halves[0] >= 0
+    shuffled = halves.copy()
+    shuffled[:, inside] = rng.permuted(halves[:, inside], axis=1)
+    groups = 2 * len(kept)
     names = tuple(categories[c] for c in kept)
     return Reliability(
         names,
         tuple(_prevalence(own[:, c], _others(r, c)) for c in range(len(kept))),
-        _disattenuated(r.mean(0)),
-        _stepped_estimate(_matrix_correlations(values, halves, 2 * len(kept))),
+        _disattenuated(r.mean(0), reliability),
+        low,
+        high,
+        _stepped_estimate(
+            _matrix_correlations(values, halves, groups),
+            _matrix_correlations(values, shuffled, groups),
+        ),
     )
 
 
 def spearman_brown(r: np.ndarray) -> np.ndarray:
-    """2r / (1 + r): the reliability of the whole from the correlation of its halves."""
+    """2r / (1 + |r|): the reliability of the whole from the correlation of its halves.
+
+    Below 0, where halves contradict each other and no reliability is meant, it is the mirror image,
+    so that a null around 0 stays there.
+    """
     r = np.asarray(r, np.float64)
-    return np.divide(2 * r, 1 + r, out=np.full(r.shape, np.nan), where=r > -1)
+    return 2 * r / (1 + np.abs(r))
 
 
 def _halved_codes(
@@ -125,22 +143,25 @@ def _others(r: np.ndarray, c: int) -> np.ndarray:
 
 def _prevalence(own: np.ndarray, others: np.ndarray) -> Estimate:
     stepped, chance = spearman_brown(own), spearman_brown(others)
-    whole = estimate(float(stepped.mean()), stepped, chance)
-    return Estimate(whole.value, whole.low, whole.high, whole.chance, whole.chance_low,
-                    whole.chance_high)  # fmt: skip
+    return replace(estimate(float(stepped.mean()), stepped, chance), p=None)
 
 
-def _stepped_estimate(r: np.ndarray) -> Estimate:
+def _stepped_estimate(r: np.ndarray, null: np.ndarray) -> Estimate:
     finite = r[np.isfinite(r)]
     if not len(finite):
         return Estimate(None)
     stepped = spearman_brown(finite)
-    return estimate(float(np.nanmean(stepped)), stepped)
+    whole = estimate(float(np.nanmean(stepped)), stepped, spearman_brown(null))
+    return replace(whole, p=None)  # splits of one sample are no independent draws
 
 
-def _disattenuated(r: np.ndarray) -> np.ndarray:
-    """r_ab / sqrt(r_aa r_bb), symmetric; NaN where a reliability is not positive."""
-    own = np.diagonal(r)
+def _quantiles(r: np.ndarray) -> np.ndarray:
+    """[2, C, C] 2.5 and 97.5 % points over draws; both directions of a pair of categories."""
+    return np.quantile((r + r.transpose(0, 2, 1)) / 2, [0.025, 0.975], axis=0)
+
+
+def _disattenuated(r: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """r_ab / sqrt(r_aa r_bb), symmetric; own: [C] reliabilities; NaN where one is not positive."""
     scale = np.sqrt(np.maximum(np.outer(own, own), 0))
     mixed = (r + r.T) / 2
     return np.divide(mixed, scale, out=np.full(r.shape, np.nan), where=scale > 0)

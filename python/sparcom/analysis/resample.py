@@ -50,6 +50,21 @@ def permuted_codes(
     return out
 
 
+def permuted_blocks(
+    codes: np.ndarray, units: np.ndarray, within: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[draws, n] category codes, permuted among blocks: the instructions of one category and unit.
+
+    units: [n] codes of what stays together (origins); within: [n] codes, constant in each block,
+    among whose equals labels are exchanged (sources). A category that has one block only is
+    relabelled as a whole, which leaves the partition into types as it was: such categories lend no
+    evidence against the null.
+    """
+    joint = np.unique(np.stack([within, units, codes]), axis=1, return_inverse=True)
+    (group, _, label), block = joint[0], joint[1].reshape(-1)
+    return permuted_codes(label, group, draws, rng)[:, block]
+
+
 def bootstrap_weights(
     cells: np.ndarray, units: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -70,7 +85,7 @@ def bootstrap_weights(
 
 def permutation_draws(values: np.ndarray, permuted: np.ndarray, categories: int) -> Draws:
     """Category sums of `values` [n, n] under each relabelling [draws, n]."""
-    return _draws(values, permuted, None, categories)
+    return grouped_draws(values, permuted, None, categories)
 
 
 def bootstrap_draws(
@@ -80,12 +95,13 @@ def bootstrap_draws(
 
     A pair counts w_I w_K with I != K, so an instruction that is drawn twice never meets itself.
     """
-    return _draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
+    return grouped_draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
 
 
-def _draws(
+def grouped_draws(
     values: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, categories: int
 ) -> Draws:
+    """Group sums of `values` [n, n] under codes [draws, n] and weights [draws, n] (None: ones)."""
     own = np.diagonal(values)
     sums, pairs = [], []
     for batch in _batches(len(codes), max(1, _WIDE // max(categories, 1))):
@@ -95,12 +111,28 @@ def _draws(
         size, n, _ = group.shape
         wide = group.transpose(1, 0, 2).reshape(n, -1)
         product = (values @ wide).reshape(n, size, categories).transpose(1, 0, 2)
-        across = group.transpose(0, 2, 1)
-        total = group.sum(1)
-        sums.append(across @ product - across @ (own[:, None] * group))
-        pairs.append(total[:, :, None] * total[:, None, :] - across @ group)
+        total, squares = group.sum(1), np.square(group).sum(1)
+        itself = (own[:, None] * np.square(group)).sum(1)  # a pair I = K lies in one group
+        unit = np.eye(categories, dtype=group.dtype)
+        sums.append(_by_group(product, group, codes[batch]) - itself[:, :, None] * unit)
+        pairs.append(total[:, :, None] * total[:, None, :] - squares[:, :, None] * unit)
     empty = np.zeros((0, categories, categories))
     return Draws(np.concatenate(sums or [empty]), np.concatenate(pairs or [empty]))
+
+
+def _by_group(rows: np.ndarray, group: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """[draws, C, C] sums of rows [draws, n, C] over each draw's groups, weighed by group.
+
+    Not a product of matrices: so small ones cost a threaded BLAS more than they compute.
+    """
+    out = np.zeros((len(rows), rows.shape[2], rows.shape[2]), rows.dtype)
+    for at, (part, weight) in enumerate(zip(rows, group.sum(2), strict=True)):
+        order = np.argsort(codes[at], kind="stable")
+        order = order[codes[at][order] >= 0]
+        if len(order):
+            names, starts = np.unique(codes[at][order], return_index=True)
+            out[at, names] = np.add.reduceat((weight[:, None] * part)[order], starts)
+    return out
 
 
 def _batches(draws: int, size: int) -> Iterator[slice]:

@@ -113,6 +113,7 @@ class Confirmation:
     share, low, high: of all discovered ones that are confirmed, with Wilson's 95 % interval;
         None where nothing was discovered.
     chance: share of p <= 0.05 in the second source among the pairs that were not discovered.
+    chances: [C] the same within each category.
     """
 
     found_in: str
@@ -123,6 +124,7 @@ class Confirmation:
     low: float | None
     high: float | None
     chance: float
+    chances: np.ndarray
 
 
 def confirm(
@@ -138,7 +140,7 @@ def confirm(
     discovered, confirmed = found.sum(1), (found & again).sum(1)
     total, kept = int(discovered.sum()), int(confirmed.sum())
     low, high = wilson(np.array(kept), np.array(total))
-    others = int((~found).sum())
+    others, by_chance = (~found).sum(1), (again & ~found).sum(1)
     return Confirmation(
         *names,
         discovered,
@@ -146,5 +148,6 @@ def confirm(
         kept / total if total else None,
         float(low) if total else None,
         float(high) if total else None,
-        float((again & ~found).sum() / others) if others else 0.0,
+        float(by_chance.sum() / max(others.sum(), 1)),
+        by_chance / np.maximum(others, 1),
     )

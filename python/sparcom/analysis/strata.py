@@ -13,12 +13,14 @@ import numpy as np
 @dataclass(frozen=True)
 class Strata:
     """names: of the strata; codes: [n] int64, the stratum of each instruction;
-    source: [strata] index into `sources` of each stratum; sources: their names."""
+    source: [strata] index into `sources` of each stratum; sources: their names;
+    length: [strata] the length bin of each stratum."""
 
     names: tuple[str, ...]
     codes: np.ndarray
     sources: tuple[str, ...]
     source: np.ndarray
+    length: np.ndarray
 
 
 MAX_RATIO = 1.5
@@ -44,7 +46,8 @@ def make_strata(tokens: np.ndarray, sources: Sequence[str], bins: int = 10) -> S
     names = tuple(sorted(set(sources)))
     source = np.array([names.index(name) for name in sources], dtype=np.int64)
     length = length_bins(tokens, bins)
-    used, codes = np.unique(source * (length.max(initial=0) + 1) + length, return_inverse=True)
+    bins = int(length.max(initial=0)) + 1
+    used, codes = np.unique(source * bins + length, return_inverse=True)
     labels, owners = [], []
     for code in range(len(used)):
         inside = codes == code
@@ -52,7 +55,7 @@ def make_strata(tokens: np.ndarray, sources: Sequence[str], bins: int = 10) -> S
         low, high = int(tokens[inside].min()), int(tokens[inside].max())
         labels.append(f"{names[owner] or 'unnamed'}, {low}-{high} tokens")
         owners.append(owner)
-    return Strata(tuple(labels), codes, names, np.array(owners, dtype=np.int64))
+    return Strata(tuple(labels), codes, names, np.array(owners, dtype=np.int64), used % bins)
 
 
 def overlap_share(category: np.ndarray, stratum: np.ndarray, categories: int) -> np.ndarray:

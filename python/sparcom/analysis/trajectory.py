@@ -5,57 +5,89 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.alteration import paired_jaccard
+from sparcom.analysis.alteration import FamilyAlteration, family_alteration
 from sparcom.analysis.comparable import check_comparable, indices, name_of, paired_bits
-from sparcom.analysis.estimate import Estimate, estimate, estimate_table
-from sparcom.analysis.load import Labels, make_labels
+from sparcom.analysis.compare import floor_warnings
+from sparcom.analysis.estimate import Estimate, estimate_table
+from sparcom.analysis.floor import Floor
+from sparcom.analysis.layers import family_sites
+from sparcom.analysis.load import make_labels
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.resample import bootstrap_weights
 from sparcom.errors import InputError
 from sparcom.store import Run
 
+COLUMNS = ("step", "run", "against", "family", "category", "figure")
 
-def trajectory(runs: Sequence[Run], options: AnalysisOptions | None = None) -> pa.Table:
-    """Checkpoints in order: one row per checkpoint, family and category ("all" last).
 
-    The estimate is the mean Jaccard with the first checkpoint (`against` "first") and with the one
-    before ("previous"). Raises InputError for fewer than two runs, or runs that do not compare.
+def trajectory(
+    runs: Sequence[Run],
+    options: AnalysisOptions | None = None,
+    *,
+    floor: Floor | None = None,
+    write: bool = True,
+) -> pa.Table:
+    """Checkpoints in order: one row per checkpoint, family, category ("all" last) and figure.
+
+    Each is compared with the first checkpoint (`against` "first") and with the one before
+    ("previous"). Figures: overlap (mean Jaccard), layer shift, and with a floor "precision floor"
+    and "beyond floor", as in `FamilyAlteration`. Writes trajectory.parquet and its warnings into
+    the last run unless `write` is False.
+    Raises InputError for fewer than two runs, and where runs or floor do not compare.
+
+    >>> trajectory([Run("runs/step0"), Run("runs/step100"), Run("runs/step200")])
     """
     if len(runs) < 2:
         raise InputError(f"trajectory: needs two runs or more, got {len(runs)}")
     options = options or AnalysisOptions()
-    columns: dict[str, list] = {
-        name: [] for name in ("step", "run", "against", "family", "category")
-    }
+    warnings = floor_warnings(floor, *runs)
+    rows: list[tuple] = []
     figures: list[Estimate] = []
     for step in range(1, len(runs)):
-        for against, other in (("first", runs[0]), ("previous", runs[step - 1])):
-            common = check_comparable(other, runs[step])
-            labels = make_labels(common.table, options)
-            for family in indices(runs[0]):
-                values = paired_jaccard(*paired_bits(other, runs[step], common, family))
-                for name, figure in _by_category(values, labels, options):
-                    row = (step, name_of(runs[step]), against, family, name)
-                    for key, value in zip(columns, row, strict=True):
-                        columns[key].append(value)
-                    figures.append(figure)
-    return estimate_table(columns, figures)
+        # The second run's previous is the first: the same figures under both names.
+        others = (("first", runs[0]), ("previous", runs[step - 1]))
+        for against, other in others:
+            changes, found = _changes(other, runs[step], options, floor)
+            warnings += found
+            for change in changes:
+                for category, figure, value in _figures(change):
+                    where = (step, name_of(runs[step]), against)
+                    rows.append((*where, change.family, category, figure))
+                    figures.append(value)
+    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+    table = estimate_table(columns, figures)
+    if write:
+        texts = pa.array(dict.fromkeys(warnings), pa.string())
+        runs[-1].store.write_analysis("trajectory", table)
+        runs[-1].store.write_analysis("trajectory_warnings", pa.table({"warning": texts}))
+    return table
 
 
-def _by_category(
-    values: np.ndarray, labels: Labels, options: AnalysisOptions
-) -> list[tuple[str, Estimate]]:
+def _changes(
+    first: Run, second: Run, options: AnalysisOptions, floor: Floor | None
+) -> tuple[list[FamilyAlteration], tuple[str, ...]]:
+    """(change of each family, warnings) between two checkpoints."""
+    common = check_comparable(first, second)
+    labels = make_labels(common.table, options)
     rng = np.random.default_rng(options.seed)
-    weights = bootstrap_weights(labels.codes, np.arange(len(values)), options.bootstraps, rng)
-    groups = [labels.codes == code for code in range(len(labels.categories))]
-    groups.append(np.ones(len(values), bool))
+    weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
+    changes = []
+    for family in indices(first):
+        bits = paired_bits(first, second, common, family)
+        against = None if floor is None else floor.values(family, labels.ids)
+        changes.append(
+            family_alteration(
+                family, *bits, first.space, family_sites(first.space, family), labels.codes,
+                labels.categories, weights, rng, against,
+            )
+        )  # fmt: skip
+    return changes, common.warnings
+
+
+def _figures(change: FamilyAlteration) -> list[tuple[str, str, Estimate]]:
+    """(category, figure, estimate) of everything that is followed."""
     return [
-        (
-            name,
-            estimate(
-                float(values[group].mean()),
-                weights[:, group] @ values[group] / weights[:, group].sum(1),
-            ),
-        )
-        for name, group in zip((*labels.categories, "all"), groups, strict=True)
+        (category, figure, estimates[at])
+        for at, category in enumerate((*change.categories, "all"))
+        for figure, estimates in change.figures().items()
     ]

@@ -6,12 +6,14 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.corpus.text import printable
 from sparcom.report import figures
-from sparcom.report.sections import Section, make_sections
+from sparcom.report.section import Section
+from sparcom.report.sections import make_sections
 from sparcom.report.stored import stored_sections
 from sparcom.store import Run
 
@@ -49,7 +51,7 @@ def render_page(
     template = files("sparcom.report").joinpath("page.html").read_text("utf-8")
     model = run.manifest["model"]["path"].rstrip("/").rsplit("/", 1)[-1]
     return environment.from_string(template).render(
-        title=f"{model} on {len(run.sets.ids):,} instructions",
+        title=f"{model} on {_counted(run).num_rows:,} instructions",
         lead=_lead(run),
         warnings=list(dict.fromkeys(warnings)),
         statements=[text for section in sections for text in section.statements],
@@ -71,9 +73,14 @@ def _lead(run: Run) -> str:
         parts.append(f"{space.experts:,} routed experts")
     return (
         f"{' and '.join(parts)} in {space.layers} layers, counted on "
-        f"{int(run.sets.tokens.sum()):,} tokens; sets by rule {selection['rule']}, ties "
-        f"{selection['ties']}."
+        f"{int(_counted(run)['n_counted'].to_numpy().sum()):,} tokens; sets by rule "
+        f"{selection['rule']}, ties {selection['ties']}."
     )
+
+
+def _counted(run: Run) -> pa.Table:
+    """Labels of the instructions that the page is about."""
+    return run.labels if run.store.has_sets() else run.counted_labels
 
 
 def _warnings(run: Run) -> list[str]:
@@ -83,9 +90,13 @@ def _warnings(run: Run) -> list[str]:
         warnings.append(f"{failed} instructions failed and are not in it.")
     if skipped := run.manifest.get("skipped_rows", {}).get("count"):
         warnings.append(f"{skipped} bad rows of the corpus were left out.")
-    if cut := int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum()):
+    if cut := int(np.asarray(_counted(run)["truncated"].to_pylist(), dtype=bool).sum()):
         warnings.append(f"{cut} prompts were cut to the model's context.")
     return warnings
+
+
+def _limit(count_tokens: int | None) -> str:
+    return "all its tokens" if count_tokens is None else f"at most {count_tokens} tokens"
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:
@@ -103,6 +114,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("tokens, sha256", m["corpus"]["hash"]),
         ("engine", how),
         ("template, scope", f"{config['template']}, {config['scope']}"),
+        ("counted of each", _limit(config.get("count_tokens"))),
         ("a neuron fires", f"where {what} exceeds {config['threshold']:g}"),
         ("retained", config["retain"]),
         ("time", f"{m.get('seconds', 0):.1f} s; {m.get('actor_seconds', 0):.1f} s in actors"),

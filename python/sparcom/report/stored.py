@@ -1,57 +1,140 @@
-"""Sections of what other commands left in a run's analysis/: `sparcom compare` and `ablate`."""
+"""Sections of what `sparcom compare` and `ablate` left in a run's analysis/."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from sparcom.report.sections import FAMILY_NAMES, Section, Table
+from sparcom.report import figures
+from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table
 from sparcom.store import Run
+
+_ALPHA = 0.05
 
 
 def stored_sections(run: Run) -> list[Section]:
-    """Sections of the stored comparison and ablation, where there are any."""
-    makers = {"alteration_summary": _alteration, "ablation": _ablation}
-    return [
-        make(run.store.read_table(f"analysis/{name}.parquet").to_pylist())
-        for name, make in makers.items()
-        if run.store.files.is_file(f"analysis/{name}.parquet")
-    ]
+    """Sections of the stored comparison, trajectory and ablation, where there are any."""
+    makers = {"alteration_summary": _alteration, "trajectory": _trajectory, "ablation": _ablation}
+    return [make(run, rows) for name, make in makers.items() if (rows := _rows(run, name))]
 
 
-def _alteration(rows: list[dict[str, Any]]) -> Section:
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
+    """A stored table; empty where there is none."""
+    path = f"analysis/{name}.parquet"
+    return run.store.read_table(path).to_pylist() if run.store.files.is_file(path) else []
+
+
+def _warnings(run: Run, name: str) -> list[str]:
+    return [f"Note: {row['warning']}." for row in _rows(run, name)]
+
+
+def _alteration(run: Run, rows: list[dict[str, Any]]) -> Section:
     section = Section(f"Change by tuning, against {rows[0]['base']}")
     section.texts.append(
         "Overlap of an instruction's sets in the base and in this model: mean Jaccard. Chance: "
         "random sets of the same sizes. The shift is the share of a set that would have to move to "
-        "another layer; its chance has the two runs swapped at random. Beyond the floor: how much "
-        "less they overlap than one model with itself in another dtype or engine."
+        "another layer; its chance has the two runs swapped at random. Precision floor: the "
+        "overlap of one model with itself in another dtype or engine; beyond it: how much less "
+        "these two overlap."
     )
-    figures = ("overlap", "layer shift", "beyond floor")
-    if not any(row["figure"] == "beyond floor" for row in rows):
-        section.texts.append(
-            "No precision floor was given (--floor): rounding alone may explain small changes."
-        )
+    section.texts += _warnings(run, "alteration_warnings")
     for family, name, group in _cells(rows, "family"):
         body = []
         for category in dict.fromkeys(row["category"] for row in group):
             of = {row["figure"]: row for row in group if row["category"] == category}
-            cells = [text for figure in figures[:2] for text in _estimate(of[figure])]
-            body.append((category, *cells, _interval(of.get("beyond floor", {}), "")))
+            cells = [
+                text for figure in ("overlap", "layer shift") for text in _estimate(of[figure])
+            ]
+            floor = _figure(of.get("precision floor", {}).get("value"))
+            body.append((category, *cells, floor, _interval(of.get("beyond floor", {}), "")))
         head = ("", "overlap", "95 % interval", "chance", "shift", "95 % interval", "chance",
-                "beyond floor")  # fmt: skip
+                "precision floor", "beyond it")  # fmt: skip
         section.tables.append(Table((name, *head[1:]), body))
-        moved = [
-            row["category"] for row in group
-            if row["figure"] == "beyond floor" and (row["low"] or 0) > 0
-        ]  # fmt: skip
-        if moved:
-            section.statements.append(
-                f"Tuning moved the {FAMILY_NAMES[family]} of {', '.join(moved)} beyond the "
-                "precision floor."
+        section.statements += _moved(name, group)
+        layers = _rows(run, f"alteration_layers_{family}")
+        if whole := [row for row in layers if row["category"] == "all"]:
+            section.pictures.append(
+                Picture(
+                    f"{family}-change-by-layer",
+                    figures.change_by_layer(whole, f"{name} gained and lost by tuning"),
+                    "Mean number that an instruction's set gains and loses in each layer, with "
+                    "95 % intervals over instructions.",
+                )
             )
+        tested = _rows(run, f"alteration_components_{family}")
+        if tested:
+            found = [row for row in tested if row["q"] <= _ALPHA]
+            gained = sum(row["gained"] > row["lost"] for row in found)
+            section.texts.append(
+                f"{name}: of {len(tested):,} components whose membership changed in six "
+                f"instructions or more, {gained:,} were gained and {len(found) - gained:,} lost "
+                f"at a false discovery rate of {_ALPHA:.0%} (exact sign test)."
+            )
+        section.tables += _frequency_tables(run, family)
     return section
 
 
-def _ablation(rows: list[dict[str, Any]]) -> Section:
+def _moved(name: str, group: list[dict[str, Any]]) -> list[str]:
+    beyond = [row for row in group if row["figure"] == "beyond floor"]
+    moved = [
+        row["category"] for row in beyond if (row["low"] or 0) > 0 and row["category"] != "all"
+    ]
+    if not beyond:
+        return []
+    if not moved:
+        return [f"Tuning moved the {name} of no category beyond the precision floor."]
+    return [f"Tuning moved the {name} of {', '.join(moved)} beyond the precision floor."]
+
+
+def _frequency_tables(run: Run, family: str) -> list[Table]:
+    """The layer in which each category's mean frequency changed most."""
+    rows = _rows(run, f"frequency_layers_{family}")
+    body = []
+    for category in dict.fromkeys(row["category"] for row in rows):
+        of = [row for row in rows if row["category"] == category]
+        top = max(of, key=lambda row: abs(row["value"] or 0.0))
+        place = f"{top['layer']} {top['kind']}"
+        body.append((category, place, _figure(top["value"], 5), _interval(top, "", 5)))
+    symbol = "f" if family == "experts" else "p"
+    head = (f"change of {symbol}", "largest in layer", "mean there", "95 % interval")
+    text = (
+        f"{symbol}: frequency, over all components of a layer. The layer was picked for its "
+        "change, so that the interval is for it alone."
+    )
+    return [Table(head, body, text)] if body else []
+
+
+def _trajectory(run: Run, rows: list[dict[str, Any]]) -> Section:
+    section = Section("Along training")
+    section.texts.append(
+        "Overlap of an instruction's sets at each checkpoint with those at the first, and at the "
+        "one before: mean Jaccard. Chance: random sets of the same sizes."
+    )
+    section.texts += _warnings(run, "trajectory_warnings")
+    for family, name, group in _cells(rows, "family"):
+        first = [row for row in group if row["against"] == "first"]
+        section.pictures.append(
+            Picture(
+                f"{family}-trajectory",
+                figures.overlap_by_step(first, f"{name} along training"),
+                "Bands: 95 % intervals over instructions.",
+            )
+        )
+        body = []
+        for row in group:
+            if (row["category"], row["figure"]) == ("all", "overlap"):
+                at = (row["step"], row["against"], "all")
+                floor = [
+                    r["value"] for r in group
+                    if (r["step"], r["against"], r["category"]) == at
+                    and r["figure"] == "precision floor"
+                ]  # fmt: skip
+                body.append((f"{row['run']}, against the {row['against']}", *_estimate(row),
+                             _figure(floor[0] if floor else None)))  # fmt: skip
+        head = (name, "overlap", "95 % interval", "chance", "precision floor")
+        section.tables.append(Table(head, body))
+    return section
+
+
+def _ablation(_: Run, rows: list[dict[str, Any]]) -> Section:
     section, draws = Section("Ablation"), rows[0]["random_sets"]
     section.texts.append(
         "Loss on reference answers, nats per token, with a set silenced, minus that of the whole "
@@ -87,10 +170,10 @@ def _estimate(row: dict[str, Any]) -> tuple[str, str, str]:
     return _figure(row["value"]), _interval(row, ""), _figure(row["chance"])
 
 
-def _interval(row: dict[str, Any], prefix: str) -> str:
+def _interval(row: dict[str, Any], prefix: str, digits: int = 3) -> str:
     low, high = row.get(f"{prefix}low"), row.get(f"{prefix}high")
-    return "-" if low is None else f"{_figure(low)} to {_figure(high)}"
+    return "-" if low is None else f"{_figure(low, digits)} to {_figure(high, digits)}"
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
