@@ -1,13 +1,15 @@
 """What fails in a worker reaches the caller with its cause, and leaves no process behind."""
 
+import os
+from contextlib import suppress
+
 import psutil
 import pytest
 import torch
-from vllm_tools import SHAPE, by_id, make_prompts
+from vllm_tools import SHAPE, by_id, make_prompts, worker_class
 
 from sparcom.corpus.prompts import Prompt
 from sparcom.engines.base import PromptError
-from sparcom.engines.vllm import launch
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.errors import CountError, InputError, SparcomError
@@ -50,7 +52,19 @@ def make_worker(name: str) -> type:
             del self.model_runner.query_start_loc
             super()._sparcom_instrument(config)
 
-    return {w.__name__: w for w in (PoisonedWorker, DeafWorker, HooklessWorker)}[name]
+    class RoomlessWorker(CountingWorker):
+        """Fails on one rank, while the other waits for it."""
+
+        def load_model(self, *args, **options):
+            if self.rank == 1:
+                self.model_runner.load_model = self.fail
+            super().load_model(*args, **options)
+
+        def fail(self, *args, **options):
+            raise MemoryError("no room for the weights")
+
+    made = (PoisonedWorker, DeafWorker, HooklessWorker, RoomlessWorker)
+    return {w.__name__: w for w in made}[name]
 
 
 def __getattr__(name: str) -> type:
@@ -65,16 +79,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def load(folder, monkeypatch):
-    build = launch.engine_args
+def load(folder):
     engines: list[VllmEngine] = []
 
     def start(worker: str, **options) -> VllmEngine:
-        monkeypatch.setattr(
-            launch, "engine_args",
-            lambda *args: {**build(*args), "worker_cls": f"test_vllm_faults.{worker}"},
-        )  # fmt: skip
-        engines.append(VllmEngine(VllmOptions(folder, dtype="float32", slots=4, **options)))
+        with worker_class(f"test_vllm_faults.{worker}"):
+            given = VllmOptions(folder, dtype="float32", slots=4, threads=1, **options)
+            engines.append(VllmEngine(given))
         return engines[-1]
 
     yield start
@@ -83,9 +94,14 @@ def load(folder, monkeypatch):
 
 
 def workers() -> list[psutil.Process]:
-    """Processes of vLLM under this one (Ray's and Python's helpers of other tests are not)."""
-    found = psutil.Process().children(recursive=True)
-    return [p for p in found if p.status() != psutil.STATUS_ZOMBIE and "vllm" in p.name().lower()]
+    """Processes of vLLM that this one has started, also those whose parent is gone."""
+    here, found = os.getpgrp(), []
+    for process in psutil.process_iter(["pid", "name", "status"]):
+        if process.info["name"].startswith("VLLM") and process.info["status"] != "zombie":
+            with suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == here:
+                    found.append(process)
+    return found
 
 
 def test_a_poisoned_pass_names_ids_and_cause_and_the_engine_starts_anew(load):
@@ -104,6 +120,24 @@ def test_a_poisoned_pass_names_ids_and_cause_and_the_engine_starts_anew(load):
     assert not workers()
     with pytest.raises(SparcomError, match="closed"):
         list(engine.count(good))
+
+
+def test_a_group_whose_worker_fails_or_is_killed_leaves_none_behind(load):
+    engine = load("PoisonedWorker", tensor_parallel=2, restarts=1)
+    assert len(workers()) == 3, "an engine process and two workers"
+    next(p for p in workers() if "Worker" in p.name()).kill()
+    with pytest.raises(PromptError, match="forward pass failed on"):
+        list(engine.count(make_prompts([100] * 8)))
+    assert not workers()
+    with pytest.raises(PromptError, match=r"ZeroDivisionError: poison$"):
+        list(engine.count([Prompt("bad", (5, POISON, 6), ((0, 3),))]))
+    assert not workers()
+
+
+def test_a_start_that_fails_half_way_leaves_no_process_behind(load):
+    with pytest.raises(SparcomError, match=r"did not start: MemoryError: no room for the weights$"):
+        load("RoomlessWorker", tensor_parallel=2)
+    assert not workers()
 
 
 def test_passes_that_nobody_counts_cannot_go_unnoticed(load):

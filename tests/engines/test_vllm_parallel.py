@@ -1,5 +1,7 @@
 """A model in shards, by vLLM's own processes and by Ray actors: the same counts as in one piece."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,13 +48,19 @@ def options(folder, split: dict) -> VllmOptions:
     )
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("split", SPLITS, ids=lambda s: next(iter(s)))
-def test_processes_of_vllm(folder, expected, split):
-    engine = VllmEngine(options(folder, split))
+def test_processes_of_vllm(folder, expected, split, compiled):
+    engine = VllmEngine(replace(options(folder, split), compile=compiled))
     try:
         assert len(engine.shards) == 2
         ours = by_id(engine.count(make_prompts(LENGTHS)))
         assert share_of_differing_cells(ours, expected) <= 1e-4
+        # Only its shard says which neurons a worker's are: laid side by side they are others.
+        for part in engine.count_parts(make_prompts(LENGTHS[:3])):
+            for at, name in enumerate(part.ids):
+                beside = np.concatenate([one.neurons[at] for one in part.parts[::-1]])
+                assert (beside != expected[name][1]).any()
     finally:
         engine.close()
 

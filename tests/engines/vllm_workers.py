@@ -1,6 +1,6 @@
-"""A worker that forgets, one at a time, what makes counts exact: tests show that each is needed.
+"""Workers without what makes counts exact: tests show that each part is needed.
 
-vLLM's processes find it by `vllm_workers.ForgetfulWorker`, and make it there: importing vLLM's own
+vLLM's processes find one by `vllm_workers.ForgetfulWorker`, and make it there: importing vLLM's own
 worker starts its machinery.
 """
 
@@ -16,7 +16,7 @@ HANDLINGS = (
 )
 
 
-def make_worker() -> type:
+def make_worker(name: str) -> type:
     from sparcom.counting import recorder as recorder_module
     from sparcom.engines.vllm.worker import CountingWorker
 
@@ -112,10 +112,21 @@ def make_worker() -> type:
                 case 5:
                     recorder_module.act_mul_count = wrong_kernel
 
-    return ForgetfulWorker
+    class LateWorker(CountingWorker):
+        """Puts counting into the model when it has been compiled."""
+
+        def _sparcom_instrument(self, config):
+            """Not yet."""
+
+        def compile_or_warm_up_model(self):
+            result = super().compile_or_warm_up_model()
+            super()._sparcom_instrument(self.vllm_config.additional_config)
+            return result
+
+    return {w.__name__: w for w in (ForgetfulWorker, LateWorker)}[name]
 
 
 def __getattr__(name: str) -> type:
-    if name == "ForgetfulWorker":
-        return make_worker()
+    if name.endswith("Worker"):
+        return make_worker(name)
     raise AttributeError(name)
