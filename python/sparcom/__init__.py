@@ -16,10 +16,13 @@ _HOMES = {
     "RunConfig": "sparcom.config",
     "SparcomError": "sparcom.errors",
     "ablate": "sparcom.ablation.ablate",
+    "analyse": "sparcom.analysis.analyse",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.compare",
+    "precision_floor": "sparcom.analysis.floor",
     "run_count": "sparcom.service",
     "run_identify": "sparcom.service",
+    "trajectory": "sparcom.analysis.trajectory",
     "write_report": "sparcom.report.page",
 }
 

@@ -109,7 +109,7 @@ def test_callers_share_the_engine_and_get_their_own_results():
 def test_leaving_early_aborts_what_is_under_way_and_frees_its_slots():
     serving = FakeServing()
     stream = make_stream(serving)
-    results = stream.results(stream.submit(prompts(1, 10**9)))
+    results = stream.results(stream.submit(prompts(1, 10**6)))
     assert next(results).ids == ("p0",)
     results.close()
     assert run(stream, prompts(2, 2, 2, tag="q")) == {"q0": 2, "q1": 2, "q2": 2}
@@ -129,7 +129,7 @@ def test_a_failed_step_names_the_instructions_under_way_to_every_caller():
 
 def test_closing_ends_the_jobs_under_way():
     stream = make_stream(FakeServing())
-    results = stream.results(stream.submit(prompts(10**9)))
+    results = stream.results(stream.submit(prompts(10**6)))
     stream.close()
     with pytest.raises(SparcomError, match="closed"):
         next(results)
