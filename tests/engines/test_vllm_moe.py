@@ -60,6 +60,12 @@ def expected(folder: Path):
     return engine.space, by_id(with_experts(engine.count(make_prompts(LENGTHS))))
 
 
+@pytest.fixture(autouse=True)
+def plain_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with AMX vLLM's latent attention (DeepSeek) reads no weights in fp32."""
+    monkeypatch.setenv("VLLM_MLA_DISABLE", "1")
+
+
 def use_worker(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Give vLLM a worker of `moe_workers`."""
     args = launch.engine_args
