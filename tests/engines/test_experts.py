@@ -161,3 +161,31 @@ def test_packed_experts_make_and_count_what_tiled_ones_do() -> None:
     apart = np.abs(counted.neurons - expected.neurons)
     assert apart.max() <= 1  # gates near zero, whose sums are rounded in another order
     assert (apart > 0).mean() < 0.01
+
+
+def test_workers_that_share_every_expert_add_up_to_the_whole() -> None:
+    """Tensor parallel: each holds half of the units of all experts, and sees all their rows."""
+    generator = torch.Generator().manual_seed(0)
+    site = Site("routed", 0, 12, "silu", True, 4, 2)
+    gate, up = torch.randn(2, 4, 16, 12, generator=generator)
+    down = torch.randn(4, 12, 16, generator=generator)
+    hidden = torch.randn(30, 16, generator=generator)
+    ids = torch.rand(30, 4, generator=generator).topk(2).indices
+    weights = torch.rand(30, 2, generator=generator)
+    found = []
+    for units in (slice(0, 12), slice(0, 6), slice(6, 12)):
+        local = Site("routed", 0, units.stop - units.start, "silu", True, 4, 2)
+        recorder = Recorder([local], 1)
+        recorder.begin(torch.zeros(30, dtype=torch.int32))
+        first = torch.cat([gate[..., units], up[..., units]], 2)
+        laid = first, down[:, units]
+        experts = GroupedExperts(
+            *laid, site, 0, recorder, Workspace(), Sizes((8, 16), 1), "experts"
+        )
+        found.append((experts(hidden, ids, weights), recorder.take(["a"], [0], [30])))
+    (whole, counted), *halves = found
+    torch.testing.assert_close(sum(y for y, _ in halves), whole)
+    neurons = [half.neurons.reshape(4, 6) for _, half in halves]
+    np.testing.assert_array_equal(np.concatenate(neurons, 1), counted.neurons.reshape(4, 12))
+    for _, half in halves:
+        np.testing.assert_array_equal(half.experts, counted.experts)

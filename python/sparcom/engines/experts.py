@@ -56,6 +56,7 @@ class GroupedExperts:
     ) -> None:  # fmt: skip
         self.first, self.down, self.site, self.at = first.detach(), down.detach(), site, at
         self.recorder, self.workspace, self.sizes, self.name = recorder, workspace, sizes, name
+        self.width = recorder.sites[at].width  # of each expert here
         self._here: np.ndarray | None = None
         if held:
             self._here = np.full(site.experts, -1, np.int64)
@@ -93,7 +94,7 @@ class GroupedExperts:
         begin = np.concatenate([[0], np.cumsum(load)])
         token = torch.from_numpy(order // ids.shape[1])
         expert = torch.from_numpy(np.repeat(np.arange(len(load), dtype=np.int32), load))
-        take, rows, width = self.workspace.take, len(order), self.site.width
+        take, rows, width = self.workspace.take, len(order), self.width
         x = take("x", rows, hidden.shape[1], hidden)
         torch.index_select(hidden, 0, token, out=x)
         first = take("first", rows, width * (1 + self.site.gated), hidden)
@@ -114,7 +115,7 @@ class GroupedExperts:
         torch.index_select(hidden, 0, token.clamp(min=0), out=x)
         first = take("first", rows, self.first.shape[2], hidden)
         self._product(tiles, x, self.first, first)
-        h = take("h", rows, self.site.width, hidden)
+        h = take("h", rows, self.width, hidden)
         self._activate(first, token, torch.from_numpy(tiles.expert), h)
         y = take("y", rows, self.down.shape[2], hidden)
         self._product(tiles, h, self.down, y)
