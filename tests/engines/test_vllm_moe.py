@@ -82,7 +82,7 @@ def qwen(tmp_path_factory):
     return folder, *expected(folder)
 
 
-# Not DeepSeek: without latent attention, vLLM and transformers differ in its first attention already.
+# Not DeepSeek: without latent attention, vLLM and transformers differ in the first layer already.
 @pytest.mark.parametrize("family", [f for f in FAMILIES if "deepseek" not in f])
 def test_counts_equal_the_transformers_engine(tmp_path, family):
     folder = save_tiny_model(tmp_path, family, torch.float32, **FAMILIES[family])
