@@ -30,6 +30,7 @@ PARALLEL = {"tensor_parallel": 2}
 ENGINES = {
     "llama": ("llama", {}),
     "llama-tensor": ("llama", PARALLEL),
+    "llama-pipeline": ("llama", {"pipeline_parallel": 2}),
     "llama-compiled": ("llama", {"compile": True}),
     "moe": ("qwen2_moe", {}),
     "moe-expert": ("qwen2_moe", {**PARALLEL, "expert_parallel": True}),

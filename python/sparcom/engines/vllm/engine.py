@@ -112,9 +112,9 @@ class VllmEngine:
         if len(index) and not (0 <= index[0] <= index[-1] < self.space.neurons):
             raise InputError(f"silence: flat indices must be in [0, {self.space.neurons})")
         stream = self._open_to_ablation()
+        if stream.error is None:  # else the next start sends it
+            self._send_silenced(stream, index, values)
         self._silenced = index, values
-        if stream.error is None:
-            self._send_silenced(stream)
 
     @contextmanager
     def summing(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -193,8 +193,7 @@ class VllmEngine:
             raise SparcomError("this engine is closed")
         return self._stream
 
-    def _send_silenced(self, stream: Stream) -> None:
-        index, values = self._silenced
+    def _send_silenced(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
         if values is not None:
             values = np.asarray(values, np.float64).tobytes()
         self._call(stream, "sparcom_silence", self.space.to_json(), index.tobytes(), values)
@@ -245,7 +244,7 @@ class VllmEngine:
         self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
         self._self_test()
         if len(self._silenced[0]):  # of the engine before this one
-            self._send_silenced(self._stream)
+            self._send_silenced(self._stream, *self._silenced)
 
     def _stop(self) -> None:
         """End vLLM and what it has started, whole or half-way."""
