@@ -21,7 +21,12 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("--high", type=float, default=0.5, help="prevalence of general and unique (default: 0.5)")
     given("--low", type=float, default=0.1, help="prevalence elsewhere, of unique (default: 0.1)")
     given("--seed", type=int, default=0)
-    given("--cpus", type=int, dest="threads", help="CPU threads (default: all cores)")
+    given("--engine", choices=("transformers", "vllm"), default="transformers",
+          help="what runs the model, whichever engine counted; vllm does not route around experts "
+          "(default: transformers)")  # fmt: skip
+    given(
+        "--cpus", type=int, dest="threads", help="CPU threads, of each worker (default: all cores)"
+    )
 
 
 def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
@@ -31,7 +36,7 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.ablation.ablate import AblationOptions, ablate
     from sparcom.store import Run
 
-    names = ("family", "how", "draws", "limit", "high", "low", "seed", "threads")
+    names = ("family", "how", "draws", "limit", "high", "low", "seed", "engine", "threads")
     given = {name: getattr(arguments, name) for name in names}
     if arguments.sets:
         given["sets"] = tuple(arguments.sets)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.ablate import AblationOptions
 from sparcom.ablation.target import Target
+from sparcom.ablation.transformers_silencer import TransformersSilencer
 from sparcom.corpus.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
@@ -43,7 +44,7 @@ def plain_losses(model: torch.nn.Module) -> np.ndarray:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
 def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> None:
     engine = engine_of(tmp_path, family)
-    silencer = Silencer(engine)
+    silencer = TransformersSilencer(engine)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
     whole = silencer.losses(PROMPTS)
     np.testing.assert_allclose(whole, plain_losses(model), rtol=1e-4)
@@ -66,7 +67,7 @@ def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> N
 
 def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "llama")
-    silencer = Silencer(engine, "mean")
+    silencer = TransformersSilencer(engine, "mean")
     target = Target("t", "neurons", np.arange(5))
     with pytest.raises(SparcomError, match="calibrate"), silencer.silenced(target):
         pass
@@ -87,7 +88,7 @@ def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen2_moe", "mixtral", "qwen3_moe"])
 def test_routing_around_experts(tmp_path: Path, family: str) -> None:
     engine = engine_of(tmp_path, family)
-    silencer, around = Silencer(engine, "zero"), Silencer(engine, "route")
+    silencer, around = TransformersSilencer(engine, "zero"), TransformersSilencer(engine, "route")
     whole = around.losses(PROMPTS)
     target = Target("t", "experts", np.array([0, 3]))
     with around.silenced(target):
@@ -106,9 +107,14 @@ def test_routing_around_experts(tmp_path: Path, family: str) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
     with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):
-        Silencer(engine, "off")
+        TransformersSilencer(engine, "off")
     with (
         pytest.raises(InputError, match="each token takes 2: 5 cannot be routed around"),
-        Silencer(engine, "route").silenced(Target("t", "experts", np.arange(5))),
+        TransformersSilencer(engine, "route").silenced(Target("t", "experts", np.arange(5))),
     ):
         pass
+
+
+def test_vllm_does_not_route_around() -> None:
+    with pytest.raises(InputError, match="does not silence by route; use the transformers engine"):
+        AblationOptions(family="experts", how="route", engine="vllm")

@@ -43,6 +43,8 @@ def check(folder: str, **options) -> None:
         ({"batch_tokens": 0}, "batch-tokens: must be at least 1"),
         ({"temperature": -1}, "temperature: must be at least 0"),
         ({"context": 0}, "context: must be at least 1"),
+        ({"ablation": True, "count": False}, "ablation: the kernel that counts also silences"),
+        ({"ablation": True, "executor": "external_launcher"}, "use executor mp or ray"),
         ({"executor": "slurm"}, "executor: expected mp, ray, external_launcher, got 'slurm'"),
         ({"dtype": "int3"}, "dtype: expected bfloat16, float16, float32, auto, got 'int3'"),
     ],

@@ -26,7 +26,7 @@ class FakeServing:
         self.gate = threading.Event()
         self.gate.set()
 
-    def add(self, key, prompt, slot):
+    def add(self, key, prompt, slot, scored=False):
         assert slot not in self.slots.values(), "a slot was given out twice"
         self.left[key] = (prompt, len(prompt.token_ids))
         self.slots[key] = slot
@@ -48,6 +48,11 @@ class FakeServing:
             del self.slots[key]
         none = np.zeros((len(ids), 0), np.int32)
         return (Counted(tuple(ids), np.asarray(tokens, np.int64), none, none),)
+
+    def losses(self, keys, slots):
+        for key in keys:
+            del self.slots[key]
+        return tuple(float(key) for key in keys)
 
     def abort(self, keys, slots):
         for key in keys:
@@ -163,3 +168,41 @@ def test_ranks_in_lockstep_admit_in_one_order():
     assert servings[0].order == servings[1].order
     for stream in streams:
         stream.close()
+
+
+def test_scored_instructions_give_losses_and_free_their_slots():
+    serving = FakeServing()
+    stream = make_stream(serving, slots=2)
+    scored = stream.results(stream.submit(prompts(3, 1, 2), scored=True))
+    losses = {name: loss for f in scored for name, loss in zip(f.ids, f.losses, strict=True)}
+    assert losses == {"p0": 1.0, "p1": 2.0, "p2": 3.0}  # the fake's keys, in order of admission
+    assert not serving.slots
+    assert run(stream, prompts(2)) == {"p0": 2}
+    stream.close()
+
+
+def test_a_call_waits_for_the_instructions_under_way():
+    serving = FakeServing()
+    stream = make_stream(serving, slots=1)
+    serving.gate.clear()
+    job, made = stream.submit(prompts(2, 2)), []
+    caller = threading.Thread(target=lambda: made.append(stream.call(lambda: len(serving.slots))))
+    caller.start()
+    time.sleep(0.05)
+    assert not made
+    serving.gate.set()
+    caller.join(10)
+    assert made == [0]
+    assert sum(len(finished.ids) for finished in stream.results(job)) == 2
+    stream.close()
+
+
+def test_a_call_that_fails_ends_the_stream():
+    stream = make_stream(FakeServing())
+    with pytest.raises(PromptError, match="division by zero"):
+        stream.call(lambda: 1 / 0)
+    with pytest.raises(PromptError, match="division by zero"):
+        stream.submit(prompts(1))
+    with pytest.raises(PromptError, match="division by zero"):
+        stream.call(lambda: 1)
+    stream.close()

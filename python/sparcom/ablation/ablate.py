@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.ablation.silencer import HOW, Silencer
+from sparcom.ablation.silencer import Silencer, check_how
 from sparcom.ablation.target import Target, matched_random, targets, usage
 from sparcom.analysis.estimate import Estimate, estimate, estimate_table
 from sparcom.config import RunConfig
 from sparcom.corpus.hexainst import iter_corpus
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
 from sparcom.service.engines import engine_options
@@ -25,9 +25,11 @@ BOOTSTRAPS = 1000
 
 @dataclass(frozen=True)
 class AblationOptions:
-    """sets: words of `target.targets`. family: "neurons" | "experts". how: one of HOW.
+    """sets: words of `target.targets`. family: "neurons" | "experts". how: one of `silencer.HOW`.
     draws: matched random sets for each set. limit: instructions of each category; None: all.
-    high, low: bounds of general and unique. threads: of the engine; None: all cores.
+    high, low: bounds of general and unique.
+    engine: a key of `silencer.HOW`, whichever engine counted. threads: of it (of each of its
+        workers); None: all cores.
     """
 
     sets: tuple[str, ...] = ("general",)
@@ -38,6 +40,7 @@ class AblationOptions:
     high: float = 0.5
     low: float = 0.1
     seed: int = 0
+    engine: str = "transformers"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -45,8 +48,7 @@ class AblationOptions:
             raise InputError("ablate: sets: expected one or more, got none")
         if self.family not in ("neurons", "experts"):
             raise InputError(f"ablate: family: expected neurons or experts, got {self.family!r}")
-        if self.how not in HOW:
-            raise InputError(f"ablate: how: expected {', '.join(HOW)}, got {self.how!r}")
+        check_how(self.engine, self.how)
         if self.how == "route" and self.family != "experts":
             raise InputError("ablate: only experts can be routed around; use --family experts")
         if self.draws < 1:
@@ -104,7 +106,7 @@ def ablate(
 ) -> Ablation:
     """Silence sets of a run, measure the loss on its corpus' reference answers, and store it.
 
-    The model is read by the transformers engine in the run's dtype, whichever engine counted.
+    The model is read by `options.engine` in the run's dtype, whichever engine counted.
     tick: called after each measurement. Writes analysis/ablation.parquet.
     Raises InputError where model, corpus or references are not there (any more), or a set is empty.
 
@@ -125,15 +127,14 @@ def ablate(
     if options.limit is not None:
         config = replace(config, limit=options.limit)
     asked, warnings = _answered(config)
-    engine_of = replace(engine_options(replace(config, engine="transformers")),
-                        threads=options.threads)  # fmt: skip
+    engine_of = _engine_options(config, options)
     if weights_fingerprint(engine_of.model) != run.manifest["model"]["weights"]:
         raise InputError(f"ablate: model {engine_of.model}: its weights are not those of the run")
-    engine = TransformersEngine(engine_of)
+    silencer = _load(engine_of, options)
     try:
-        losses = _measure(engine, config, engine_of, asked, found, drawn, options, tick)
+        losses = _measure(silencer, config, engine_of, asked, found, drawn, options.how, tick)
     finally:
-        engine.close()
+        silencer.engine.close()
     result = summarise(found, [item.category for item in asked], *losses, options, warnings)
     run.store.write_analysis("ablation", result.table())
     return result
@@ -152,18 +153,43 @@ def _answered(config: RunConfig) -> tuple[list[Instruction], list[str]]:
     return kept, [f"{missing} instructions have no reference answer"] if missing else []
 
 
+def _engine_options(config: RunConfig, options: AblationOptions) -> EngineOptions:
+    """How the engine that measures is loaded: vLLM's in as many shards as the run says."""
+    if options.engine == "transformers":
+        config = replace(
+            config, engine="transformers", generate=0, tensor_parallel=1, pipeline_parallel=1,
+            expert_parallel=False,
+        )  # fmt: skip
+        return replace(engine_options(config), threads=options.threads)
+    found = engine_options(replace(config, engine="vllm"))
+    # CUDA graphs cannot sum what the means are made of.
+    return replace(found, threads=options.threads, ablation=True,
+                   compile=found.compile and options.how != "mean")  # fmt: skip
+
+
+def _load(engine_of: EngineOptions, options: AblationOptions) -> Silencer:
+    if options.engine == "transformers":
+        from sparcom.ablation.transformers_silencer import TransformersSilencer
+        from sparcom.engines.transformers.engine import TransformersEngine
+
+        return TransformersSilencer(TransformersEngine(engine_of), options.how)
+    from sparcom.ablation.vllm_silencer import VllmSilencer
+    from sparcom.engines.vllm.engine import VllmEngine
+
+    return VllmSilencer(VllmEngine(engine_of), options.how)
+
+
 def _measure(
-    engine, config, engine_of, asked, found, drawn, options, tick
+    silencer, config, engine_of, asked, found, drawn, how, tick
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """(loss [n], silenced [sets][n], of random sets [sets][draws, n])."""
-    silencer = Silencer(engine, options.how)
 
     def prompts(scope: str) -> list[Prompt]:
         rule = replace(config, scope=scope, generate=0, count_tokens=None)
         return PromptMaker(rule, engine_of).prompts(asked)
 
     answers = prompts("response")
-    if options.how == "mean":
+    if how == "mean":
         silencer.calibrate(prompts("all"))
 
     def loss(target: Target | None) -> np.ndarray:

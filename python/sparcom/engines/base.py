@@ -79,3 +79,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model and every process that it holds."""
         ...
+
+
+def predicted(prompt: Prompt) -> list[int]:
+    """Positions of the counted tokens that the model predicts: all but the first of a sequence."""
+    return [at for start, stop in prompt.counted for at in range(max(start, 1), stop)]

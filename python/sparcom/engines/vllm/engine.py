@@ -5,8 +5,11 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sparcom.components import ComponentSpace, Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
@@ -53,6 +56,7 @@ class VllmEngine:
         self._processes: list[Any] = []
         self._stream: Stream | None = None
         self.count_bytes = 0
+        self._silenced: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
         self.space: ComponentSpace
         self.shards: list[Shard] = []
         try:
@@ -87,6 +91,55 @@ class VllmEngine:
     def read(self, prompts: Sequence[Prompt]) -> int:
         """Run all prompts through the engine without taking counts; the number of prompts."""
         return sum(len(finished.ids) for finished in self._run(prompts))
+
+    def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens; NaN
+        where none of them follows another token."""
+        self._check_prompts(prompts)
+        stream, at = self._ready(), {prompt.id: i for i, prompt in enumerate(prompts)}
+        out = np.full(len(prompts), np.nan)
+        for finished in stream.results(stream.submit(prompts, scored=True)):
+            out[[at[name] for name in finished.ids]] = finished.losses
+        return out
+
+    def silence(self, index: np.ndarray, values: np.ndarray | None = None) -> None:
+        """Silence these neurons, and no others, in every later pass (`options.ablation`).
+
+        index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
+        becomes; None: 0. Waits for the instructions under way. An engine that starts anew keeps it.
+        """
+        index = np.ascontiguousarray(index, np.int64)
+        if len(index) and not (0 <= index[0] <= index[-1] < self.space.neurons):
+            raise InputError(f"silence: flat indices must be in [0, {self.space.neurons})")
+        stream = self._open_to_ablation()
+        if stream.error is None:  # else the next start sends it
+            self._send_silenced(stream, index, values)
+        self._silenced = index, values
+
+    @contextmanager
+    def summing(self) -> Iterator[Callable[[], np.ndarray]]:
+        """Within the block, each neuron's h is summed over the counted tokens that reach it.
+
+        Yields a function that returns the sums, [neurons] float64, and begins anew
+        (`options.ablation`). CUDA graphs cannot sum: InputError.
+        """
+        stream = self._open_to_ablation()
+        if self.options.compile and self.info.device != "cpu":
+            raise InputError("summing: CUDA graphs cannot sum; load the engine with compile=False")
+
+        def sums() -> np.ndarray:
+            out = np.zeros((1, self.space.neurons))
+            parts = self._call(stream, "sparcom_sum", True)
+            for shard, part in zip(self.shards, parts, strict=True):
+                shard.put_neurons(np.frombuffer(part, np.float64)[None], out)
+            return out[0]
+
+        self._call(stream, "sparcom_sum", True)
+        try:
+            yield sums
+        finally:
+            if stream.error is None:
+                self._call(stream, "sparcom_sum", False)
 
     def close(self) -> None:
         """End the engine and every process that it holds."""
@@ -133,13 +186,39 @@ class VllmEngine:
                 self._start()
             return self._stream
 
+    def _open_to_ablation(self) -> Stream:
+        if not self.options.ablation:
+            raise SparcomError("this engine was loaded with ablation=False")
+        if self._stream is None:
+            raise SparcomError("this engine is closed")
+        return self._stream
+
+    def _send_silenced(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
+        if values is not None:
+            values = np.asarray(values, np.float64).tobytes()
+        self._call(stream, "sparcom_silence", self.space.to_json(), index.tobytes(), values)
+
+    def _call(self, stream: Stream, method: str, *args: Any) -> list[Any]:
+        """A method of all workers, called while no instruction is under way; their replies."""
+        llm = self._llm
+
+        def call() -> list[Any]:
+            try:
+                return llm.collective_rpc(method, args=args)
+            except Exception as error:
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise SparcomError(f"vllm {self._version}: {method}: {first}") from error
+
+        return stream.call(call)
+
     def _start(self) -> None:
         options = self.options
         counting = None
         if options.count:
             counting = CountingConfig(
-                options.threshold, options.signal, options.slots, options.verify, kernel_version()
-            )
+                options.threshold, options.signal, options.slots, options.verify, kernel_version(),
+                options.ablation,
+            )  # fmt: skip
         fault_file = self._folder / "faults"
         fault_file.write_text("")
         self._stop()
@@ -164,6 +243,8 @@ class VllmEngine:
         agree = lockstep.agree if self._launched_outside else None
         self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
         self._self_test()
+        if len(self._silenced[0]):  # of the engine before this one
+            self._send_silenced(self._stream, *self._silenced)
 
     def _stop(self) -> None:
         """End vLLM and what it has started, whole or half-way."""

@@ -53,12 +53,13 @@ def assemble(workers: Sequence[Sequence[HeldSite]]) -> tuple[ComponentSpace, lis
     sites = {held.site.name: held.site for worker in workers for held in worker}
     order = sorted(sites.values(), key=place_of)
     space = ComponentSpace(tuple(order))
-    at = {site.name: i for i, site in enumerate(order)}
-    shards = [
-        Shard(space, tuple(ShardSite(at[h.site.name], h.units, h.experts) for h in worker))
-        for worker in workers
-    ]
-    return space, shards
+    return space, [shard_of(space, worker) for worker in workers]
+
+
+def shard_of(space: ComponentSpace, worker: Sequence[HeldSite]) -> Shard:
+    """What a worker holds of the whole space."""
+    at = {site.name: i for i, site in enumerate(space.sites)}
+    return Shard(space, tuple(ShardSite(at[h.site.name], h.units, h.experts) for h in worker))
 
 
 def merge_parts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:

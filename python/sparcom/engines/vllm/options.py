@@ -27,6 +27,8 @@ class VllmOptions(EngineOptions):
         sampled, each instruction's by this seed.
     restarts: how often an engine that a failed pass killed is started anew; halving a batch until
         the guilty instruction is alone takes up to 8.
+    ablation: neurons can be silenced (`VllmEngine.silence`), at the cost of a multiplication and
+        an addition in every activation.
     """
 
     compile: bool = False
@@ -39,6 +41,7 @@ class VllmOptions(EngineOptions):
     temperature: float = 0.0
     seed: int = 0
     restarts: int = 10
+    ablation: bool = False
 
     def __post_init__(self) -> None:
         least = {"batch_tokens": 1, "slots": 1, "tensor_parallel": 1, "pipeline_parallel": 1,
@@ -57,6 +60,11 @@ class VllmOptions(EngineOptions):
                 raise InputError(
                     f"{_flag(name)}: expected {', '.join(known)}, got {getattr(self, name)!r}"
                 )
+        if self.ablation and not self.count:
+            raise InputError("ablation: the kernel that counts also silences; needs count=True")
+        if self.ablation and self.executor == "external_launcher":
+            raise InputError("ablation: shards of an outside launcher silence nothing; use "
+                             "executor mp or ray")  # fmt: skip
 
     @property
     def world_size(self) -> int:
@@ -84,7 +92,7 @@ class CountingConfig:
     threshold, signal: when a neuron fires.
     slots, verify: of the recorder; they do not change the compiled graph.
     kernel: `fingerprint.kernel_version`: the sources, the sites that they find, the native build.
-    ablation: neurons are silenced in every pass.
+    ablation: every site reads `keep` and `fill` (`ablation.Silencing`).
     """
 
     threshold: float

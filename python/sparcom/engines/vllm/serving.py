@@ -1,6 +1,6 @@
-"""vLLM's engine behind the four calls that the stream makes."""
+"""vLLM's engine behind the five calls that the stream makes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from sparcom.components import Shard
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
+from sparcom.engines.base import predicted
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.rows import request_note
 from sparcom.errors import CountError
@@ -29,14 +30,17 @@ class Serving:
         self._eos = list(eos)
         self._shapes = [(len(s.neuron_indices()), len(s.expert_indices())) for s in shards]
         self._prompts: dict[str, Prompt] = {}
+        self._losses: dict[str, float] = {}
         self.recomputed = 0
 
-    def add(self, key: str, prompt: Prompt, slot: int) -> None:
-        """Queue a prompt as request `key`, counting into `slot`."""
+    def add(self, key: str, prompt: Prompt, slot: int, scored: bool = False) -> None:
+        """Queue a prompt as request `key`, counting into `slot`; a scored one counts nothing and
+        has a loss instead."""
         self._prompts[key] = prompt
-        note = request_note(slot, prompt.counted, len(prompt.token_ids), prompt.generate > 0)
+        counted, generate = ((), 0) if scored else (prompt.counted, prompt.generate)
+        note = request_note(slot, counted, len(prompt.token_ids), generate > 0)
         tokens = {"prompt_token_ids": list(prompt.token_ids)}
-        self._llm.add_request(key, tokens, self._sampling(prompt.generate, note))
+        self._llm.add_request(key, tokens, self._sampling(generate, note, scored))
 
     def step(self) -> list[tuple[str, int]]:
         """Run one step; (key, T) of the requests that it finished.
@@ -49,6 +53,8 @@ class Serving:
             if output.finished:
                 prompt = self._prompts.pop(output.request_id)
                 answer = len(output.outputs[0].token_ids) - 1
+                if output.prompt_logprobs is not None:
+                    self._losses[output.request_id] = loss_of(prompt, output.prompt_logprobs)
                 finished.append((output.request_id, prompt.n_counted + answer))
         return finished
 
@@ -81,15 +87,23 @@ class Serving:
             for reply, (neurons, experts) in zip(replies, self._shapes, strict=True)
         )
 
+    def losses(self, keys: Sequence[str], slots: Sequence[int]) -> tuple[float, ...]:
+        """`loss_of` each finished scored request; frees their slots."""
+        self._drop(slots)
+        return tuple(self._losses.pop(key) for key in keys)
+
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None:
         """End requests early and clear their slots."""
         self._llm.abort_request(list(keys))
         for key in keys:
             self._prompts.pop(key, None)
+        self._drop(slots)
+
+    def _drop(self, slots: Sequence[int]) -> None:
         if self._shapes:
             self._llm.collective_rpc("sparcom_drop", args=(list(slots),))
 
-    def _sampling(self, generate: int, note: dict[str, Any]) -> Any:
+    def _sampling(self, generate: int, note: dict[str, Any], scored: bool) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -99,7 +113,18 @@ class Serving:
             temperature=options.temperature,
             seed=options.seed if options.temperature else None,
             stop_token_ids=self._eos if generate else None,
+            prompt_logprobs=0 if scored else None,  # 0: those of the prompt's own tokens
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=note,
         )
+
+
+def loss_of(prompt: Prompt, logprobs: Sequence[Mapping[int, Any] | None]) -> float:
+    """Mean negative log-likelihood, in nats per token, of a prompt's counted tokens.
+
+    logprobs: vLLM's, for each position the `Logprob` of its token given those before it. NaN where
+    no counted token follows another.
+    """
+    found = [logprobs[at][prompt.token_ids[at]].logprob for at in predicted(prompt)]
+    return -float(np.mean(found)) if found else float("nan")

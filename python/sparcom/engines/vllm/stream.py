@@ -11,9 +11,10 @@ their schedules are equal because the order of admission is, and `agree` makes i
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting.recorder import Counted
@@ -22,20 +23,25 @@ from sparcom.errors import SparcomError
 
 @dataclass(frozen=True)
 class Finished:
-    """Some finished instructions; parts: what each worker counted of them, () without counting."""
+    """Some finished instructions.
+
+    parts: what each worker counted of them, () without counting. losses: of scored ones.
+    """
 
     ids: tuple[str, ...]
-    parts: tuple[Counted, ...]
+    parts: tuple[Counted, ...] = ()
+    losses: tuple[float, ...] = ()
 
 
 class Serving(Protocol):
     """What the stream asks of an engine (`serving.Serving`)."""
 
-    def add(self, key: str, prompt: Prompt, slot: int) -> None: ...
+    def add(self, key: str, prompt: Prompt, slot: int, scored: bool = False) -> None: ...
     def step(self) -> list[tuple[str, int]]: ...
     def take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
     ) -> tuple[Counted, ...]: ...
+    def losses(self, keys: Sequence[str], slots: Sequence[int]) -> tuple[float, ...]: ...
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None: ...
 
 
@@ -43,11 +49,13 @@ class Serving(Protocol):
 class Job:
     """The instructions of one caller.
 
+    scored: whether their losses are wanted, and not their counts.
     results: Finished groups, or the exception that ended the job.
     left: prompts whose results the caller has not had; unread: those that the engine has not read.
     """
 
     prompts: Sequence[Prompt]
+    scored: bool = False
     results: SimpleQueue = field(default_factory=SimpleQueue)
     left: int = 0
     unread: int = 0
@@ -85,6 +93,7 @@ class Stream:
         self._arrived = self._seen = 0  # jobs
         self._pending: deque[tuple[Job, Prompt]] = deque()
         self._cancelled: list[Job] = []
+        self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
         self._closing = False
         self.error: SparcomError | None = None
         self._keys = 0
@@ -92,12 +101,11 @@ class Stream:
         self._thread = threading.Thread(target=self._run, name="sparcom-vllm", daemon=True)
         self._thread.start()
 
-    def submit(self, prompts: Sequence[Prompt]) -> Job:
+    def submit(self, prompts: Sequence[Prompt], scored: bool = False) -> Job:
         """Queue instructions; raises the error that ended the stream, where it has ended."""
-        job = Job(prompts, left=len(prompts), unread=len(prompts))
+        job = Job(prompts, scored, left=len(prompts), unread=len(prompts))
         with self._wake:
-            if self.error is not None or self._closing:
-                raise self.error or SparcomError("this engine is closed")
+            self._demand_open()
             self._open.append(job)
             self._unseen.append(job)
             self._arrived += 1
@@ -117,6 +125,22 @@ class Stream:
         finally:
             if job.left and not job.ended:
                 self._cancel(job)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """function(), by the thread that owns the engine, once no instruction is under way.
+
+        Not in lockstep. Ends the stream where function raises.
+        """
+        result: Future = Future()
+        with self._wake:
+            self._demand_open()
+            self._calls.append((function, result))
+            self._wake.notify_all()
+        return result.result()
+
+    def _demand_open(self) -> None:
+        if self.error is not None or self._closing:
+            raise self.error or SparcomError("this engine is closed")
 
     def close(self) -> None:
         """End the thread; jobs under way end with an error."""
@@ -143,6 +167,8 @@ class Stream:
                 self._admit()
                 if self._running:
                     self._deliver(self._serving.step())
+                else:
+                    self._make_calls()
             self._fail(SparcomError("this engine was closed while it counted"))
         except BaseException as error:  # every caller is told; nothing is swallowed
             self._fail(error)
@@ -152,7 +178,8 @@ class Stream:
         with self._wake:
             while not (
                 self._closing or self._running or self._pending or self._cancelled or self._unseen
-            ):
+                or self._calls
+            ):  # fmt: skip
                 self._wake.wait()
             return not self._closing
 
@@ -177,23 +204,27 @@ class Stream:
             self._keys += 1
             key, slot = f"{self._keys}", self._free.popleft()
             self._running[key] = _Running(job, prompt, slot)
-            self._serving.add(key, prompt, slot)
+            self._serving.add(key, prompt, slot, job.scored)
 
     def _deliver(self, finished: list[tuple[str, int]]) -> None:
         """finished: (key, counted tokens) of the requests that ended in this step."""
-        groups: dict[int, list[tuple[_Running, int]]] = {}
+        groups: dict[int, list[tuple[str, _Running, int]]] = {}
         for key, tokens in finished:
             one = self._running.pop(key)
-            groups.setdefault(id(one.job), []).append((one, tokens))
+            groups.setdefault(id(one.job), []).append((key, one, tokens))
         for group in groups.values():
-            ids = tuple(one.prompt.id for one, _ in group)
-            slots = [one.slot for one, _ in group]
-            tokens = [n for _, n in group]
-            parts = self._serving.take(ids, slots, tokens)
+            ids = tuple(one.prompt.id for _, one, _ in group)
+            slots = [one.slot for _, one, _ in group]
+            job = group[0][1].job
+            if job.scored:
+                result = Finished(
+                    ids, losses=self._serving.losses([key for key, _, _ in group], slots)
+                )
+            else:
+                result = Finished(ids, self._serving.take(ids, slots, [n for _, _, n in group]))
             self._free.extend(slots)
-            job = group[0][0].job
             self._account(job, len(group))
-            job.results.put(Finished(ids, parts))
+            job.results.put(result)
 
     def _account(self, job: Job, read: int) -> None:
         """These instructions of a job are read; one that is read whole is forgotten here."""
@@ -201,6 +232,12 @@ class Stream:
         if not job.unread:
             with self._wake:
                 self._open.remove(job)
+
+    def _make_calls(self) -> None:
+        while self._calls:
+            function, result = self._calls[0]
+            result.set_result(function())
+            self._calls.popleft()
 
     def _drop_cancelled(self) -> None:
         with self._wake:
@@ -221,4 +258,6 @@ class Stream:
             for job in self._open:
                 if not job.ended:
                     job.results.put(told)
+            for _, result in self._calls:
+                result.set_exception(told)
             self._wake.notify_all()

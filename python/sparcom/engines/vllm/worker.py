@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from vllm.platforms import current_platform
 
+from sparcom.components import ComponentSpace
 from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
+from sparcom.engines.vllm.ablation import Silencing
 from sparcom.engines.vllm.allocator import keep_memory
 from sparcom.engines.vllm.counting_op import StepCounter, use_counter
 from sparcom.engines.vllm.experts import bind_experts, counted_experts
+from sparcom.engines.vllm.held import shard_of
 from sparcom.engines.vllm.options import CountingConfig
 from sparcom.engines.vllm.rows import RowMap
 from sparcom.engines.vllm.sites import instrument
@@ -107,6 +110,8 @@ class CountingWorker(PlainWorker):
         bind_experts(banks, counter, runner.max_num_tokens)
         use_counter(counter)
         self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
+        if config.ablation:
+            self.sparcom_silencing = Silencing(recorder, self.model_config.dtype)
         runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
 
     def sparcom_sites(self) -> dict[str, Any]:
@@ -141,6 +146,26 @@ class CountingWorker(PlainWorker):
         """Forget what was counted in the slots of aborted requests."""
         self.sparcom_recorder.drop(slots)
         self.sparcom_rows.close(slots)
+
+    def sparcom_silence(
+        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
+    ) -> None:
+        """Silence this rank's part of some neurons, and no others, from the next pass on.
+
+        sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
+        values: [n] float64 as bytes, what replaces them, or None for 0.
+        """
+        mine = shard_of(ComponentSpace.from_json(sites), self.sparcom_held).neuron_indices()
+        silenced = np.frombuffer(index, np.int64)
+        _, local, at = np.intersect1d(mine, silenced, assume_unique=True, return_indices=True)
+        self.sparcom_silencing.set(
+            local, None if values is None else np.frombuffer(values, np.float64)[at]
+        )
+
+    def sparcom_sum(self, begin: bool) -> bytes:
+        """[local neurons] float64 as bytes: sums over counted rows since the last call that began
+        (`Recorder.summing`), b"" without one. begin: sum anew from here on; else no more."""
+        return self.sparcom_silencing.sums(begin)
 
 
 class CountedForward:

@@ -1,0 +1,133 @@
+"""Silencing components of a loaded transformers engine, and its losses on reference answers.
+
+Neurons are silenced by the kernel itself (`keep` and `fill`), in every row. An expert is silenced
+by zero output (all its neurons), by the mean of its neurons, or by routing around it: its router
+logit becomes -inf, so that the router takes its next choice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.target import Target
+from sparcom.corpus.prompts import Prompt
+from sparcom.counting.masks import silencing_masks
+from sparcom.engines.base import predicted
+from sparcom.engines.packing import plan_passes
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.errors import InputError, SparcomError
+
+
+class TransformersSilencer(Silencer):
+    """Silences components of a transformers engine that was loaded with counting."""
+
+    engine: TransformersEngine
+    engine_name = "transformers"
+
+    @contextmanager
+    def silenced(self, target: Target) -> Iterator[None]:
+        """As `Silencer.silenced`; how "route" is done here."""
+        around = self.how == "route"
+        with self._routed_around(target) if around else super().silenced(target):
+            yield
+
+    def _silence(self, index: np.ndarray, values: np.ndarray | None) -> None:
+        space, model = self.engine.space, self.engine.model
+        masks = silencing_masks(space.sites, index, values)
+        self.engine.recorder.silence(
+            {at: tuple(m.to(model.device, model.dtype) for m in both) for at, *both in masks}
+        )
+
+    @contextmanager
+    def _summing(self) -> Iterator[Callable[[], np.ndarray]]:
+        with self.engine.recorder.summing() as sums:
+            yield lambda: np.concatenate([total.cpu().numpy().reshape(-1) for total in sums])
+
+    @contextmanager
+    def _routed_around(self, target: Target) -> Iterator[None]:
+        space, index = self.engine.space, target.index
+        if target.family != "experts":
+            raise InputError("ablate: only experts can be routed around; use --family experts")
+        with ExitStack() as stack:
+            for at, site in enumerate(space.sites):
+                start, stop = space.expert_offsets[at : at + 2]
+                inside = index[(index >= start) & (index < stop)] - start
+                if not len(inside):
+                    continue
+                if site.experts - len(inside) < site.top_k:
+                    raise InputError(
+                        f"ablate: {site.name} has {site.experts} experts and each token takes "
+                        f"{site.top_k}: {len(inside)} cannot be routed around"
+                    )
+                router = self._router(site.layer)
+                closed = torch.from_numpy(inside).to(router.weight.device)
+                stack.callback(setattr, router, "forward", router.forward)
+                router.forward = _around(router, router.forward, closed, site.name)
+            yield
+
+    def _router(self, layer: int) -> torch.nn.Module:
+        found = [
+            module
+            for name, module in self.engine.model.named_modules()
+            if hasattr(module, "top_k") and hasattr(module, "weight") and f".{layer}." in name
+        ]
+        if len(found) != 1:
+            raise InputError(f"ablate: layer {layer} has {len(found)} routers, expected one")
+        return found[0]
+
+    @torch.inference_mode()
+    def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        out = np.full(len(prompts), np.nan)
+        lengths, options = [len(p.token_ids) for p in prompts], self.engine.options
+        for one in plan_passes(
+            lengths, options.batch_tokens, options.slots, self.engine.solo_above
+        ):
+            held = [prompts[i] for i in one.prompts]
+            logits = self.engine.forward(held, one, logits=True)
+            self.engine.recorder.discard()
+            start = 0
+            for at, prompt in zip(one.prompts, held, strict=True):
+                out[at] = _loss(logits[start : start + len(prompt.token_ids)], prompt)
+                start += len(prompt.token_ids)
+        return out
+
+
+def _loss(logits: torch.Tensor, prompt: Prompt) -> float:
+    """logits: [tokens, vocabulary]; row t says what the model expects at t + 1."""
+    at = torch.tensor(predicted(prompt), dtype=torch.int64, device=logits.device)
+    wanted = torch.tensor(prompt.token_ids, device=logits.device)[at]
+    return float(F.cross_entropy(logits[at - 1].float(), wanted))
+
+
+class _Close(TorchFunctionMode):
+    """Router logits of some experts become -inf, where the router multiplies by its weight."""
+
+    def __init__(self, weight: torch.Tensor, closed: torch.Tensor) -> None:
+        super().__init__()
+        self.weight, self.closed, self.seen = weight, closed, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is F.linear and out.shape[-1] == len(self.weight):
+            self.seen += 1
+            out = out.index_fill(-1, self.closed, float("-inf"))
+        return out
+
+
+def _around(router, forward, closed, name):
+    def closed_forward(*args, **kwargs):
+        with _Close(router.weight, closed) as mode:
+            out = forward(*args, **kwargs)
+        if mode.seen != 1:
+            raise SparcomError(
+                f"ablate: the router of {name} ({type(router).__name__}) cannot be routed around; "
+                "silence its experts with --how zero"
+            )
+        return out
+
+    return closed_forward

@@ -1,0 +1,30 @@
+"""Silencing components of a running vLLM engine, and its losses on reference answers.
+
+Every worker's kernel reads `keep` and `fill` at one address, compiled or not; what they hold is
+exchanged between passes. Losses are vLLM's own log-probabilities of the prompt's tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from sparcom.ablation.silencer import Silencer
+from sparcom.corpus.prompts import Prompt
+from sparcom.engines.vllm.engine import VllmEngine
+
+
+class VllmSilencer(Silencer):
+    """Silences components of a vLLM engine that was loaded with `ablation=True`."""
+
+    engine: VllmEngine
+    engine_name = "vllm"
+
+    def _silence(self, index: np.ndarray, values: np.ndarray | None) -> None:
+        self.engine.silence(index, values)
+
+    def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
+        return self.engine.summing()
+
+    def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        return self.engine.losses(prompts)

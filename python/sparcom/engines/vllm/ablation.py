@@ -1,0 +1,48 @@
+"""Silencing in a worker: `keep` and `fill` of every site, at one address for good.
+
+Graphs, torch's and CUDA's, read these buffers in every pass; only what they hold is exchanged.
+"""
+
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+
+from sparcom.counting.masks import silencing_masks
+from sparcom.counting.recorder import Recorder
+
+
+class Silencing:
+    """Silences neurons of a worker's recorder, and sums its outputs for their means.
+
+    dtype: of the model's activations. The buffers take twice the neurons in it.
+    """
+
+    def __init__(self, recorder: Recorder, dtype: torch.dtype) -> None:
+        self._recorder = recorder
+        self._masks = {}
+        for at, site in enumerate(recorder.sites):
+            keep = torch.ones(site.bins, site.width, dtype=dtype, device=recorder.device)
+            self._masks[at] = keep, torch.zeros_like(keep)
+        recorder.silence(self._masks)
+        self._summing = ExitStack()
+        self._sums: list[torch.Tensor] = []
+
+    def set(self, index: np.ndarray, values: np.ndarray | None) -> None:
+        """Silence these neurons and no others; flat indices over the worker's own sites."""
+        for keep, fill in self._masks.values():
+            keep.fill_(1)
+            fill.zero_()
+        for at, *masks in silencing_masks(self._recorder.sites, index, values):
+            for buffer, mask in zip(self._masks[at], masks, strict=True):
+                buffer.copy_(mask)
+
+    def sums(self, begin: bool) -> bytes:
+        """[neurons] float64 as bytes: sums since the last call that began, b"" without one.
+
+        begin: sum anew from here on; else no more.
+        """
+        found = b"".join(total.cpu().numpy().tobytes() for total in self._sums)
+        self._summing.close()
+        self._sums = self._summing.enter_context(self._recorder.summing()) if begin else []
+        return found

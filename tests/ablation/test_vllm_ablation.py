@@ -1,0 +1,138 @@
+"""Silencing in vLLM: losses and counts as in the transformers engine, in one piece or in shards."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from vllm_tools import SHAPE, by_id, make_prompts, share_of_differing_cells
+
+from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.target import Target
+from sparcom.ablation.transformers_silencer import TransformersSilencer
+from sparcom.ablation.vllm_silencer import VllmSilencer
+from sparcom.cli import main
+from sparcom.engines.base import EngineOptions
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.vllm.engine import VllmEngine
+from sparcom.engines.vllm.options import VllmOptions
+from sparcom.errors import InputError
+from tiny_models import save_tiny_model
+from tiny_runs import records, save_tiny_llm, write_corpus
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = pytest.mark.slow
+
+PROMPTS = make_prompts([2, 128, 60, 33, 5, 90, 47, 48, 49])  # read in chunks of 48 tokens
+FAMILIES = {"llama": SHAPE, "qwen2_moe": SHAPE}
+PARALLEL = {"tensor_parallel": 2}
+ENGINES = {
+    "llama": ("llama", {}),
+    "llama-tensor": ("llama", PARALLEL),
+    "llama-pipeline": ("llama", {"pipeline_parallel": 2}),
+    "llama-compiled": ("llama", {"compile": True}),
+    "moe": ("qwen2_moe", {}),
+    "moe-expert": ("qwen2_moe", {**PARALLEL, "expert_parallel": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """family -> (folder, transformers engine), each made once."""
+    made = {}
+
+    def of(family: str) -> tuple[Path, TransformersEngine]:
+        if family not in made:
+            folder = tmp_path_factory.mktemp(family)
+            save_tiny_model(folder, family, torch.float32, **FAMILIES[family])
+            plain = EngineOptions(str(folder), "float32", batch_tokens=256, threads=1, device="cpu")
+            made[family] = folder, TransformersEngine(plain)
+        return made[family]
+
+    return of
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engines(request, reference):
+    """(a vLLM engine, the transformers engine on the same model)."""
+    family, more = ENGINES[request.param]
+    folder, theirs = reference(family)
+    options = VllmOptions(
+        str(folder), dtype="float32", batch_tokens=48, slots=4, threads=1, ablation=True, **more
+    )
+    engine = VllmEngine(options)
+    yield engine, theirs
+    engine.close()
+
+
+def targets(space) -> list[Target]:
+    rng = np.random.default_rng(0)
+    some = np.sort(rng.choice(space.neurons, space.neurons // 4, replace=False))
+    experts = [Target("e", "experts", np.array([0, 4, 7]))] if space.experts else []
+    return [Target("n", "neurons", some), *experts]
+
+
+def measured(silencer: Silencer, target: Target) -> tuple[np.ndarray, dict]:
+    """(losses, counts) with the target silenced."""
+    with silencer.silenced(target):
+        return silencer.losses(PROMPTS), by_id(silencer.engine.count(PROMPTS))
+
+
+def test_nothing_silenced(engines):
+    ours, theirs = engines
+    expected = TransformersSilencer(theirs).losses(PROMPTS)
+    np.testing.assert_allclose(VllmSilencer(ours).losses(PROMPTS), expected, atol=1e-4)
+    counts = by_id(ours.count(PROMPTS)), by_id(theirs.count(PROMPTS))
+    assert share_of_differing_cells(*counts) <= 1e-4
+
+
+@pytest.mark.parametrize("how", ["zero", "mean"])
+def test_silenced(engines, how):
+    silencers = VllmSilencer(engines[0], how), TransformersSilencer(engines[1], how)
+    whole = silencers[1].losses(PROMPTS)
+    before = engines[0].losses(PROMPTS[1:2])
+    if how == "mean":
+        ours, theirs = (s.calibrate(PROMPTS) for s in silencers)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert np.abs(theirs).max() > 0.1
+    for target in targets(engines[0].space):
+        (ours, counts), (theirs, expected) = (measured(s, target) for s in silencers)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert np.abs(theirs - whole).max() > 1e-2
+        assert share_of_differing_cells(counts, expected) <= 1e-4
+    np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)  # one prompt: one batch
+
+
+def test_an_engine_that_starts_anew_keeps_what_is_silenced(reference):
+    folder, _ = reference("llama")
+    options = VllmOptions(str(folder), dtype="float32", slots=4, threads=1, ablation=True)
+    engine = VllmEngine(options)
+    try:
+        silencer, target = VllmSilencer(engine), targets(engine.space)[0]
+        with silencer.silenced(target):
+            before = silencer.losses(PROMPTS[:1])
+            engine._start()
+            np.testing.assert_array_equal(silencer.losses(PROMPTS[:1]), before)
+        assert (silencer.losses(PROMPTS[:1]) != before).any()
+        with pytest.raises(InputError, match="flat indices must be in"):
+            engine.silence(np.array([engine.space.neurons]))
+    finally:
+        engine.close()
+
+
+def test_the_command(tmp_path, capsys):
+    model = save_tiny_llm(tmp_path / "model", **SHAPE)
+    rows = [{**row, "reference": "the sea is blue"} for row in records(12)]
+    corpus, run = write_corpus(tmp_path / "c.jsonl", rows), str(tmp_path / "run")
+    given = ["--model", str(model), "--corpus", str(corpus), "--out", run, "--cpus", "1"]
+    assert main(["count", *given, "--dtype", "float32", "--template", "raw"]) == 0
+    found = {}
+    for engine in ("transformers", "vllm"):
+        capsys.readouterr()
+        how = ["--set", "top:12", "--how", "mean", "--draws", "2", "--cpus", "1", "--json"]
+        assert main(["ablate", run, "--engine", engine, *how]) == 0
+        table = json.loads(capsys.readouterr().out)["rows"]
+        found[engine] = [(r["loss"], r["value"], r["beyond"]) for r in table]
+    np.testing.assert_allclose(found["vllm"], found["transformers"], atol=1e-4)
+    assert np.abs(found["vllm"])[:, 1].max() > 1e-3

@@ -1,0 +1,25 @@
+"""Masks of silenced neurons: where they lie, in any order, and nowhere else."""
+
+import numpy as np
+
+from sparcom.components import Site
+from sparcom.counting.masks import silencing_masks
+
+SITES = [
+    Site("dense", 0, 3, "silu"),
+    Site("routed", 1, 2, "silu", experts=3, top_k=1),
+    Site("dense", 2, 4, "silu"),
+]
+
+
+def test_masks_of_the_sites_that_hold_silenced_neurons():
+    index, values = np.array([8, 2, 5]), np.array([0.5, -1.0, 2.0])
+    found = {at: (keep.tolist(), fill.tolist()) for at, keep, fill in
+             silencing_masks(SITES, index, values)}  # fmt: skip
+    assert found == {
+        0: ([[1, 1, 0]], [[0, 0, -1]]),
+        1: ([[1, 1], [0, 1], [1, 0]], [[0, 0], [2, 0], [0, 0.5]]),
+    }
+    zeroed = {at: fill.any() for at, _, fill in silencing_masks(SITES, index)}
+    assert zeroed == {0: False, 1: False}
+    assert list(silencing_masks(SITES, np.zeros(0, np.int64))) == []
