@@ -195,17 +195,14 @@ def weighted_sum(
     if y.device.type != "cpu":
         total = (y[place] * weights[:, :, None]).sum(1, dtype=torch.float32)
         return total.to(y.dtype) if out is None else out.copy_(total)
-    if out is None:
-        out = y.new_empty(len(place), y.shape[1])
-    y, place, weights, wide = y.contiguous(), place.contiguous(), weights.contiguous(), weights
-    if weights.dtype != torch.float32:
-        wide = weights.float()
-    target = out if out.is_contiguous() else torch.empty_like(out)
+    y, place, wide = y.contiguous(), place.contiguous(), weights.float().contiguous()
+    direct = out is not None and out.is_contiguous()
+    target = out if direct else y.new_empty(len(place), y.shape[1])
     native.cpu().weighted_sum(
-        y.data_ptr(), place.data_ptr(), wide.contiguous().data_ptr(), target.data_ptr(),
+        y.data_ptr(), place.data_ptr(), wide.data_ptr(), target.data_ptr(),
         *place.shape, *y.shape, DTYPES[y.dtype], weights.dtype == y.dtype != torch.float32,
     )  # fmt: skip
-    return target if target is out else out.copy_(target)
+    return target if out is None or direct else out.copy_(target)
 
 
 def check_routing(ids: torch.Tensor, site: Site, name: str) -> None:
