@@ -74,6 +74,17 @@ struct Avx2 {
       _mm256_storeu_si256(v + 1, x.b);
     }
   }
+  template <class T>
+  static void stream(T* p, Raw<T> x) {
+    __m256i* const v = reinterpret_cast<__m256i*>(p);
+    if constexpr (sizeof(T) == 2) {
+      _mm256_stream_si256(v, x.v);
+    } else {
+      _mm256_stream_si256(v, x.a);
+      _mm256_stream_si256(v + 1, x.b);
+    }
+  }
+  static void fence() { _mm_sfence(); }
 
   static Pair widen(Raw16 x, Bf16) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(x.v, 16)),

@@ -65,6 +65,17 @@ struct Avx512 {
       _mm512_storeu_si512(p + 16, x.b);
     }
   }
+  template <class T>
+  static void stream(T* p, Raw<T> x) {
+    __m512i* const v = reinterpret_cast<__m512i*>(p);
+    if constexpr (sizeof(T) == 2) {
+      _mm512_stream_si512(v, x.v);
+    } else {
+      _mm512_stream_si512(v, x.a);
+      _mm512_stream_si512(v + 1, x.b);
+    }
+  }
+  static void fence() { _mm_sfence(); }
 
   static Pair widen(Raw16 x, Bf16) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16)),

@@ -66,6 +66,11 @@ struct Neon {
   static void store(T* p, Raw<T> x) {
     __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
   }
+  template <class T>
+  static void stream(T* p, Raw<T> x) {
+    store(p, x);
+  }
+  static void fence() {}
 
   static Pair widen(Raw16 x, Bf16) {
     const uint32x4_t v = vreinterpretq_u32_u16(x.v);

@@ -83,6 +83,13 @@ struct Portable {
   static void store(T* p, Raw<T> x) {
     __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
   }
+  // A store past the caches where the processor has one (p 64-byte aligned), and what must follow
+  // the last of them before another thread may look.
+  template <class T>
+  static void stream(T* p, Raw<T> x) {
+    store(p, x);
+  }
+  static void fence() {}
 
   // The block as floats, and floats as a block, rounded to nearest even.
   template <class T>

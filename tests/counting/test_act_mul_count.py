@@ -97,14 +97,18 @@ def test_any_number_of_threads(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-def test_a_large_output_equals_its_halves() -> None:
-    gate = draw(1100, 16384, torch.bfloat16, 0)  # 36 MB
+# 36 MB, stored past the caches where rows are 64-byte aligned: all, every other, or few.
+@pytest.mark.parametrize(
+    ("dtype", "width"), [(torch.bfloat16, 16384), (torch.float16, 16400), (torch.float32, 8197)]
+)
+def test_a_large_output_equals_its_halves(dtype: torch.dtype, width: int) -> None:
+    gate = draw(1100, width, dtype, 0)
     bins = torch.zeros(1100, dtype=torch.int32)
-    counts, rows = new_counts(1, 16384)
+    counts, rows = new_counts(1, width)
     out = torch.full_like(gate, float("nan"))
     assert act_mul_count(gate, gate, bins, counts, rows, out=out) is out
     for part in (slice(0, 550), slice(550, 1100)):
-        again = act_mul_count(gate[part], gate[part], bins[part], *new_counts(1, 16384))
+        again = act_mul_count(gate[part], gate[part], bins[part], *new_counts(1, width))
         assert torch.equal(out[part], again)
     assert torch.equal(counts[0], (gate > 0).sum(0, dtype=torch.int32))
 

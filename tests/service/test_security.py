@@ -1,6 +1,8 @@
 """What a local Ray listens on, what is written down of secrets, where a config's paths lead."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -51,6 +53,34 @@ def test_a_local_ray_listens_on_loopback_only() -> None:
     with ray_session(RunConfig(cpus=1)):
         found = {ip: who - before.get(ip, set()) for ip, who in listening().items()}
     assert not {ip: who for ip, who in found.items() if who and ip not in ("127.0.0.1", "::1")}
+
+
+@pytest.mark.parametrize("token", [None, "0" * 64])
+def test_a_local_ray_turns_away_who_has_not_its_token(token: str | None) -> None:
+    visit = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); print(len(ray.nodes()))"
+
+    def visitor(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        word = [sys.executable, "-c", visit, ray.get_runtime_context().gcs_address]
+        env = {**env, "RAY_NUM_REDIS_GET_RETRIES": "2"}
+        return subprocess.run(word, env=env, capture_output=True, text=True, timeout=120)
+
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    with ray_session(RunConfig(cpus=1)):
+        import ray
+
+        assert visitor(dict(os.environ)).stdout.strip() == "1"
+        theirs = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        turned_away = visitor({**plain, **theirs})
+    assert turned_away.returncode != 0
+    assert "Unauthenticated" in turned_away.stderr + turned_away.stdout
+    assert not {name for name in os.environ if name.startswith("RAY_AUTH")} - set(plain)
+
+
+def test_how_the_environment_authenticates_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ray_session(RunConfig(cpus=1)):
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
 
 
 @pytest.fixture

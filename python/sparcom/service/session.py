@@ -1,6 +1,7 @@
 """A Ray to run on: a cluster, or a local one that leaves nothing behind."""
 
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -20,15 +21,17 @@ from sparcom.service.signals import terminable, undisturbed
 
 _PREFIX = "sparcom-ray-"
 _STORE_BYTES = 256 << 20  # only part numbers and figures pass through it
+_AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_TOKEN = secrets.token_hex(32)  # one per process: Ray keeps the first that it reads
 
 
 @contextmanager
 def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
     """Ray within the block: the cluster that the config names, or a local one.
 
-    The local one listens on loopback only, has no dashboard unless asked, and is gone with its
-    files when the block ends. parts: how many there are to count. A Ray that runs in this process
-    already is used as it is.
+    The local one answers only its own processes, has no dashboard unless asked, and is gone with
+    its files when the block ends. parts: how many there are to count. A Ray that runs in this
+    process already is used as it is.
     """
     _quiet_ray()
     import ray
@@ -43,11 +46,33 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
         else:
             folder = stack.enter_context(ray_folder())
             stack.enter_context(SharedFiles(folder))
+            stack.enter_context(_own_token())
             stack.callback(_end, ray)
             with temporary_files_in(folder / "tmp"):
                 _start(ray, local_options(config, parts, folder))
         with terminable():  # Ray has put a handler of its own in the place of ours
             yield
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """The token that a local Ray asks for, known to its own processes only.
+
+    Ray's servers listen on every interface, whatever address their node is given; a local Ray turns
+    authentication on by itself, but would write a lasting token to ~/.ray. Where the environment
+    says how to authenticate, that holds.
+    """
+    before = {name: os.environ.get(name) for name in _AUTH}
+    if not any(before.values()):
+        os.environ["RAY_AUTH_TOKEN"] = _TOKEN
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _end(ray: Any) -> None:
