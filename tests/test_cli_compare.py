@@ -52,6 +52,25 @@ def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     assert figures == {"overlap", "layer shift", "precision floor", "beyond floor"}
 
 
+def test_the_options_of_an_analysis(runs: list[str], capsys: pytest.CaptureFixture) -> None:
+    few = ["--permutations", "50", "--bootstraps", "40"]
+    assert main(["report", runs[0], *few, "--high", "0.7", "--low", "0.2", "--seed", "3"]) == 0
+    page = (Path(runs[0]) / "report.html").read_text()
+    assert "general from q = 0.7, unique up to 0.2 elsewhere" in page
+    assert "50 permutations, 40 bootstraps, seed 3" in page
+    value = {}
+    for seed in ("0", "1", "0"):
+        capsys.readouterr()
+        assert main(["compare", runs[0], runs[1], *few, "--seed", seed, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["families"]["neurons"]["all"]["jaccard"]
+        assert value.setdefault(seed, found) == found
+    assert value["0"]["value"] == value["1"]["value"]
+    assert value["0"]["low"] != value["1"]["low"]
+    for command in (["report", runs[0]], ["compare", *runs[:2]]):
+        assert main([*command, "--high", "0.1", "--low", "0.3"]) == 2
+        assert "low, high: expected 0 <= low < high <= 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["RUN"], "two runs or more"), (["RUN", "none"], "no run here")],

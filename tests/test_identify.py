@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparcom.components import ComponentSpace, Site
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import InputError
 from sparcom.identify import TIES, Selection, Sets, identify, index_hash, select_top
 

@@ -23,8 +23,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         sparcom.__getattr__("nothing")
 
 
-def test_importing_the_package_is_cheap() -> None:
-    code = "import sys, sparcom; print([m for m in ('torch', 'ray', 'numpy') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"), [("sparcom", "torch ray numpy"), ("sparcom.cli", "torch ray transformers")]
+)
+def test_importing_is_cheap(module: str, heavy: str) -> None:
+    code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 

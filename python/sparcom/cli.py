@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any
 
 from sparcom.cli_ablate import ablate_command, add_ablate
+from sparcom.cli_analysis import add_analysis_options, analysis_options
 from sparcom.cli_compare import add_compare, compare_command
 from sparcom.cli_corpus import add_corpus_commands
 from sparcom.config import RunConfig, flag, load_config
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_field(identify, next(f for f in fields(RunConfig) if f.name == name))
     report = _add(commands, "report", _report, "write the page and the figures of a run")
     report.add_argument("run", help="run directory")
+    add_analysis_options(report)
     add_compare(_add(commands, "compare", compare_command, "how tuning changed a model's sets"))
     add_ablate(_add(commands, "ablate", ablate_command, "whether a set of components matters"))
     corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
@@ -161,13 +163,14 @@ def _identify(arguments: argparse.Namespace) -> tuple[Any, int]:
     if arguments.json:
         return summary, 0
     how = f"{summary['rule']}, ties {summary['ties']}"
-    return f"{summary['instructions']} sets of {how} in {arguments.run}", 0
+    text = f"{summary['instructions']} sets of {how} in {arguments.run}"
+    return f"{text}\nits page is written anew by: sparcom report {arguments.run}", 0
 
 
 def _report(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.report.page import write_report
 
-    page = write_report(arguments.run)
+    page = write_report(arguments.run, analysis_options(arguments))
     return ({"report": page} if arguments.json else f"report: {page}"), 0
 
 

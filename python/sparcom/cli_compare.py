@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from sparcom.cli_analysis import add_analysis_options, analysis_options
 from sparcom.errors import InputError
 
 
@@ -15,6 +16,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--floor", nargs=2, metavar="RUN",
                         help="two runs of one model in different dtypes or engines: only what "
                         "exceeds their difference counts as moved")  # fmt: skip
+    add_analysis_options(parser)
 
 
 def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
@@ -24,18 +26,19 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.analysis.trajectory import trajectory
     from sparcom.store import Run
 
+    options = analysis_options(arguments)
     runs = [Run(location) for location in arguments.runs]
     if len(runs) < 2:
         raise InputError("compare: expected two runs or more, got one")
     floor = precision_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
     if len(runs) > 2:
-        rows = trajectory(runs, floor=floor).to_pylist()
+        rows = trajectory(runs, options, floor=floor).to_pylist()
         warned = runs[-1].store.read_table("analysis/trajectory_warnings.parquet")
         warnings = warned["warning"].to_pylist()
         if arguments.json:
             return {"rows": rows, "warnings": warnings}, 0
         return _render_trajectory(rows, warnings, arguments.runs[-1]), 0
-    result = compare(*runs, floor=floor)
+    result = compare(*runs, options, floor=floor)
     return (_to_json(result) if arguments.json else _render(result, arguments.runs[1])), 0
 
 

@@ -21,7 +21,7 @@ from fractions import Fraction
 import numpy as np
 
 from sparcom.components import ComponentSpace
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import InputError
 
 TIES = ("inclusive", "exclusive", "exact")

@@ -10,7 +10,7 @@ from sparcom.analysis.bitsets import pack
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.identify import Group, Selection, Sets, expert_groups, neuron_groups
 from sparcom.store import CellRule, Run, RunStore, length_edges, part_profile
 

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted, Recorder
+from sparcom.counting.counts import Counted
+from sparcom.counting.recorder import Recorder
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers import experts, sites
 from sparcom.engines.transformers.engine import TransformersEngine, describe_model

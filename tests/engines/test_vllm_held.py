@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparcom.components import Site, merge_shards
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.vllm.held import HeldSite, assemble, merge_parts
 from sparcom.errors import CountError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.stream import Stream
 from sparcom.errors import SparcomError

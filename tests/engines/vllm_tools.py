@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm import launch

@@ -17,7 +17,7 @@ from sparcom.analysis.trajectory import trajectory
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import InputError
 from sparcom.identify import Selection, identify
 from sparcom.report.page import write_report

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import PromptError
 from sparcom.errors import CountError
 from sparcom.service import count_part

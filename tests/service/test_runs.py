@@ -12,7 +12,7 @@ import pytest
 
 from sparcom.cli import main
 from sparcom.config import RunConfig, flag
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import Sets
 from sparcom.service import CountActor, prepare, ray_session, run_count, run_identify

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sparcom.components import ComponentSpace, Site
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 
 DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
 MOE = ComponentSpace(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.store import RunStore
 from sparcom.store.check import check_here
 

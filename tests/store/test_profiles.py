@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sparcom.analysis.strata import length_bins
 from sparcom.components import ComponentSpace, Site
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import SparcomError
 from sparcom.identify import Selection, Sets, identify
 from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, merge, part_profile

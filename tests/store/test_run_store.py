@@ -12,7 +12,7 @@ from store_helpers import DENSE, MOE, assert_equal, counted_of
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import InputError, SparcomError
 from sparcom.identify import Selection, Sets, identify
 from sparcom.store import (

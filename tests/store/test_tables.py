@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_helpers import DENSE, MOE, assert_equal, counted_of
 
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.identify import Selection, identify
 from sparcom.store import (
     concat_counted,

@@ -68,7 +68,7 @@ class Ablation:
     effect: [sets][C] loss silenced - loss; chance: that of matched random sets.
     beyond: [sets][C] effect - mean effect of the random sets, its interval over instructions and
         random sets. It matters where the interval is above 0.
-    random_sets: draws behind `chance`. warnings: what limits the figures.
+    random_sets: draws behind `chance`. how, engine: as asked. warnings: what limits the figures.
     """
 
     targets: tuple[Target, ...]
@@ -79,6 +79,7 @@ class Ablation:
     beyond: tuple[tuple[Estimate, ...], ...]
     random_sets: int
     how: str
+    engine: str
     warnings: tuple[str, ...]
 
     def table(self) -> pa.Table:
@@ -90,6 +91,7 @@ class Ablation:
             "family": [self.targets[s].family for s, _ in cells],
             "size": [len(self.targets[s].index) for s, _ in cells],
             "how": [self.how] * len(cells),
+            "engine": [self.engine] * len(cells),
             "random_sets": [self.random_sets] * len(cells),
             "category": [self.categories[c] for _, c in cells],
             "instructions": [int(self.count[c]) for _, c in cells],
@@ -246,7 +248,7 @@ def summarise(
     return Ablation(
         tuple(found), (*names, "all"), np.array([len(g) for g in everyone]),
         np.array([whole[g].mean() for g in everyone]), tuple(effects), tuple(beyonds),
-        options.draws, options.how, tuple(warnings),
+        options.draws, options.how, options.engine, tuple(warnings),
     )  # fmt: skip
 
 

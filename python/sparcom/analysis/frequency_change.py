@@ -12,7 +12,7 @@ import pyarrow as pa
 from sparcom.analysis.component_file import component_table
 from sparcom.analysis.estimate import Estimate, estimate, estimate_table
 from sparcom.analysis.layers import FamilySite, family_sites
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.store import Run
 
 STRONGEST = 200

@@ -8,31 +8,15 @@ site saw exactly the rows that the corpus side expects.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sparcom.components import Site
 from sparcom.counting import nvtx, reference
+from sparcom.counting.counts import Counted
 from sparcom.counting.ops import act_mul_count
 from sparcom.errors import CountError
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Counts of some instructions, one row each.
-
-    ids: instruction ids.
-    tokens: [n] int64, T, the counted tokens.
-    neurons: [n, neurons] int32, c, in the flat order of the worker's sites.
-    experts: [n, experts] int32, r, the routed counts.
-    """
-
-    ids: tuple[str, ...]
-    tokens: np.ndarray
-    neurons: np.ndarray
-    experts: np.ndarray
 
 
 class _Buffers:

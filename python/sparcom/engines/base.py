@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import SparcomError
 
 

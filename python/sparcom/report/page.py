@@ -23,7 +23,7 @@ def write_report(location: str, options: AnalysisOptions | None = None) -> str:
 
     Raises InputError where there is no run, or no set in it.
     """
-    run = Run(location)
+    run, options = Run(location), options or AnalysisOptions()
     analysis = analyse(run, options)
     sections = make_sections(run, analysis) + stored_sections(run)
     drawings: dict[str, str] = {}
@@ -33,12 +33,17 @@ def write_report(location: str, options: AnalysisOptions | None = None) -> str:
             png = figures.to_png(picture.figure)
             run.store.write_file(f"figures/{picture.name}.png", png)
             run.store.write_file(f"figures/{picture.name}.svg", drawings[picture.name].encode())
-    page = render_page(run, sections, drawings, [*_warnings(run), *analysis.warnings])
+    warnings = [*_warnings(run), *analysis.warnings]
+    page = render_page(run, sections, drawings, warnings, [*_facts(run), _drawn(options)])
     return run.store.write_file("report.html", page.encode("utf-8"))
 
 
 def render_page(
-    run: Run, sections: Sequence[Section], drawings: dict[str, str], warnings: Sequence[str]
+    run: Run,
+    sections: Sequence[Section],
+    drawings: dict[str, str],
+    warnings: Sequence[str],
+    facts: Sequence[tuple[str, Any]],
 ) -> str:
     """The page's HTML. drawings: picture name -> <svg>; every other text is escaped."""
     environment = jinja2.Environment(
@@ -57,7 +62,7 @@ def render_page(
         statements=[text for section in sections for text in section.statements],
         sections=sections,
         drawings=drawings,
-        facts=_facts(run),
+        facts=facts,
     )
 
 
@@ -97,6 +102,14 @@ def _warnings(run: Run) -> list[str]:
 
 def _limit(count_tokens: int | None) -> str:
     return "all its tokens" if count_tokens is None else f"at most {count_tokens} tokens"
+
+
+def _drawn(options: AnalysisOptions) -> tuple[str, str]:
+    return "analysis", (
+        f"general from q = {options.high:g}, unique up to {options.low:g} elsewhere, FDR "
+        f"{options.alpha:g}; {options.permutations} permutations, {options.bootstraps} bootstraps, "
+        f"seed {options.seed}"
+    )
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:

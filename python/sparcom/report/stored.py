@@ -140,7 +140,8 @@ def _ablation(_: Run, rows: list[dict[str, Any]]) -> Section:
         "Loss on reference answers, nats per token, with a set silenced, minus that of the whole "
         f"model, over {max(row['instructions'] for row in rows)} instructions. Random: mean effect "
         f"of {draws} random sets with as many components of every layer and like frequency; so few "
-        f"bound every p at {1 / (1 + draws):.2g}. Beyond random: the difference of the two."
+        f"bound every p at {1 / (1 + draws):.2g}. Beyond random: the difference of the two. "
+        f"Measured by the {rows[0]['engine']} engine."
     )
     for name, _, group in _cells(rows, "set"):
         head = (f"{name}: {group[0]['size']:,} {group[0]['family']}, {group[0]['how']}",

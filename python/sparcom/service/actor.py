@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import Engine
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import identify

@@ -7,7 +7,7 @@ import numpy as np
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import Engine, PromptError
 from sparcom.errors import CountError
 from sparcom.store import Failure, concat_counted

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import SparcomError
 from sparcom.identify import Sets
 from sparcom.store.cells import KEYS

@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import InputError
 from sparcom.identify import Sets
 from sparcom.store import merge

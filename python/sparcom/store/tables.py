@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.identify import Sets
 
 FAILED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])

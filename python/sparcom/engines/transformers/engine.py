@@ -11,7 +11,8 @@ from transformers.utils import logging as transformers_logging
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts import Prompt
 from sparcom.counting import nvtx
-from sparcom.counting.recorder import Counted, Recorder
+from sparcom.counting.counts import Counted
+from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers import attention, sites

@@ -13,7 +13,7 @@ import numpy as np
 
 from sparcom.components import ComponentSpace, Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.vllm import launch, lockstep
 from sparcom.engines.vllm.fingerprint import kernel_version

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparcom.components import KINDS, ComponentSpace, Shard, ShardSite, Site
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import CountError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sparcom.components import Shard
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import predicted
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.rows import request_note

@@ -15,7 +15,7 @@ from typing import Any
 
 from sparcom.components import Shard, merge_shards
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm import places
 from sparcom.engines.vllm.engine import VllmEngine

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from sparcom.corpus.prompts import Prompt
-from sparcom.counting.recorder import Counted
+from sparcom.counting.counts import Counted
 from sparcom.errors import SparcomError
 
 

@@ -1,0 +1,35 @@
+"""The options of an analysis as flags, for `sparcom report` and `sparcom compare`."""
+
+import argparse
+from dataclasses import fields
+
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.config import flag
+
+_HELP = {
+    "alpha": "false discovery rate of the component tests",
+    "high": "prevalence from which a component is general, or unique to a category",
+    "low": "prevalence that a unique component may have in other categories",
+    "min_prevalence": "components in fewer of all sets than this share are not tested",
+    "length_bins": "bins of counted tokens in the strata",
+    "permutations": "draws of the nulls",
+    "bootstraps": "draws of the intervals",
+    "seed": "of every draw",
+}
+
+
+def add_analysis_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; an absent one leaves no trace: the field's default stays."""
+    group = parser.add_argument_group("analysis")
+    for field in fields(AnalysisOptions):
+        if field.name in _HELP:
+            group.add_argument(
+                flag(field.name), type=field.type, default=argparse.SUPPRESS,
+                metavar=field.type.__name__.upper(),
+                help=f"{_HELP[field.name]} (default: {field.default})",
+            )  # fmt: skip
+
+
+def analysis_options(arguments: argparse.Namespace) -> AnalysisOptions:
+    """The options that the flags name. Raises InputError where one is out of range."""
+    return AnalysisOptions(**{n: getattr(arguments, n) for n in _HELP if n in arguments})

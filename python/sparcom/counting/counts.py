@@ -1,0 +1,21 @@
+"""What every engine returns. Here, not beside the recorder: who reads counts needs no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts of some instructions, one row each.
+
+    ids: instruction ids.
+    tokens: [n] int64, T, the counted tokens.
+    neurons: [n, neurons] int32, c, in the flat order of the worker's sites.
+    experts: [n, experts] int32, r, the routed counts.
+    """
+
+    ids: tuple[str, ...]
+    tokens: np.ndarray
+    neurons: np.ndarray
+    experts: np.ndarray
