@@ -5,10 +5,10 @@ import json
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, NoReturn
 
-from sparcom.config import RunConfig, load_config
+from sparcom.config import RunConfig, load_config, typed
 from sparcom.errors import InputError, SparcomError
 
 
@@ -43,22 +43,25 @@ def load(path: str, changes: Sequence[str]) -> RunConfig:
         key, equals, value = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: expected KEY=VALUE")
-        config = _changed(config, key.strip().replace("-", "_"), _value(value.strip()))
+        config = _changed(config, key.strip().replace("-", "_"), value.strip())
     return config
 
 
-def _changed(config: RunConfig, key: str, value: Any) -> RunConfig:
-    values = asdict(config)
-    if key not in values:
-        raise InputError(f"--set {key}: no such key; known: {', '.join(values)}")
-    return RunConfig(**{**values, key: value})
+def _changed(config: RunConfig, key: str, text: str) -> RunConfig:
+    kinds = {field.name: field.type for field in fields(RunConfig)}
+    if key not in kinds:
+        raise InputError(f"--set {key}: no such key; known: {', '.join(kinds)}")
+    value = typed(f"--set {key}", kinds[key], _value(text, kinds[key]))
+    return replace(config, **{key: value})
 
 
-def _value(text: str) -> Any:
+def _value(text: str, kind: Any) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    words = str in getattr(kind, "__args__", (kind,)) and not isinstance(value, str)
+    return text if words and kind != tuple[str, ...] else value
 
 
 def run_job(main: Callable[[], int]) -> NoReturn:

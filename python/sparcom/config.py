@@ -212,14 +212,17 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
             raise InputError(f"config {path}: unknown key {key!r}; did you mean {near!r}?")
-        checked[name] = _typed(f"config {path}: {key}", known[name].type, value)
+        checked[name] = typed(f"config {path}: {key}", known[name].type, value)
     return replace(RunConfig(**checked), **overrides)
 
 
-def _typed(where: str, kind: Any, value: Any) -> Any:
-    """The value where it is of the field's type, an int where a float is meant."""
+def typed(where: str, kind: Any, value: Any) -> Any:
+    """The value where it is of a config field's type, an int where a float is meant.
+
+    where: what the InputError names where it is not.
+    """
     if kind == tuple[str, ...] and isinstance(value, list):
-        return tuple(_typed(where, str, item) for item in value)
+        return tuple(typed(where, str, item) for item in value)
     allowed = getattr(kind, "__args__", (kind,))
     if float in allowed and type(value) is int:
         return float(value)

@@ -58,13 +58,17 @@ def write_run(
     experts: np.ndarray | None = None,
     sources: Sequence[str] | None = None,
     tokens: np.ndarray | None = None,
+    written: np.ndarray | int = 0,
     retain: str = "sets",
     config: dict | None = None,
     status: str = "complete",
     part_size: int = 64,
     skip: Sequence[int] = (),
 ) -> Run:
-    """A run of n instructions with the given sets [n, neurons]; rows in `skip` are not counted."""
+    """A run of n instructions with the given sets [n, neurons]; rows in `skip` are not counted.
+
+    tokens: [n] counted ones of the prompts; written: [n] those of the answers, counted too.
+    """
     n = len(labels)
     tokens = np.arange(n) % 17 + 8 if tokens is None else tokens
     sources = [("human", "ai")[i // 6 % 2] for i in range(n)] if sources is None else sources
@@ -80,6 +84,7 @@ def write_run(
     ]
     rule = CellRule(length_edges(np.bincount(tokens)))
     parts = store.write_corpus(instructions, prompts, part_size)
+    tokens = tokens + written
     for part in range(parts):
         rows = [r for r in range(part * part_size, min(n, (part + 1) * part_size)) if r not in skip]
         if not rows:
@@ -98,6 +103,7 @@ def write_run(
     store.write_manifest(
         {
             "status": status,
+            "corpus": {"instructions": n},
             "cells": rule.to_json(),
             "sites": space.to_json(),
             "config": {"scope": "instruction", "threshold": 0.0, **(config or {})},

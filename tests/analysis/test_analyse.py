@@ -15,6 +15,7 @@ from planted import (
 
 from sparcom.analysis.analyse import Analysis, analyse
 from sparcom.analysis.estimate import Estimate
+from sparcom.analysis.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -292,3 +293,29 @@ def test_without_a_profile_the_lape_rule_is_left_out(tmp_path: Path) -> None:
 def test_options_are_checked(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         AnalysisOptions(**options)
+
+
+@pytest.mark.parametrize("retain", ["sets", "counts"])
+def test_lengths_are_the_counted_tokens_with_what_was_written(tmp_path: Path, retain: str) -> None:
+    written = np.arange(240) // 6 % 2 * 40
+    config = {"generate": 40, "scope": "all"}
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), written=written,
+                    config=config, retain=retain)  # fmt: skip
+    labels = load(run, QUICK).labels
+    assert labels.tokens.tolist() == (np.arange(240) % 17 + 8 + written).tolist()
+    assert set(labels.length[written > 0]).isdisjoint(labels.length[written == 0])
+    assert run.labels["n_counted"].to_pylist() == labels.tokens.tolist()
+
+
+def test_a_profile_that_knows_no_lengths_of_answers_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), config={"generate": 40},
+                    retain="profile")  # fmt: skip
+    assert any("generated tokens are not controlled" in w for w in analyse(run, QUICK).warnings)
+
+
+@pytest.mark.parametrize("retain", ["sets", "profile"])
+def test_a_stopped_run_is_of_what_was_counted(tmp_path: Path, retain: str) -> None:
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), status="running",
+                    skip=range(64, 240), retain=retain)  # fmt: skip
+    assert run.labels["id"].to_pylist() == run.store.corpus(["id"])["id"].to_pylist()[:64]
+    assert any("64 of 240 instructions are counted" in w for w in analyse(run, QUICK).warnings)

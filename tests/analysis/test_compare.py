@@ -176,9 +176,27 @@ def test_counts_stored_in_other_parts_still_pair(tmp_path: Path) -> None:
     assert np.abs(change.components["value"].to_numpy()).max() == 0
 
 
+def test_frequencies_of_written_answers_rest_on_each_run_s_own_tokens(tmp_path: Path) -> None:
+    config = {"generate": 60, "scope": "response"}
+    base = write_run(tmp_path / "b", _base(), LABELS, dense_space(), retain="counts", config=config)
+    longer = write_run(tmp_path / "t", _base(), LABELS, dense_space(), retain="counts",
+                       written=np.arange(240) % 50, config=config)  # fmt: skip
+    result = compare(base, longer, QUICK)
+    assert np.abs(result.frequencies["neurons"].components["value"].to_numpy()).max() == 0
+    ended = np.where(np.arange(240) < 3, -base.labels["n_counted"].to_numpy(), 0)
+    silent = write_run(tmp_path / "s", _base(), LABELS, dense_space(), retain="counts",
+                       written=ended, config=config)  # fmt: skip
+    for pair in ((base, silent), (silent, base)):
+        result = compare(*pair, QUICK)
+        assert any("3 instructions have no counted token" in text for text in result.warnings)
+        rows = result.frequencies["neurons"].layers.to_pylist()
+        assert {row["value"] for row in rows} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"config": {"generate": 32}}, r"generate \(0 against 32\)"),
         ({"tokens": np.arange(240) % 17 + 9}, r"240 of 240 instructions have different token ids.*"
          r"CLS-0000, CODE-0001, QA-0002, \.\.\..*--template from:TUNED.*--template plain"),
         ({"config": {"threshold": 0.5}},

@@ -37,6 +37,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_keys_are_overridden_as_toml_or_plain_words(work: Path) -> None:
     config = job.load(work / "config.toml", ["actors=3", "retain=sets", 'out="x y"', "verify=true"])
     assert (config.actors, config.retain, config.out, config.verify) == (3, "sets", "x y", True)
+    config = job.load(work / "config.toml", ["threshold=0", "out=3", "memory=1"])
+    assert (repr(config.threshold), config.out) == ("0.0", "3")
+    for change, message in (
+        ("actors=four", "--set actors: expected int, got str 'four'"),
+        ("part_size=4.5", "--set part_size: expected int, got float 4.5"),
+        ("limit=abc", "--set limit: expected int, got str 'abc'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            job.load(work / "config.toml", [change])
     with pytest.raises(InputError, match="no such key"):
         job.load(work / "config.toml", ["actor=3"])
     with pytest.raises(InputError, match="expected KEY=VALUE"):

@@ -1,5 +1,6 @@
 """`ablate`: what the model loses, category by category, when a set of components is silenced."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,8 @@ from sparcom.ablation.silencer import Silencer, check_how
 from sparcom.ablation.target import Target, matched_random, targets, usage
 from sparcom.analysis.estimate import Estimate, estimate, estimate_table
 from sparcom.config import RunConfig
-from sparcom.corpus.hexainst import iter_corpus
 from sparcom.corpus.prompts import Prompt
-from sparcom.corpus.schema import Instruction
+from sparcom.corpus.schema import FIELDS, Instruction, to_instruction
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
@@ -110,7 +110,8 @@ def ablate(
 
     The model is read by `options.engine` in the run's dtype, whichever engine counted.
     tick: called after each measurement. Writes analysis/ablation.parquet.
-    Raises InputError where model, corpus or references are not there (any more), or a set is empty.
+    Raises InputError where the model is not there (any more), no instruction has a reference, or a
+    set is empty.
 
     >>> result = ablate(Run("runs/chat"), AblationOptions(sets=("unique:MATH",), draws=10))
     >>> result.effect[0][-1]
@@ -126,9 +127,7 @@ def ablate(
         [matched_random(t, known, run.space, rng) for _ in range(options.draws)] for t in found
     ]
     config = RunConfig.from_json(run.manifest["config"])
-    if options.limit is not None:
-        config = replace(config, limit=options.limit)
-    asked, warnings = _answered(config)
+    asked, warnings = _answered(run, options.limit)
     engine_of = _engine_options(config, options)
     if weights_fingerprint(engine_of.model) != run.manifest["model"]["weights"]:
         raise InputError(f"ablate: model {engine_of.model}: its weights are not those of the run")
@@ -142,16 +141,27 @@ def ablate(
     return result
 
 
-def _answered(config: RunConfig) -> tuple[list[Instruction], list[str]]:
-    """The instructions that have a reference answer."""
-    items = list(iter_corpus(config.corpus, None, config.limit, options=config.reading()))
-    kept = [item for item in items if item.reference]
+def _answered(run: Run, limit: int | None) -> tuple[list[Instruction], list[str]]:
+    """The instructions of the run, at most `limit` of each category, that have a reference answer.
+
+    They are those that were counted, whatever has become of the corpus file since.
+    """
+    taken: Counter[str] = Counter()
+    counted, kept, missing = set(run.labels["id"].to_pylist()), [], 0
+    for record in run.store.corpus(FIELDS).to_pylist():
+        item = to_instruction(record)
+        if item.id not in counted or taken[item.category] == limit:
+            continue
+        taken[item.category] += 1
+        if item.reference:
+            kept.append(item)
+        else:
+            missing += 1
     if not kept:
         raise InputError(
-            f"ablate: corpus {config.corpus}: no instruction has a reference answer, on which the "
-            "loss is measured; add the field `reference`"
+            f"ablate: {run.store.location}: no instruction has a reference answer, on which the "
+            "loss is measured; count a corpus with the field `reference`"
         )
-    missing = len(items) - len(kept)
     return kept, [f"{missing} instructions have no reference answer"] if missing else []
 
 

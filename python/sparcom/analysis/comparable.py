@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparcom.config import RunConfig
 from sparcom.errors import InputError
 from sparcom.store import Run
 
-SETTINGS = ("scope", "count_tokens", "threshold", "signal")
+SETTINGS = ("scope", "count_tokens", "threshold", "signal", "generate", "temperature")
 """Keys of a run's config that change what is counted."""
 
 
@@ -18,7 +19,8 @@ SETTINGS = ("scope", "count_tokens", "threshold", "signal")
 class Common:
     """The instructions that two runs share.
 
-    table: id, category, source, origin, n_counted of them, in the first run's order.
+    table: id, category, source, origin, n_counted of them, in the first run's order; n_counted is
+        T in the first run.
     first, second: [n] int64 rows of each run's sets.
     warnings: what a reader must know.
     """
@@ -53,7 +55,9 @@ def check_comparable(first: Run, second: Run) -> Common:
         )
     rows = [{name: row for row, name in enumerate(run.sets.ids)} for run in (first, second)]
     first_rows, second_rows = (np.array([at[name] for name in common], np.int64) for at in rows)
-    return Common(tables[0].drop_columns(["key"]), first_rows, second_rows, tuple(warnings))
+    tokens = pa.array(first.sets.tokens[first_rows], pa.int64())
+    table = tables[0].drop_columns(["key"]).append_column("n_counted", tokens)
+    return Common(table, first_rows, second_rows, tuple(warnings))
 
 
 def paired_bits(
@@ -108,7 +112,11 @@ def _check_settings(first: Run, second: Run) -> None:
 
 
 def _differences(first: Run, second: Run, part: str, keys: Sequence[str]) -> list[str]:
-    pairs = {key: [run.manifest.get(part, {}).get(key) for run in (first, second)] for key in keys}
+    default = RunConfig().to_json()  # of what a run of an older version did not know
+    pairs = {
+        key: [run.manifest.get(part, {}).get(key, default.get(key)) for run in (first, second)]
+        for key in keys
+    }
     return [f"{key} ({a!r} against {b!r})" for key, (a, b) in pairs.items() if a != b]
 
 
@@ -132,7 +140,7 @@ def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:
 
 def _tokens(run: Run, ids: list[str]) -> pa.Table:
     """Labels of the instructions in the given order, with a key: token ids and counted ranges."""
-    columns = ["id", "category", "source", "origin", "n_counted", "token_ids", "counted"]
+    columns = ["id", "category", "source", "origin", "token_ids", "counted"]
     table = run.store.corpus(columns)
     row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
     table = table.take(pa.array([row_of[name] for name in ids]))

@@ -78,7 +78,7 @@ def compare(
         family: _alteration(family, base, tuned, common, labels, weights, floor, rng, warnings)
         for family in indices(base)
     }
-    frequencies = _frequencies(base, tuned, labels, weights, warnings)
+    frequencies = _frequencies(base, tuned, common, labels, weights, warnings)
     tables = _tables(labels, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
@@ -139,15 +139,25 @@ def _alteration(
 
 
 def _frequencies(
-    base: Run, tuned: Run, labels: Labels, weights: np.ndarray, warnings: list[str]
+    base: Run, tuned: Run, common: Common, labels: Labels, weights: np.ndarray, warnings: list[str]
 ) -> dict[str, FrequencyChange]:
     without = [name_of(run) for run in (base, tuned) if not run.store.has_counts()]
     if without:
         warnings.append(f"{' and '.join(without)}: no counts retained, so no change of frequency")
         return {}
+    counted = (base.sets.tokens[common.first] > 0) & (tuned.sets.tokens[common.second] > 0)
+    if nothing := int((~counted).sum()):
+        warnings.append(
+            f"{nothing} instructions have no counted token in one of the runs (an answer that ends "
+            "at once): they have no frequencies"
+        )
+    rows = np.flatnonzero(counted)
+    if not len(rows):
+        return {}
+    ids = [labels.ids[row] for row in rows]
     return {
         family: frequency_change(
-            family, base, tuned, list(labels.ids), labels.codes, labels.categories, weights
+            family, base, tuned, ids, labels.codes[rows], labels.categories, weights[:, rows]
         )
         for family in indices(base)
     }

@@ -84,7 +84,7 @@ def family_components(
         ),
         specificity_test(profile, alpha=options.alpha, tested=tested),
         specificity_test(profile.pooled(), alpha=options.alpha, tested=tested),
-        tuple(_confirmations(profile, strata, options.alpha)),
+        tuple(_confirmations(profile, strata, options)),
         lape,
         conditional,
         *intervals,
@@ -99,7 +99,9 @@ def _count_intervals(
     return count_intervals(bits, codes, weights, categories, high=options.high, low=options.low)
 
 
-def _confirmations(profile: Profile, strata: Strata, alpha: float) -> list[Confirmation]:
+def _confirmations(
+    profile: Profile, strata: Strata, options: AnalysisOptions
+) -> list[Confirmation]:
     """Every ordered pair of sources that both hold two categories or more."""
     parts = {}
     for code, name in enumerate(strata.sources):
@@ -107,6 +109,6 @@ def _confirmations(profile: Profile, strata: Strata, alpha: float) -> list[Confi
         if len(np.unique(part.category)) > 1:
             parts[name] = part
     return [
-        confirm(parts[first], parts[second], (first, second), alpha)
+        confirm(parts[first], parts[second], (first, second), options.alpha, options.min_prevalence)
         for first, second in permutations(parts, 2)
     ]

@@ -1,6 +1,6 @@
 """How firing frequencies changed: delta p of neurons and delta f of experts, paired.
 
-p = c / T and f = r / T; T is the same in both runs, since their token ids are.
+p = c / T and f = r / T, each with its own run's T: written answers differ in length.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,8 @@ def frequency_change(
 ) -> FrequencyChange:
     """Change of frequency from the retained counts of two comparable runs.
 
-    family: "neurons" or "experts"; ids, codes: [n] the compared instructions and their categories;
+    family: "neurons" or "experts"; ids, codes: [n] the compared instructions, of which tokens were
+    counted in both runs, and their categories;
     weights: [draws, n] bootstrap weights. Two passes over the counts, a part at a time.
     """
     sites = family_sites(first.space, family)
@@ -106,6 +107,6 @@ def _changes(
         mine = [at[name] for name in names]
         pairs = [waiting.pop(name) for name in names]
         change = np.stack([getattr(part, family)[row] for part, row in pairs]).astype(np.float32)
-        change -= getattr(counted, family)[mine]
-        change /= counted.tokens[mine, None]
+        change /= np.array([part.tokens[row] for part, row in pairs])[:, None]
+        change -= getattr(counted, family)[mine] / counted.tokens[mine, None].astype(np.float32)
         yield np.array([row_of[name] for name in names]), change

@@ -108,21 +108,21 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
     """
     if not run.store.has_sets() and run.store.spans():
         return load_profile(run, options)
-    labels = make_labels(run.store.corpus(COLUMNS), options)
+    if not run.store.has_sets():
+        raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
+    labels = make_labels(run.labels.select(COLUMNS), options)
     reader = _Reader(run, labels, choose_sample(labels.codes, options))
     for _, sets in run.store.set_parts():
         reader.add(sets)
-    if not reader.present.any():
-        raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
     return reader.loaded()
 
 
 class _Reader:
-    """Gathers what `Loaded` holds, part by part."""
+    """Gathers what `Loaded` holds, part by part, in the order of the labels."""
 
     def __init__(self, run: Run, labels: Labels, wanted: np.ndarray) -> None:
         self._run, self._labels, self._wanted = run, labels, wanted
-        self._row_of = {name: row for row, name in enumerate(labels.ids)}
+        self._read = 0
         self._place = np.full(len(labels.ids), -1, np.int64)
         self._place[wanted] = np.arange(len(wanted))
         sizes = {"neurons": run.space.neurons, "experts": run.space.experts}
@@ -135,15 +135,12 @@ class _Reader:
         self._bits = {
             name: np.zeros((len(wanted), -(-sizes[name] // 8)), np.uint8) for name in self._builders
         }
-        self._order: list[np.ndarray] = []
         self._sizes: dict[str, list[np.ndarray]] = {"neurons": [], "experts": []}
-        self.present = np.zeros(len(labels.ids), bool)
 
     def add(self, sets: Sets) -> None:
         """Take the sets of one part."""
-        rows = np.array([self._row_of[name] for name in sets.ids], dtype=np.int64)
-        self.present[rows] = True
-        self._order.append(rows)
+        rows = np.arange(self._read, self._read + len(sets.ids))
+        self._read += len(rows)
         self._sizes["neurons"].append(sets.sizes)
         self._sizes["experts"].append(sets.expert_sizes)
         kept = np.flatnonzero(self._place[rows] >= 0)
@@ -154,15 +151,13 @@ class _Reader:
 
     def loaded(self) -> Loaded:
         """What was read."""
-        found, inside = np.flatnonzero(self.present), self.present[self._wanted]
-        order = np.argsort(np.concatenate(self._order))
         return Loaded(
-            self._labels.take(found),
-            np.searchsorted(found, self._wanted[inside]),
-            {name: array[inside] for name, array in self._bits.items()},
+            self._labels,
+            self._wanted,
+            self._bits,
             {name: builder.build() for name, builder in self._builders.items()},
-            {name: np.concatenate(parts)[order] for name, parts in self._sizes.items()},
-            tuple(load_warnings(self._run, self._labels, self.present, len(self._wanted))),
+            {name: np.concatenate(parts) for name, parts in self._sizes.items()},
+            tuple(load_warnings(self._run, self._labels, len(self._wanted))),
         )
 
 
@@ -171,7 +166,7 @@ def load_profile(run: Run, options: AnalysisOptions) -> Loaded:
 
     Strata are the profile's own cells: its length bins x source.
     """
-    table = run.counted_labels
+    table = run.labels
     keys = CellRule.from_json(run.manifest["cells"]).keys(table)
     labels = make_labels(table, options)
     sources, bins = keys["source"].to_pylist(), keys["length"].to_numpy()
@@ -190,8 +185,13 @@ def load_profile(run: Run, options: AnalysisOptions) -> Loaded:
         name: Profile(labels.categories, strata.names, category, stratum, count, members)
         for name, members in sums.items()
     }
-    warnings = load_warnings(run, labels, np.ones(len(labels.ids), bool), len(labels.ids))
+    warnings = load_warnings(run, labels, len(labels.ids))
     warnings.append("the run retains only its profile: nothing that looks at pairs of instructions")
+    if run.manifest["config"].get("generate"):
+        warnings.append(
+            "the run retains only its profile, whose length bins are of the prompts: differences "
+            "in the number of generated tokens are not controlled"
+        )
     return Loaded(
         replace(labels, strata=strata), np.zeros(0, np.int64), {}, profiles, {}, tuple(warnings)
     )
@@ -208,28 +208,28 @@ def choose_sample(codes: np.ndarray, options: AnalysisOptions) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def load_warnings(run: Run, labels: Labels, present: np.ndarray, sampled: int) -> list[str]:
+def load_warnings(run: Run, labels: Labels, sampled: int) -> list[str]:
     """What is missing: instructions, categories, pairs."""
-    out = []
-    if run.manifest.get("status") != "complete":
+    out, counted, total = [], len(labels.ids), run.manifest["corpus"]["instructions"]
+    if run.manifest["status"] != "complete":
         out.append(
-            f"the run is not complete: {int(present.sum())} of {len(present)} instructions are "
-            "counted; finish it with --resume"
+            f"the run is not complete: {counted} of {total} instructions are counted; finish it "
+            "with --resume"
         )
-    elif not present.all():
-        out.append(f"{int((~present).sum())} of {len(present)} instructions were set aside")
-    if sampled < len(present):
+    elif counted < total:
+        out.append(f"{total - counted} of {total} instructions were set aside")
+    if sampled < counted:
         out.append(
-            f"pairs are taken among a sample of {sampled} of {len(present)} instructions; "
-            "prevalence, generality and specificity use all of them"
+            f"pairs are taken among a sample of {sampled} of {counted} instructions; prevalence, "
+            "generality and specificity use all of them"
         )
-    asked = run.manifest.get("config", {}).get("count_tokens")
-    if asked and (short := int((labels.tokens[present] < asked).sum())):
+    asked = run.manifest["config"].get("count_tokens")
+    if asked and (short := int((labels.tokens < asked).sum())):
         out.append(
-            f"{short} of {int(present.sum())} instructions are shorter than the {asked} tokens "
-            "counted of each, so that length is not quite the same for all"
+            f"{short} of {counted} instructions are shorter than the {asked} tokens counted of "
+            "each, so that length is not quite the same for all"
         )
-    count = np.bincount(labels.codes[present], minlength=len(labels.categories))
+    count = np.bincount(labels.codes, minlength=len(labels.categories))
     for name, size in zip(labels.categories, count, strict=True):
         if size < 2:
             out.append(f"category {name} has {size} instruction(s): no pair within it")

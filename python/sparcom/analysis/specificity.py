@@ -128,13 +128,17 @@ class Confirmation:
 
 
 def confirm(
-    first: Profile, second: Profile, names: tuple[str, str], alpha: float = 0.05
+    first: Profile,
+    second: Profile,
+    names: tuple[str, str],
+    alpha: float = 0.05,
+    min_prevalence: float = 0.01,
 ) -> Confirmation:
     """Discover in one profile, confirm in another of the same categories.
 
     Both are tested on the components that are candidates in each of them.
     """
-    tested = np.intersect1d(candidates(first), candidates(second))
+    tested = np.intersect1d(*(candidates(part, min_prevalence) for part in (first, second)))
     found = specificity_test(first, alpha=alpha, tested=tested).specific
     again = specificity_test(second, alpha=alpha, tested=tested).p <= 0.05
     discovered, confirmed = found.sum(1), (found & again).sum(1)

@@ -6,7 +6,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pyarrow as pa
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
@@ -56,7 +55,7 @@ def render_page(
     template = files("sparcom.report").joinpath("page.html").read_text("utf-8")
     model = run.manifest["model"]["path"].rstrip("/").rsplit("/", 1)[-1]
     return environment.from_string(template).render(
-        title=f"{model} on {_counted(run).num_rows:,} instructions",
+        title=f"{model} on {run.labels.num_rows:,} instructions",
         lead=_lead(run),
         warnings=list(dict.fromkeys(warnings)),
         statements=[text for section in sections for text in section.statements],
@@ -78,14 +77,9 @@ def _lead(run: Run) -> str:
         parts.append(f"{space.experts:,} routed experts")
     return (
         f"{' and '.join(parts)} in {space.layers} layers, counted on "
-        f"{int(_counted(run)['n_counted'].to_numpy().sum()):,} tokens; sets by rule "
+        f"{int(run.labels['n_counted'].to_numpy().sum()):,} tokens; sets by rule "
         f"{selection['rule']}, ties {selection['ties']}."
     )
-
-
-def _counted(run: Run) -> pa.Table:
-    """Labels of the instructions that the page is about."""
-    return run.labels if run.store.has_sets() else run.counted_labels
 
 
 def _warnings(run: Run) -> list[str]:
@@ -95,7 +89,7 @@ def _warnings(run: Run) -> list[str]:
         warnings.append(f"{failed} instructions failed and are not in it.")
     if skipped := run.manifest.get("skipped_rows", {}).get("count"):
         warnings.append(f"{skipped} bad rows of the corpus were left out.")
-    if cut := int(np.asarray(_counted(run)["truncated"].to_pylist(), dtype=bool).sum()):
+    if cut := int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum()):
         warnings.append(f"{cut} prompts were cut to the model's context.")
     return warnings
 

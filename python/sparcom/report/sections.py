@@ -7,6 +7,7 @@ from sparcom.report.component_section import component_section
 from sparcom.report.overlap_section import overlap_section
 from sparcom.report.section import Section, Table
 from sparcom.store import Run
+from sparcom.store.tables import from_matrix
 
 
 def make_sections(run: Run, analysis: Analysis) -> list[Section]:
@@ -21,10 +22,10 @@ def make_sections(run: Run, analysis: Analysis) -> list[Section]:
 
 def _categories(run: Run, analysis: Analysis) -> Section:
     """How much of each category was counted, and how large its sets came out."""
-    table = run.counted_labels
+    table, sizes = run.labels, None
     labels, tokens = np.asarray(table["category"].to_pylist()), table["n_counted"].to_numpy()
-    sizes = run.sets.sizes.sum(1) / run.space.neurons if run.store.has_sets() else None
-    sized = np.asarray(run.labels["category"].to_pylist()) if sizes is not None else None
+    if run.store.has_sets():
+        sizes = from_matrix(run.store.set_heads(), "sizes").sum(1) / run.space.neurons
     rows = []
     for name in analysis.categories:
         of = labels == name
@@ -32,7 +33,7 @@ def _categories(run: Run, analysis: Analysis) -> Section:
         row = [name, f"{of.sum():,}", f"{tokens[of].sum():,}", f"{np.median(tokens[of]):.0f}"]
         row.append(f"{share:.0%}")
         if sizes is not None:
-            mine = sizes[sized == name]
+            mine = sizes[of]
             row += ["-", "-"] if not len(mine) else [
                 f"{mine.mean():.2%}", f"{mine.min():.2%} to {mine.max():.2%}"
             ]  # fmt: skip

@@ -3,8 +3,8 @@
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparcom.components import ComponentSpace
 from sparcom.identify import Sets
@@ -34,16 +34,19 @@ class Run:
 
     @cached_property
     def labels(self) -> pa.Table:
-        """id, category, source, origin, n_tokens, n_counted, truncated of the instructions in
-        `sets`, in its order."""
-        table = self.store.corpus(LABELS)
-        row_of = {name: row for row, name in enumerate(table.column("id").to_pylist())}
-        return table.take(pa.array([row_of[name] for name in self.sets.ids], pa.int64()))
+        """id, category, source, origin, n_tokens, n_counted, truncated of the instructions that
+        were counted: those in `sets`, in its order, or without sets those in the profile.
 
-    @cached_property
-    def counted_labels(self) -> pa.Table:
-        """The same of every instruction that was counted, in corpus order: of any retention."""
+        n_counted is T, with what was generated; a profile alone holds T by cell, so that there it
+        is that of the prompt.
+        """
         table = self.store.corpus(LABELS)
-        failed = {failure.id for failure in self.store.failures()}
-        keep = np.array([name not in failed for name in table["id"].to_pylist()], bool)
-        return table.filter(pa.array(keep))
+        if not self.store.has_sets():
+            known = pa.array(self.store.profile_ids(), pa.string())
+            return table.filter(pc.is_in(table["id"], known))
+        heads = self.store.set_heads()
+        row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
+        rows = pa.array([row_of[name] for name in heads["id"].to_pylist()], pa.int64())
+        at = table.column_names.index("n_counted")
+        tokens = heads["tokens"].cast(table.schema.field(at).type)
+        return table.take(rows).set_column(at, "n_counted", tokens)

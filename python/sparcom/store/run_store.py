@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import fs
 
 from sparcom.corpus.prompts import Prompt
@@ -215,6 +216,24 @@ class RunStore:
         """The sets of every part, one part at a time."""
         for span in self._spans("sets"):
             yield span.first, sets_of(self.read_table(f"sets/{span.name}"))
+
+    def set_heads(self) -> pa.Table:
+        """id, tokens (T) and sizes of every instruction that has a set, in part order: what is
+        known of the sets without reading one."""
+        columns = ["id", "tokens", "sizes"]
+        tables = []
+        for span in self._spans("sets"):
+            with self.files.parquet(f"sets/{span.name}", _MEND) as file:
+                tables.append(file.read(columns=columns))
+        return pa.concat_tables(tables)
+
+    def profile_ids(self) -> list[str]:
+        """The instructions that the profile sums over."""
+        ids: list[str] = []
+        for span in outermost(self.spans()):
+            with self.files.parquet(f"profiles/{span.name}", _MEND) as file:
+                ids += pc.list_flatten(file.read(columns=["ids"])["ids"]).to_pylist()
+        return ids
 
     def read_sets(self) -> Sets:
         """The sets of all parts, in part order."""
