@@ -4,7 +4,8 @@
     python benchmarks/scaling.py --parts actors      one of: actors, memory, overhead
     python benchmarks/scaling.py --sizes 2000 20000  a shorter look
 
-    actors_2_over_1    tokens/s of two single-threaded actors over one; starting up left out
+    actors_2_over_1    tokens/s of two single-threaded actors over one; starting up left out. Beside
+                       it the machine's own: two plain loops at once over one
     memory_growth      memory at the larger corpus over the smaller; the worse of driver and actor
     service_overhead   time of a run that retains profiles over that of one plain loop, less 1: the
                        larger corpus in both, of which the same parts are timed
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,8 @@ LIMITS = {
     "service_overhead": ("<=", 0.15),
 }
 WORDS = [f"word{k}" for k in range(200)]
-ACTORS_SIZE = 3000
+SHORT, AS_HEXAINST = (5, 40), (20, 180)  # words of an instruction
+ACTORS_SIZE = 1200
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
 
@@ -70,8 +73,9 @@ def main() -> None:
         work = Path(folder)
         save_model(work / "tiny", hidden=32, layers=3)
         save_model(work / "small", hidden=576, layers=4)  # as wide as SmolLM2-135M
-        for size in (*arguments.sizes, ACTORS_SIZE):
-            write_corpus(work / f"{size}.jsonl", size)
+        for size in arguments.sizes:
+            write_corpus(work / f"{size}.jsonl", size, SHORT)
+        write_corpus(work / f"{ACTORS_SIZE}.jsonl", ACTORS_SIZE, AS_HEXAINST)
         print_card()
         bars, rows, more = measure_all(work, arguments)
     print_table(("figure", "baseline", "ours", "result", "bound"), rows)
@@ -98,9 +102,9 @@ def measure_all(work: Path, arguments: argparse.Namespace) -> tuple[dict, Rows, 
         return in_process(work, "tiny", size, part_size=1024)
 
     if "actors" in arguments.parts:
+        small_parts = (work, "small", ACTORS_SIZE, 16)
         more["pairs"] = [
-            [in_process(work, "small", ACTORS_SIZE, actors=n, part_size=64) for n in (1, 2)]
-            for _ in range(arguments.rounds)
+            [in_process(*small_parts, actors=n) for n in (1, 2)] for _ in range(arguments.rounds)
         ]
         rates = [[one["tokens_per_s"] for one in pair] for pair in more["pairs"]]
         one, two = (statistics.median(column) for column in zip(*rates, strict=True))
@@ -108,6 +112,13 @@ def measure_all(work: Path, arguments: argparse.Namespace) -> tuple[dict, Rows, 
         rows.append(
             row("tokens/s, 2 actors over 1", f"{one:.0f}", f"{two:.0f}", bars, "actors_2_over_1")
         )
+        with ThreadPoolExecutor(2) as pool:
+            alone = in_process(*small_parts, plain=True)["tokens_per_s"]
+            both = [pool.submit(in_process, *small_parts, plain=True) for _ in range(2)]
+            together = sum(one.result()["tokens_per_s"] for one in both)
+        more["two_plain_loops_over_one"] = round(together / alone, 3)
+        label = "tokens/s, 2 plain loops at once over 1"
+        rows.append((label, f"{alone:.0f}", f"{together:.0f}", f"{together / alone:.3f}", ""))
     if "memory" in arguments.parts:
         more["small"], more["large"] = served(small), served(large)
         bars["memory_growth"] = 0.0
@@ -141,9 +152,13 @@ def bound(bar: str) -> str:
     return f"{sign} {value:.2f}"
 
 
-def in_process(work: Path, model: str, size: int, **options: Any) -> dict[str, float]:
+def in_process(
+    work: Path, model: str, size: int, part_size: int, **options: Any
+) -> dict[str, float]:
     """`measure` in a fresh process, whose memory nothing else has touched."""
-    order = json.dumps({"work": str(work), "model": model, "size": size, **options})
+    order = json.dumps(
+        {"work": str(work), "model": model, "size": size, "part_size": part_size, **options}
+    )
     done = subprocess.run(
         [sys.executable, __file__, "--one", order], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -207,7 +222,7 @@ def plain_loop(config: RunConfig) -> dict[str, float]:
     plan = prepare(config)
     engine = load_engine(config.engine, plan.work.options)
     cells = CellRule.from_json(plan.manifest["cells"])
-    seconds = done = 0.0
+    seconds = done = tokens = 0.0
     for number in plan.todo:
         prompts, labels = plan.store.read_part(number)
         started = time.perf_counter()
@@ -217,7 +232,8 @@ def plain_loop(config: RunConfig) -> dict[str, float]:
         if number >= 2:
             seconds += time.perf_counter() - started
             done += len(prompts)
-    return {"instructions_per_s": done / seconds}
+            tokens += sum(len(prompt.token_ids) for prompt in prompts)
+    return {"instructions_per_s": done / seconds, "tokens_per_s": tokens / seconds}
 
 
 class Memory:
@@ -273,8 +289,8 @@ def save_model(folder: Path, hidden: int, layers: int) -> None:
     model.save_pretrained(folder)
 
 
-def write_corpus(path: Path, size: int) -> None:
-    """Instructions of 5 to 40 words, six categories, two sources."""
+def write_corpus(path: Path, size: int, words: tuple[int, int]) -> None:
+    """Instructions of so many words, from and to; six categories, two sources."""
     rng = random.Random(0)
     with path.open("w") as file:
         for k in range(size):
@@ -282,7 +298,7 @@ def write_corpus(path: Path, size: int) -> None:
                 "id": f"i{k:07d}",
                 "category": CATEGORIES[k % 6],
                 "source": ("human", "ai")[k // 6 % 2],
-                "instruction": " ".join(rng.choices(WORDS, k=rng.randint(5, 40))),
+                "instruction": " ".join(rng.choices(WORDS, k=rng.randint(*words))),
             }
             file.write(json.dumps(row) + "\n")
 

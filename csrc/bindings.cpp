@@ -75,6 +75,37 @@ void py_grouped_product(uintptr_t x, uintptr_t weight, uintptr_t out, uintptr_t 
   throw std::runtime_error("grouped_product: needs AMX for bf16; ask has_amx() first");
 }
 
+// Shapes and dtypes are checked in engines/experts.py; raises ValueError, before anything is written,
+// for a token or a bin out of range.
+void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t first,
+                       uintptr_t down, uintptr_t y, int64_t tokens, int64_t experts, int64_t hidden,
+                       int64_t outputs, int64_t width, uintptr_t bins, uintptr_t counts,
+                       uintptr_t rows, int64_t n_bins, int activation, int signal,
+                       double threshold) {
+#if defined(__x86_64__)
+  const py::gil_scoped_release release;
+  if (has_amx()) {
+    RoutedExperts p{pointer<uint16_t>(x), pointer<int64_t>(token), pointer<int64_t>(begin),
+                    pointer<uint16_t>(first), pointer<uint16_t>(down), pointer<uint16_t>(y),
+                    tokens, experts, hidden, outputs, {}};
+    p.count.bins = pointer<int32_t>(bins);
+    p.count.counts = pointer<int32_t>(counts);
+    p.count.rows = pointer<int32_t>(rows);
+    p.count.n_rows = p.begin[experts];
+    p.count.width = width;
+    p.count.n_bins = n_bins;
+    p.count.dtype = Dtype::bf16;
+    p.count.activation = Activation(activation);
+    p.count.signal = Signal(signal);
+    p.count.threshold = threshold;
+    check_indices(p.count);
+    p.count.counted = counted_ranges(p.count);
+    return routed_experts(p);
+  }
+#endif
+  throw std::runtime_error("routed_experts: needs AMX for bf16; ask has_amx() first");
+}
+
 using Array32 = py::array_t<int32_t, py::array::c_style>;
 using Array8 = py::array_t<uint8_t, py::array::c_style>;
 
@@ -125,6 +156,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("intersections", &sparcom::py_intersections);
   m.def("has_amx", &sparcom::py_has_amx);
   m.def("grouped_product", &sparcom::py_grouped_product);
+  m.def("routed_experts", &sparcom::py_routed_experts);
   m.def("weighted_sum", &sparcom::py_weighted_sum);
   m.def("info", &sparcom::info);
 }

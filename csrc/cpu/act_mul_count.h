@@ -20,20 +20,12 @@
 
 #include "../act_mul_count.h"
 #include "activations.h"
+#include "dispatch.h"
 #include "parallel.h"
 
 namespace sparcom {
 
-struct Tile {
-  int64_t row_begin, row_end, col_begin, col_end;
-  uint8_t* locks;      // n_locks of them where other tiles may add to the same counters, else null
-  bool count_rows;     // this tile also keeps `rows`
-  const float* table;  // of round(f), where the instruction set looks it up
-  bool stream;         // store past the caches
-};
-
 constexpr int64_t max_columns = 8192;
-constexpr int64_t n_locks = 64;
 constexpr int64_t max_run = 255;
 constexpr int64_t ahead = 512;  // bytes
 

@@ -7,8 +7,18 @@
 
 namespace sparcom {
 
-struct Tile;
 struct WeightedSum;
+
+// What one thread does of act_mul_count at a time (act_mul_count.h).
+struct Tile {
+  int64_t row_begin, row_end, col_begin, col_end;
+  uint8_t* locks;      // n_locks of them where other tiles may add to the same counters, else null
+  bool count_rows;     // this tile also keeps `rows`
+  const float* table;  // of round(f), where the instruction set looks it up
+  bool stream;         // store past the caches
+};
+
+constexpr int64_t n_locks = 64;
 
 struct Kernels {
   const char* isa;

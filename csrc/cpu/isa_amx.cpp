@@ -7,12 +7,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "dispatch.h"
 #include "parallel.h"
+#include "table.h"
 
 namespace sparcom {
 namespace {
@@ -28,18 +31,31 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// out[0..n_rows)[0..32) = x[0..32) @ two columns of tiles; x may be read 32 rows far.
-void block(const uint16_t* x, int64_t inputs, const uint16_t* weight, uint16_t* out,
+// A panel: 32 rows as AMX reads them, for every 32 inputs two tiles of 16 rows. They follow one
+// another, while rows as they lie are a power of two apart and would share few sets of the
+// first-level cache.
+template <class RowAt>
+void fill_panel(uint16_t* panel, int64_t inputs, int64_t n_rows, RowAt row_at) {
+  for (int64_t r = 0; r < side; ++r) {
+    uint16_t* to = panel + (r / 16 * tile_elements + r % 16 * 32);
+    const uint16_t* const from = r < n_rows ? row_at(r) : nullptr;
+    for (int64_t k = 0; k < inputs; k += 32, to += 2 * tile_elements)
+      _mm512_storeu_si512(to, from ? _mm512_loadu_si512(from + k) : _mm512_setzero_si512());
+  }
+}
+
+// out[0..n_rows)[0..32) = panel @ two columns of tiles.
+void block(const uint16_t* panel, int64_t inputs, const uint16_t* weight, uint16_t* out,
            int64_t outputs, int64_t n_rows) {
-  const int64_t steps = inputs / 32, stride = inputs * 2;
+  const int64_t steps = inputs / 32;
   const uint16_t* const second = weight + steps * tile_elements;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t k = 0; k < steps; ++k) {
-    _tile_loadd(4, x + k * 32, stride);
-    _tile_loadd(5, x + k * 32 + 16 * inputs, stride);
+    _tile_loadd(4, panel + 2 * k * tile_elements, 64);
+    _tile_loadd(5, panel + (2 * k + 1) * tile_elements, 64);
     _tile_loadd(6, weight + k * tile_elements, 64);
     _tile_loadd(7, second + k * tile_elements, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -58,20 +74,22 @@ void block(const uint16_t* x, int64_t inputs, const uint16_t* weight, uint16_t* 
   }
 }
 
-// Columns [first, last) of one group. The weights of 32 columns stay in the first-level cache while
-// all rows pass by.
-void columns(const GroupedProduct& p, int64_t group, int64_t first, int64_t last,
-             const uint16_t* tail) {
-  const int64_t begin = p.begin[group], end = p.begin[group + 1];
-  for (int64_t c = first; c < last; c += side) {
-    const uint16_t* const w = p.weight + (group * p.outputs + c) * p.inputs;
-    for (int64_t r = begin; r < end; r += side) {
-      const int64_t n = std::min(side, end - r);
-      block(n == side ? p.x + r * p.inputs : tail, p.inputs, w, p.out + r * p.outputs + c,
-            p.outputs, n);
-    }
-  }
+// out[0..n_rows)[first..last) = panel @ those columns of one group's weight.
+void columns(const uint16_t* panel, int64_t inputs, const uint16_t* weight, int64_t first,
+             int64_t last, uint16_t* out, int64_t outputs, int64_t n_rows) {
+  for (int64_t c = first; c < last; c += side)
+    block(panel, inputs, weight + c * inputs, out + c, outputs, n_rows);
 }
+
+// The tiles' shape, while in scope.
+class Tiles {
+ public:
+  Tiles() {
+    const TileConfig config;
+    _tile_loadconfig(&config);
+  }
+  ~Tiles() { _tile_release(); }
+};
 
 bool permitted() {
   if (std::string(kernels().isa).rfind("avx512", 0) != 0) return false;
@@ -97,17 +115,65 @@ void grouped_product(const GroupedProduct& p) {
   const int64_t tasks = p.groups * per_group;
   std::atomic<int64_t> next{0};
   parallel_for_threads(int(std::min<int64_t>(tasks, max_threads())), [&](int, int) {
-    const TileConfig config;
-    _tile_loadconfig(&config);
-    std::vector<uint16_t> tail(size_t(side * p.inputs));
+    const Tiles tiles;
+    std::vector<uint16_t> panel(size_t(side * p.inputs));
     for (int64_t t; (t = next.fetch_add(1)) < tasks;) {
       const int64_t group = t / per_group, c = t % per_group * columns_per_task;
-      const int64_t end = p.begin[group + 1], rest = (end - p.begin[group]) % side;
-      if (rest)  // the last, short block of rows goes through a copy
-        __builtin_memcpy(tail.data(), p.x + (end - rest) * p.inputs, size_t(rest * p.inputs) * 2);
-      columns(p, group, c, std::min(c + columns_per_task, p.outputs), tail.data());
+      const uint16_t* const weight = p.weight + group * p.outputs * p.inputs;
+      for (int64_t r = p.begin[group], end = p.begin[group + 1]; r < end; r += side) {
+        const int64_t n = std::min(side, end - r);
+        fill_panel(panel.data(), p.inputs, n, [&](int64_t i) { return p.x + (r + i) * p.inputs; });
+        columns(panel.data(), p.inputs, weight, c, std::min(c + columns_per_task, p.outputs),
+                p.out + r * p.outputs, p.outputs, n);
+      }
     }
-    _tile_release();
+  });
+}
+
+void routed_experts(const RoutedExperts& p) {
+  const int64_t rows = p.begin[p.experts], width = p.count.width;
+  for (int64_t r = 0; r < rows; ++r)
+    if (p.token[r] < 0 || p.token[r] >= p.tokens)
+      throw std::invalid_argument("routed_experts: token[" + std::to_string(r) + "] must be in [0, " +
+                                  std::to_string(p.tokens) + "), got " + std::to_string(p.token[r]));
+  // A task is an expert, or a part of one that has more than its share.
+  const int64_t share = std::max(side, rows / (4 * max_threads()) / side * side);
+  std::vector<std::array<int64_t, 3>> tasks;  // expert, first row, last row
+  for (int64_t e = 0; e < p.experts; ++e)
+    for (int64_t r = p.begin[e]; r < p.begin[e + 1]; r += share)
+      tasks.push_back({e, r, std::min(r + share, p.begin[e + 1])});
+  static uint8_t locks[n_locks];
+  const Kernels& k = kernels();
+  const float* const table =
+      k.looks_up ? activation_table(p.count.activation, Dtype::bf16) : nullptr;
+  const bool gated = p.outputs == 2 * width;
+  std::atomic<size_t> next{0};
+  parallel_for_threads(int(std::min<int64_t>(int64_t(tasks.size()), max_threads())),
+                       [&](int, int) {
+    const Tiles tiles;
+    std::vector<uint16_t> panel(size_t(side * std::max(p.hidden, width)));
+    std::vector<uint16_t> first(size_t(side * p.outputs)), h(size_t(side * width));
+    for (size_t t; (t = next.fetch_add(1)) < tasks.size();) {
+      const auto [e, begin, end] = tasks[t];
+      for (int64_t r = begin; r < end; r += side) {
+        const int64_t n = std::min(side, end - r);
+        fill_panel(panel.data(), p.hidden, n,
+                   [&](int64_t i) { return p.x + p.token[r + i] * p.hidden; });
+        columns(panel.data(), p.hidden, p.first + e * p.outputs * p.hidden, 0, p.outputs,
+                first.data(), p.outputs, n);
+        ActMulCount c = p.count;
+        c.gate = first.data();
+        c.up = gated ? first.data() + width : nullptr;
+        c.out = h.data();
+        c.bins += r;
+        c.n_rows = n;
+        c.gate_stride = c.up_stride = p.outputs;
+        k.act_mul_count_tile(c, {0, n, 0, width, locks, true, table, false});
+        fill_panel(panel.data(), width, n, [&](int64_t i) { return h.data() + i * width; });
+        columns(panel.data(), width, p.down + e * p.hidden * width, 0, p.hidden,
+                p.y + r * p.hidden, p.hidden, n);
+      }
+    }
   });
 }
 

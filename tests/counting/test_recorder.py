@@ -237,6 +237,17 @@ def test_a_routed_row_that_was_dropped_is_caught() -> None:
         recorder.take(IDS, (0, 1), (2, 2))
 
 
+@pytest.mark.parametrize("wrong", [3, 4, -2])
+def test_an_expert_that_there_is_not_is_caught(wrong: int) -> None:
+    """Ids on a GPU are not looked at: these would pass for another slot's."""
+    recorder = Recorder([MIXED[1]], 2)
+    recorder.begin(torch.tensor([0, 1]))
+    token, expert = torch.tensor([0, 0, 1, 1]), torch.tensor([0, wrong, 0, 1], dtype=torch.int32)
+    recorder.count_routed(0, torch.ones(4, 2), None, token, expert)
+    with pytest.raises(CountError, match=r"saw 1 rows of instruction a, expected 2"):
+        recorder.take(IDS, (0, 1), (1, 1))
+
+
 # -- verify ---------------------------------------------------------------------------------------
 
 

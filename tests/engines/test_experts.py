@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sparcom import native
 from sparcom.components import Site
+from sparcom.counting.ops import act_mul_count
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts import (
     GroupedExperts,
@@ -17,6 +18,7 @@ from sparcom.engines.experts import (
     can_pack,
     grouped_product,
     pack,
+    routed_experts,
     weighted_sum,
 )
 from sparcom.engines.tiles import Sizes
@@ -134,6 +136,76 @@ def test_a_grouped_product_is_right_and_a_row_does_not_depend_on_its_group(
             alone = torch.empty(1, outputs, dtype=torch.bfloat16)
             grouped_product(x[row : row + 1], pack(weight[group : group + 1]), one, alone)
             assert torch.equal(alone[0], out[row])
+
+
+@amx
+@settings(max_examples=40, deadline=None)
+@given(
+    load=st.lists(st.integers(0, 150), min_size=1, max_size=5),
+    hidden=st.sampled_from([32, 96, 512]),
+    width=st.sampled_from([32, 160, 352]),
+    gated=st.booleans(),
+    activation=st.sampled_from(["silu", "gelu_tanh", "relu2"]),
+    signal=st.sampled_from(["gate", "product"]),
+    threshold=st.sampled_from([0.0, 0.1]),
+    threads=st.sampled_from([1, 2, 5]),
+    seed=st.integers(0, 99),
+)
+def test_routed_experts_are_their_steps_bit_for_bit(
+    load, hidden, width, gated, activation, signal, threshold, threads, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, outputs = sum(load), width * (1 + gated)
+    x = torch.randn(60, hidden, generator=generator).bfloat16()
+    first = pack(torch.randn(len(load), outputs, hidden, generator=generator).bfloat16() / 8)
+    down = pack(torch.randn(len(load), hidden, width, generator=generator).bfloat16() / 8)
+    token = torch.randint(0, 60, (rows,), generator=generator)
+    bins = torch.randint(-1, 3, (rows,), dtype=torch.int32, generator=generator).sort().values
+    begin, options = np.concatenate([[0], np.cumsum(load)]), (activation, signal, threshold)
+
+    def zeros() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones(3, width, dtype=torch.int32), torch.ones(3, dtype=torch.int32)
+
+    between = torch.empty(rows, outputs, dtype=torch.bfloat16)
+    grouped_product(x[token], first, begin, between)
+    gate, up = between.chunk(2, 1) if gated else (between, None)
+    counts, seen = zeros()
+    h = act_mul_count(gate, up, bins, counts, seen, activation=activation, signal=signal,
+                      threshold=threshold)  # fmt: skip
+    expected = torch.empty(rows, hidden, dtype=torch.bfloat16)
+    grouped_product(h, down, begin, expected)
+
+    found_counts, found_seen = zeros()
+    y = torch.full((rows, hidden), torch.nan, dtype=torch.bfloat16)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        routed_experts(
+            x, token, begin, first, down, y, bins, found_counts, found_seen, *options
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(y, expected)
+    assert torch.equal(found_counts, counts)
+    assert torch.equal(found_seen, seen)
+
+
+@amx
+def test_routed_experts_refuse_tokens_and_bins_that_there_are_not() -> None:
+    x, y = torch.ones(2, 32).bfloat16(), torch.zeros(2, 32).bfloat16()
+    first, down = torch.ones(1, 64, 32).bfloat16(), torch.ones(1, 32, 32).bfloat16()
+    counts, seen = torch.zeros(1, 32, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    for token, bins, message in (
+        ([0, 2], [0, 0], r"token\[1\] must be in \[0, 2\), got 2"),
+        ([-1, 0], [0, 0], r"token\[0\] must be in \[0, 2\), got -1"),
+        ([0, 1], [0, 1], r"bins\[1\] must be "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            routed_experts(
+                x, torch.tensor(token), np.array([0, 2]), first, down, y,
+                torch.tensor(bins, dtype=torch.int32), counts, seen, "silu", "gate", 0.0,
+            )  # fmt: skip
+    assert y.abs().sum() + counts.sum() + seen.sum() == 0
 
 
 @amx

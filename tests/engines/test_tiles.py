@@ -100,11 +100,14 @@ def test_agreeing_sizes_really_agree(dtype: torch.dtype) -> None:
     sizes = agreeing_sizes([weight], 100)
     assert sizes.rows[-1] >= 128
     rows = torch.randn(1, 256, 512, generator=generator).to(dtype)
-    seen = set()
+    longest = rows[:, : sizes.rows[-1]].expand(6, -1, -1).contiguous()
+    seen, whole = set(), torch.bmm(longest, weight)[0].double()
     for size in sizes.rows:
         for batch in (sizes.tail_batch, 6):
             x = rows[:, :size].expand(batch, -1, -1).contiguous()
-            seen.add(torch.bmm(x, weight[:batch])[0, 5].double().numpy().tobytes())
+            found = torch.bmm(x, weight[:batch])[0].double()
+            seen.add(found[:64].numpy().tobytes())
+            assert torch.equal(found, whole[:size])
     assert len(seen) == 1
 
 
@@ -117,3 +120,18 @@ def test_sizes_that_round_otherwise_are_left_out(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(torch, "bmm", odd)
     assert agreeing_sizes([torch.randn(6, 16, 24)], 60) == Sizes((96, 128), 2)
+
+
+def test_sizes_whose_last_rows_round_otherwise_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = torch.bmm
+
+    def odd(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """A library that takes rows behind a multiple of 64 by another kernel."""
+        out = real(x, w)
+        out[:, out.shape[1] // 64 * 64 :] += 1e-3
+        return out
+
+    monkeypatch.setattr(torch, "bmm", odd)
+    assert agreeing_sizes([torch.randn(6, 16, 24)], 60) == Sizes((64, 128), 1)

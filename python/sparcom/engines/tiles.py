@@ -128,10 +128,9 @@ def agreeing_sizes(weights: Sequence[torch.Tensor], expected: int) -> Sizes:
     rows = [_random_rows(w, wanted[-1]) for w in weights]
 
     def products(size: int, batch: int) -> list[torch.Tensor]:
-        """[batch, wanted[0], outputs] each, cut out of products of this shape."""
+        """[batch, size, outputs] each: products of the first rows and experts."""
         pairs = zip(rows, weights, strict=True)
-        outs = [torch.bmm(x[:batch, :size].contiguous(), w[:batch]) for x, w in pairs]
-        return [out[:, : wanted[0]] for out in outs]
+        return [torch.bmm(x[:batch, :size].contiguous(), w[:batch]) for x, w in pairs]
 
     norm = products(wanted[-1], experts)
     alike = [s for s in wanted if _agree(products(s, experts), norm)]
@@ -149,5 +148,5 @@ def _random_rows(weight: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def _agree(some: list[torch.Tensor], norm: list[torch.Tensor]) -> bool:
-    """Whether products over the first experts are equal to those over all."""
-    return all(torch.equal(a, b[: len(a)]) for a, b in zip(some, norm, strict=True))
+    """Whether products of the first rows and experts are equal to those of all."""
+    return all(torch.equal(a, b[: len(a), : a.shape[1]]) for a, b in zip(some, norm, strict=True))
