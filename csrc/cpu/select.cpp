@@ -47,7 +47,26 @@ struct Chunk {
   int64_t begin, size, place;
 };
 
-// Selects groups of rows, one at a time; keeps its buffers.
+// What a Selector works in. Kept by its thread: for one row of 352,256 counts, fresh pages cost as
+// much as the selection.
+struct Buffers {
+  std::vector<uint8_t> bytes, top;
+  std::vector<uint64_t> words;
+
+  void hold(size_t n) {  // a multiple of 64
+    if (bytes.size() >= n) return;
+    bytes.resize(n);
+    top.resize(n);
+    words.resize(n / 64);
+  }
+};
+
+Buffers& buffers() {
+  static thread_local Buffers kept;
+  return kept;
+}
+
+// Selects groups of rows, one at a time.
 class Selector {
  public:
   // threads: for the passes over one group.
@@ -66,9 +85,7 @@ class Selector {
       most = std::max(most, place);
       most_chunks = std::max(most_chunks, chunks.size());
     }
-    bytes_.resize(size_t(most));
-    top_.resize(size_t(most));
-    words_.resize(size_t(most / 64));
+    buffers().hold(size_t(most));
     found_.resize(most_chunks);
     sample_.reserve(size_t(sample_size + sample_run));
   }
@@ -221,8 +238,9 @@ class Selector {
   const Select& s_;
   const int threads_;
   std::vector<std::vector<Chunk>> chunks_;  // of each group
-  std::vector<uint8_t> bytes_, top_;
-  std::vector<uint64_t> words_;
+  std::vector<uint8_t>& bytes_ = buffers().bytes;  // of the thread that made this
+  std::vector<uint8_t>& top_ = buffers().top;
+  std::vector<uint64_t>& words_ = buffers().words;
   std::vector<int64_t> found_;  // of each chunk
   std::vector<int32_t> sample_;
   const std::vector<Chunk>* group_ = nullptr;  // the one under way
