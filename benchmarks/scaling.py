@@ -48,7 +48,7 @@ LIMITS = {
 }
 WORDS = [f"word{k}" for k in range(200)]
 SHORT, AS_HEXAINST = (5, 40), (20, 180)  # words of an instruction
-ACTORS_SIZE = 1200
+ACTORS_SIZE = 2400
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
 
@@ -102,7 +102,7 @@ def measure_all(work: Path, arguments: argparse.Namespace) -> tuple[dict, Rows, 
         return in_process(work, "tiny", size, part_size=1024)
 
     if "actors" in arguments.parts:
-        small_parts = (work, "small", ACTORS_SIZE, 16)
+        small_parts = (work, "small", ACTORS_SIZE, 64)
         more["pairs"] = [
             [in_process(*small_parts, actors=n) for n in (1, 2)] for _ in range(arguments.rounds)
         ]
