@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,15 @@ from sparcom.counting.counts import Counted
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import Sets
 from sparcom.service import CountActor, prepare, ray_session, run_count, run_identify
-from sparcom.store import CellRule, Run, RunStore, concat_counted, part_profile
+from sparcom.store import (
+    CellRule,
+    Run,
+    RunLock,
+    RunStore,
+    concat_counted,
+    counts_table,
+    part_profile,
+)
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 ROWS = records(20)
@@ -156,6 +165,59 @@ def test_resuming_counts_what_is_missing_and_nothing_else(work, tmp_path, ray_lo
     assert Run(tmp_path / "run").manifest == manifest
 
 
+@pytest.mark.parametrize("harm", [lambda file: file.write_bytes(b"half"), Path.unlink])
+def test_a_complete_run_is_not_while_it_is_repaired(
+    work, whole, tmp_path, monkeypatch, harm
+) -> None:
+    """A driver is killed just before it deletes what is damaged."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    harm(run / "sets/part-00002.parquet")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparcom.service.plan.drop_bad_files", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config_of(work, run), resume=True)
+    assert Run(run).manifest["status"] == "running"
+
+
+def test_a_run_whose_corpus_is_damaged_is_not_resumed(work, whole, tmp_path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    data = (run / "corpus.parquet").read_bytes()
+    (run / "corpus.parquet").write_bytes(data[:4] + bytes(60) + data[64:])
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(SparcomError, match="corpus.parquet: not readable .*start anew with"):
+        run_count(config_of(work, run), resume=True)
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_profile_that_lacks_instructions_is_not_complete(work, tmp_path) -> None:
+    """The profile of part 0, named as if it covered all parts."""
+    config = config_of(work, tmp_path / "run")
+    run_here(config)
+    first, *others = sorted((tmp_path / "run/profiles").iterdir())
+    first.rename(first.with_name("parts-00000-00004.parquet"))
+    for file in others:
+        file.unlink()
+    with pytest.raises(SparcomError, match="expected 20 instructions, got 4 and 0 .*--resume"):
+        run_count(config, resume=True)
+    assert Run(tmp_path / "run").manifest["status"] == "stopped"
+
+
+def test_the_error_that_ended_a_run_is_the_one_that_is_raised(work, tmp_path, monkeypatch) -> None:
+    def failing(error: Exception) -> Callable:
+        def fail(*_: object) -> None:
+            raise error
+
+        return fail
+
+    monkeypatch.setattr("sparcom.service.run._count", failing(CountError("3 is not 4")))
+    monkeypatch.setattr("sparcom.service.run.write_facts", failing(OSError("no connection")))
+    with pytest.raises(CountError, match="3 is not 4"):
+        run_count(config_of(work, tmp_path / "run"))
+
+
 def edit_corpus(work: Path, folder: Path) -> dict:
     rows = [{**row} for row in ROWS]
     rows[7]["instruction"] += " more"
@@ -271,9 +333,28 @@ def assert_same(ours: Counted | Sets, expected: Counted | Sets) -> None:
             np.testing.assert_array_equal(getattr(ours, name), value)
 
 
+def test_a_part_of_which_all_fail_does_not_stop_the_run(work, tmp_path, ray_local) -> None:
+    corpus, run = str(poisoned(tmp_path, range(4, 8))), tmp_path / "run"
+    with pytest.raises(SparcomError, match="4 instructions were set aside, more than --max-failed"):
+        run_count(config_of(work, run, corpus=corpus, max_failed=3))
+    summary = run_count(config_of(work, run, corpus=corpus, max_failed=4), resume=True)
+    assert (summary.instructions, summary.failed, summary.complete) == (16, 4, True)
+    assert sorted(f.id for f in RunStore(run).failures()) == ["i04", "i05", "i06", "i07"]
+
+
+def test_an_instruction_that_fails_again_is_counted_once(work, tmp_path, ray_local) -> None:
+    config = config_of(
+        work, tmp_path / "run", corpus=str(poisoned(tmp_path, BAD)), max_failed=len(BAD)
+    )
+    run_count(config)
+    (tmp_path / "run/sets/part-00000.parquet").unlink()
+    assert run_count(config, resume=True).failed == len(BAD)
+
+
 def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:
     corpus = poisoned(tmp_path, range(20))
-    with pytest.raises(SparcomError, match=r"failed on all 4 instructions; .* index out of range"):
+    message = r"failed on all 20 instructions; .* index out of range.*--overwrite"
+    with pytest.raises(SparcomError, match=message):
         run_count(config_of(work, tmp_path / "run", corpus=str(corpus)))
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
 
@@ -302,6 +383,46 @@ def test_sets_selected_anew_are_those_of_a_run_with_that_rule(work, tmp_path) ->
     with pytest.raises(InputError, match=r"rule \('top:0.2' -> 'top:0.01'\)"):
         prepare(config_of(work, tmp_path / "run"), resume=True)  # half by one rule, half by another
     assert prepare(direct_to(direct, tmp_path / "run"), resume=True).todo == []
+
+
+def test_a_stopped_run_gets_new_sets_for_what_is_counted(work, tmp_path, ray_local) -> None:
+    """Parts 0, 2 and 3 of five are: no profile may cover part 1, which is counted on resuming."""
+    run = tmp_path / "run"
+    run_here(config_of(work, run), [0, 2, 3])
+    assert run_identify(str(run), {"rule": "top:0.2"})["instructions"] == 12
+    assert RunStore(run).done_parts("counts") == {0, 2, 3}
+    direct = config_of(work, tmp_path / "direct", rule="top:0.2")
+    expected = run_here(direct)
+    run_count(direct_to(direct, run), resume=True)
+    assert parts_of(run) == expected
+    cells, _ = RunStore(run).read_profile(("category",), ())
+    assert sum(cells["instructions"].to_pylist()) == 20
+
+
+def test_a_part_that_was_half_written_gets_no_new_sets(work, whole, tmp_path) -> None:
+    """Its counts lack instructions, and why they do was not written any more."""
+    store = RunStore(shutil.copytree(whole, tmp_path / "run"))
+    counted = dict(store.count_parts())[1]
+    store.files.write_table("counts/part-00001.parquet", counts_table(rows_of(counted, [0, 2])))
+    assert run_identify(store.location, {"rule": "top:0.2"})["instructions"] == 16
+    assert store.done_parts("counts") == {0, 2, 3, 4}
+    assert store.manifest()["status"] == "stopped"
+
+
+def test_the_manifest_is_read_once_the_run_is_held(work, tmp_path, monkeypatch) -> None:
+    run_here(config_of(work, tmp_path / "run"))
+    store = RunStore(tmp_path / "run")
+
+    class Waiting(RunLock):
+        """Another driver finishes the run meanwhile."""
+
+        def __enter__(self) -> RunLock:
+            store.write_manifest({**store.manifest(), "status": "complete"})
+            return super().__enter__()
+
+    monkeypatch.setattr("sparcom.service.reselect.RunLock", Waiting)
+    run_identify(store.location, {"rule": "top:0.2"})
+    assert store.manifest()["status"] == "complete"
 
 
 def direct_to(config: RunConfig, out: Path) -> RunConfig:

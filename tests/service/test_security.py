@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pyarrow as pa
@@ -13,8 +14,8 @@ from sweep import run_name
 
 from sparcom.cli import main
 from sparcom.config import RunConfig
-from sparcom.errors import InputError
-from sparcom.service import ray_session
+from sparcom.errors import InputError, SparcomError
+from sparcom.service import ray_session, session
 from sparcom.store import RunStore
 from tiny_runs import records, save_tiny_llm, write_corpus
 
@@ -81,6 +82,18 @@ def test_how_the_environment_authenticates_is_kept(monkeypatch: pytest.MonkeyPat
     with ray_session(RunConfig(cpus=1)):
         assert "RAY_AUTH_TOKEN" not in os.environ
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_a_cluster_that_turns_us_away_is_told_in_one_line() -> None:
+    import ray
+
+    def init(**_: object) -> None:
+        raise ray.exceptions.AuthenticationError("Token is missing")
+
+    turned_away = SimpleNamespace(init=init, exceptions=ray.exceptions)
+    message = "^the cluster at head:6379 could not be reached: Token is missing[^\n]*$"
+    with pytest.raises(SparcomError, match=message):
+        session._start(turned_away, {"address": "head:6379"})
 
 
 @pytest.fixture

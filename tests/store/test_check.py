@@ -6,9 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.schema import Instruction
 from sparcom.counting.counts import Counted
+from sparcom.errors import SparcomError
 from sparcom.store import RunStore
-from sparcom.store.check import check_here
+from sparcom.store.check import bad_files, check_here
 
 NAMES = ["counts/part-00000.parquet", "counts/part-00001.parquet"]
 
@@ -46,6 +49,19 @@ def test_a_file_of_another_run_is_found(tmp_path: Path) -> None:
     found = dict(check_here(other, NAMES))
     assert list(found) == NAMES
     assert all("written by another run" in problem for problem in found.values())
+
+
+def test_a_damaged_corpus_is_not_dropped_but_told(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    prompts = [Prompt(f"i{k}", (1, 2, 3), ((0, 3),)) for k in range(8)]
+    store.write_corpus([Instruction(p.id, "QA", instruction="add") for p in prompts], prompts, 4)
+    assert bad_files(store) == []
+    file = tmp_path / "corpus.parquet"
+    data = file.read_bytes()
+    for harmed in (data[:4] + bytes(60) + data[64:], data[:-9], b""):
+        file.write_bytes(harmed)
+        with pytest.raises(SparcomError, match="corpus.parquet: not readable .*--overwrite"):
+            bad_files(store)
 
 
 def test_a_part_larger_than_memory_is_read_in_pieces(tmp_path: Path) -> None:

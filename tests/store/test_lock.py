@@ -88,6 +88,30 @@ def test_a_hold_that_cannot_be_refreshed_is_given_up_in_time(tmp_path, monkeypat
             lock.check()
 
 
+def test_a_claim_that_comes_while_another_is_withdrawn_stays(tmp_path, monkeypatch) -> None:
+    files = Files(tmp_path)
+    with RunLock(files):
+        file = tmp_path / "lock/other.json"
+        file.write_text("{}")
+        monkeypatch.setattr(files, "names", lambda *_: [])  # a listing from before it came
+    assert file.exists()
+
+
+def test_a_claim_that_cannot_be_withdrawn_hides_no_error(tmp_path, monkeypatch) -> None:
+    files = Files(tmp_path)
+
+    def denied(*_: object) -> None:
+        raise SparcomError("denied")
+
+    def ends_in_an_error() -> None:
+        with RunLock(files):
+            monkeypatch.setattr(files, "delete", denied)
+            raise ValueError("what ended it")
+
+    with pytest.raises(ValueError, match="what ended it"):
+        ends_in_an_error()
+
+
 def test_of_many_that_start_at_once_never_two_go_on(tmp_path: Path) -> None:
     inside, most, gate = [], [0], threading.Barrier(6)
 

@@ -19,6 +19,7 @@ from sparcom.errors import SparcomError
 from sparcom.identify import Selection, Sets, identify
 from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, merge, part_profile
 from sparcom.store.profile_part import SUMS
+from sparcom.store.spans import covered
 from sparcom.store.tables import stored_matrix
 
 DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
@@ -154,6 +155,14 @@ def test_sums_over_some_keys(tmp_path: Path) -> None:
     assert cells["tokens"].to_pylist() == [expected[k]["tokens"] for k in keys]
     for at, name in enumerate(SUMS):
         np.testing.assert_array_equal(sums[name], [expected[k]["sums"][at] for k in keys])
+
+
+def test_profiles_with_a_gap_between_them_are_not_merged(tmp_path: Path) -> None:
+    store = stored(tmp_path, DENSE, parts=3)
+    (tmp_path / "profiles/part-00001.parquet").unlink()
+    with pytest.raises(SparcomError, match="cannot be merged, since part 1 has no .*--resume"):
+        store.merge_span(Span(0, 3))
+    assert covered(store.spans()) == {0, 2}
 
 
 def test_an_instruction_that_two_profiles_hold_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sparcom.store import (
     RunStore,
     part_profile,
 )
+from sparcom.store.files import Files
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -191,6 +192,83 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, operation: str
     with pytest.raises(SparcomError, match="run.json: cannot be written"):
         store.write_manifest({"status": "other"})
     assert files_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("operation", "act", "done"),
+    [
+        ("get_file_info", lambda s: s.exists(), "run: cannot be looked up"),
+        ("get_file_info", lambda s: s.manifest(), "run.json: cannot be looked up"),
+        ("get_file_info", lambda s: s.files.modified("run.json"), "run.json: cannot be looked up"),
+        ("get_file_info", lambda s: s.done_parts("counts"), "profiles: cannot be listed"),
+        ("open_input_stream", lambda s: s.manifest(), "run.json: cannot be read"),
+        ("delete_file", lambda s: s.files.delete("run.json"), "run.json: cannot be deleted"),
+        ("delete_dir", lambda s: s.files.delete_folder("sets"), "sets: cannot be deleted"),
+    ],
+)
+def test_what_a_file_system_refuses_is_said_in_one_line(tmp_path, operation, act, done) -> None:
+    store = stored(tmp_path / "run")
+
+    def denied(*_: object) -> None:
+        raise OSError("AWS Error ACCESS_DENIED during the operation\nrequest id: 1")
+
+    store.files.fs = Failing(store.files.fs, operation, denied)
+    with pytest.raises(SparcomError, match=f"{done}: AWS Error ACCESS_DENIED .*; check the") as why:
+        act(store)
+    assert "\n" not in str(why.value)
+
+
+class ObjectStore:
+    """A local disk as an object store: what an interrupted upload has sent so far appears.
+
+    writes: after how many the upload is interrupted.
+    """
+
+    type_name = "s3"
+
+    def __init__(self, real: object, writes: int) -> None:
+        self._real, self._writes = real, writes
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def open_output_stream(self, path: str) -> "ObjectStore":
+        self._file = self._real.open_output_stream(path)
+        self.tell, self.close = self._file.tell, self._file.close
+        return self
+
+    def __enter__(self) -> "ObjectStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._writes -= 1
+        if not self._writes:
+            raise KeyboardInterrupt
+
+
+def test_an_upload_that_is_interrupted_appears_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sparcom.store.files._COPY_BYTES", 4)
+    files = Files(tmp_path)
+    disk = files.fs
+    for writes, left in ((1, []), (2, []), (3, ["a"])):
+        files.fs = ObjectStore(disk, writes)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_bytes("a", b"ten bytes!")
+        assert files.names() == left
+    assert files.read_bytes("a") == b"ten bytes!"
+
+
+def test_an_upload_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.write_bytes("a", b"before")
+    files.fs = ObjectStore(Failing(files.fs, "open_output_stream", no_way), 0)
+    with pytest.raises(SparcomError, match="a: cannot be written: .*Input/output error"):
+        files.write_bytes("a", b"after")
+    assert files.read_bytes("a") == b"before"
 
 
 def test_what_an_interrupted_writer_left_is_not_read(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Temporary files: all of them have their `TMPDIR` in the folder of their Ray, which goes with it.
 Shared memory: the last process to map a file in /dev/shm removes it, unless it is killed. So the
-driver notes which of them its processes map, and removes at the end what nobody maps any more.
+driver notes which new ones its processes map, and removes at the end what nobody maps any more.
+What was there before, or lies in a folder there (a model, a corpus), is the user's own.
 """
 
 import os
@@ -19,8 +20,8 @@ _NOTE = "shared-memory"
 
 
 class SharedFiles:
-    """Notes, within the block, which files of shared memory the processes below this one map; at
-    its end, those that no process maps are removed.
+    """Notes, within the block, which new files of shared memory the processes below this one map;
+    at its end, those that no process maps are removed.
 
     folder: where the note is kept, by which `remove_noted` does the same for a killed driver.
     """
@@ -28,10 +29,12 @@ class SharedFiles:
     def __init__(self, folder: Path, every: float = EVERY) -> None:
         self._note, self._every = folder / _NOTE, every
         self._names: set[str] = set()
+        self._theirs: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sparcom-shared", daemon=True)
 
     def __enter__(self) -> "SharedFiles":
+        self._theirs = _listed()
         self._thread.start()
         return self
 
@@ -41,10 +44,10 @@ class SharedFiles:
         _remove_unused(self._names)
 
     def _run(self) -> None:
-        before: set[str] = set()
+        before = self._theirs
         looks = 0
         while not self._stop.wait(self._every):
-            there = set(os.listdir(_SHARED)) if _SHARED.is_dir() else set()
+            there = _listed()
             # Twice after each change: a file is there a moment before it is mapped.
             looks = 2 if there != before else looks - 1
             before = there
@@ -52,8 +55,9 @@ class SharedFiles:
                 self._look()
 
     def _look(self) -> None:
-        found = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
-        if new := found - self._names:
+        mapped = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
+        ours = {name for name in mapped if "/" not in name} - self._theirs
+        if new := ours - self._names:
             self._names |= new
             self._note.write_text("\n".join(sorted(self._names)))
 
@@ -74,6 +78,11 @@ def mapped_by(processes: Iterable[int]) -> set[str]:
                 if name and not name.endswith(" (deleted)"):
                     names.add(name)
     return names
+
+
+def _listed() -> set[str]:
+    """What lies in shared memory."""
+    return set(os.listdir(_SHARED)) if _SHARED.is_dir() else set()
 
 
 def _remove_unused(names: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ from sparcom.models import versions, weights_fingerprint
 from sparcom.service.changes import demand_same
 from sparcom.service.engines import engine_options
 from sparcom.store import CellRule, RunStore, length_edges, writing_corpus
-from sparcom.store.check import Check, check_here, drop_bad_files
+from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_files
 from sparcom.store.run_store import RESULT_FOLDERS
 from sparcom.store.spans import covered
 
@@ -241,12 +241,16 @@ def _plan(
 ) -> Plan:
     stamps = stamps_of(manifest)
     store = RunStore(config.run_dir(), stamps)
-    bad: list[str] = []
+    planned = set(range(len(tokens_of_part)))
+    bad: list[Bad] = []
     if check:
         store.files.sweep(RESULT_FOLDERS)
-        bad = drop_bad_files(store, check)
-    parts = len(tokens_of_part)
-    todo = sorted(set(range(parts)) - store.done_parts(config.retain))
+        bad = bad_files(store, check)
+        if bad or planned - store.done_parts(config.retain):
+            # Before anything goes: a driver that is killed must not leave a complete run.
+            store.write_manifest({**store.manifest(), "status": "running"})
+        drop_bad_files(store, bad)
+    todo = sorted(planned - store.done_parts(config.retain))
     work = Work(
         location=store.location,
         engine=config.engine,
@@ -260,7 +264,8 @@ def _plan(
         gpus=config.gpus,
     )
     tokens = sum(tokens_of_part[part] for part in todo)
-    return Plan(config, store, manifest, work, todo, parts, tokens, tuple(bad))
+    said = tuple(problem for _, problem in bad)
+    return Plan(config, store, manifest, work, todo, len(planned), tokens, said)
 
 
 def _manifest(

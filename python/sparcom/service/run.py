@@ -98,6 +98,7 @@ def run_count(
             else:
                 with Merger(plan, remote=False) as merger:
                     merger.finish()
+            _demand_all(plan)
         except BaseException as error:
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             _leave(plan, session, ended)
@@ -107,7 +108,7 @@ def run_count(
 
 def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
     """Count the parts that are not done, and merge their profiles."""
-    failed = len(plan.store.failures())
+    failed = len(plan.store.failures(without=set(plan.todo)))
     needs = needs_of(plan.config, len(plan.todo))
     remote = cluster_address(plan.config) is not None
     _logger.info("run begins", extra={"parts": len(plan.todo), "actors": needs.actors})
@@ -138,11 +139,30 @@ def _demand_few(plan: Plan, failed: int) -> None:
         )
 
 
+def _demand_all(plan: Plan) -> None:
+    """Raise SparcomError where the profile does not hold every instruction that was not set aside,
+    or where that is none."""
+    failures = plan.store.failures()
+    cells, _ = plan.store.read_profile(("category",), ())
+    counted = sum(cells["instructions"].to_pylist())
+    if counted + len(failures) != plan.instructions:
+        raise SparcomError(
+            f"{plan.store.location}/profiles: expected {plan.instructions} instructions, got "
+            f"{counted} and {len(failures)} that were set aside; delete this folder and count its "
+            "parts again with --resume"
+        )
+    if not counted:
+        raise SparcomError(
+            f"the model failed on all {plan.instructions} instructions; the first: "
+            f"{failures[0].id}: {failures[0].reason}; mend that and start anew with --overwrite"
+        )
+
+
 def _leave(plan: Plan, session: Session, ended: str) -> None:
     """Note what a session that did not finish has cost; the error that ended it is what counts."""
     try:
         write_facts(plan, session, ended, {"status": "stopped"})
-    except SparcomError as error:
+    except Exception as error:
         _logger.warning(str(error))
 
 

@@ -84,7 +84,9 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
     try:
         with _captured_stderr() as said:
             ray.init(logging_level="ERROR", log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (
+        ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError
+    ) as error:  # fmt: skip
         where = f"the cluster at {options['address']}" if "address" in options else "a local Ray"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SparcomError(f"{where} could not be reached: {reason} {said()}".rstrip()) from error

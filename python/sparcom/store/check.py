@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow.parquet as pq
+
 from sparcom.errors import SparcomError
+from sparcom.store.corpus_file import MEND
+from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.run_store import RunStore
 from sparcom.store.spans import Span, span_of
 
@@ -21,25 +25,30 @@ def check_here(store: RunStore, names: Sequence[str]) -> Iterable[Bad]:
         yield from ((n, problem) for n, problem in zip(names, found, strict=True) if problem)
 
 
-def drop_bad_files(store: RunStore, check: Check = check_here) -> list[str]:
-    """Read every result file once, checksums and all, and delete the ones that are not whole or
-    belong to another measurement; returns what was wrong, one line each.
+def bad_files(store: RunStore, check: Check = check_here) -> list[Bad]:
+    """Read every stored file once, checksums and all: the result files that are not whole or belong
+    to another measurement.
 
     check: reads them; on a cluster, its machines do (`service.checking`).
-    The parts of these files are counted again, since they are then not done.
+    Raises SparcomError where corpus.parquet is damaged, which counting does not make again.
     """
+    with store.files.parquet(CORPUS, MEND, streamed=True) as file:
+        _read_through(file)
     names = [
         f"{folder}/{name}"
         for folder in ("counts", "sets", "failed", "profiles")
         for name in store.files.names(folder)
         if span_of(name)
     ]
-    bad = list(check(store, names))
+    return list(check(store, names))
+
+
+def drop_bad_files(store: RunStore, bad: Iterable[Bad]) -> None:
+    """Delete files that cannot be used: their parts are then not done, and counted again."""
     for name, _ in bad:
         if name.startswith("failed/"):  # which ones failed is known only by counting again
             _undo(store, span_of(name.removeprefix("failed/")))
         store.files.delete(name)
-    return [problem for _, problem in bad]
 
 
 def _undo(store: RunStore, part: Span) -> None:
@@ -53,17 +62,19 @@ def _undo(store: RunStore, part: Span) -> None:
 
 
 def problem_of_file(store: RunStore, name: str) -> str | None:
-    """Why a result file cannot be used; None where it can.
-
-    It is read a few rows at a time: a part of counts may be larger than a machine's memory.
-    """
+    """Why a result file cannot be used; None where it can."""
     try:
         with store.files.parquet(name, "counting its part again", streamed=True) as file:
             metadata = file.schema_arrow.metadata or {}
             if metadata.get(b"sparcom", b"").decode() != store.stamp(name.partition("/")[0]):
                 return f"{store.location}/{name}: written by another run; counting its part again"
-            for _ in file.iter_batches(_ROWS):
-                pass
+            _read_through(file)
     except SparcomError as error:
         return str(error)
     return None
+
+
+def _read_through(file: pq.ParquetFile) -> None:
+    """Read a file a few rows at a time: a part of counts may be larger than a machine's memory."""
+    for _ in file.iter_batches(_ROWS):
+        pass

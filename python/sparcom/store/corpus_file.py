@@ -83,6 +83,12 @@ class CorpusReader:
         with self._files.parquet(NAME, MEND) as file:
             return file.read(columns=list(columns) if columns else None)
 
+    def parts(self) -> int:
+        """The number of parts."""
+        with self._files.parquet(NAME, MEND, self._metadata) as file:
+            self._metadata = file.metadata
+            return file.metadata.num_row_groups
+
     def is_ours(self) -> bool:
         """Whether corpus.parquet has the columns that a run writes, and is not a user's own.
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,13 +27,16 @@ _SPOOL_BYTES = 64 << 20
 _COPY_BYTES = 8 << 20
 _STREAM_BYTES = 1 << 20
 _SECRET_KEYS = ("access_key", "secret_key", "session_token", "account_key", "sas_token")
+_REACH = "check the rights, the credentials and the connection"
+_KEPT = "what is already stored is kept, and --resume finishes the run"
 
 
 class Files:
     """The files of one folder.
 
     location: local path, or URI without credentials in it.
-    Raises InputError for a URI that no file system takes, or that holds credentials.
+    Raises InputError for a URI that no file system takes, or that holds credentials. Its methods
+    raise SparcomError where the file system does not do what it is asked.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -56,33 +59,36 @@ class Files:
     # -- what is there --------------------------------------------------------------------------
 
     def is_file(self, name: str) -> bool:
-        return self.fs.get_file_info(self._path(name)).type == fs.FileType.File
+        return self._info(self._path(name)).type == fs.FileType.File
 
     def modified(self, name: str) -> datetime | None:
         """When a file was written, by the clock of the file system; None where it is gone."""
-        info = self.fs.get_file_info(self._path(name))
+        info = self._info(self._path(name))
         return info.mtime if info.type == fs.FileType.File else None
 
     def root_type(self) -> fs.FileType:
-        return self.fs.get_file_info(self.root).type
+        return self._info(self.root).type
 
     def names(self, folder: str = "") -> list[str]:
         """Base names of what lies in a folder, sorted; none where there is no such folder."""
         path = self._path(folder) if folder else self.root
-        selector = fs.FileSelector(path, allow_not_found=True)
-        return sorted(info.base_name for info in self.fs.get_file_info(selector))
+        with self._asking(path, "listed"):
+            found = self.fs.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name for info in found)
 
     def free_bytes(self) -> int | None:
         """Free space of a local disk; None where that cannot be known."""
         if not self.local:
             return None
         root = Path(self.root)
-        return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+        with self._asking(self.root, "looked up"):
+            return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
 
     # -- reading --------------------------------------------------------------------------------
 
     def read_bytes(self, name: str) -> bytes:
-        with self.fs.open_input_stream(self._path(name)) as file:
+        path = self._path(name)
+        with self._asking(path, "read"), self.fs.open_input_stream(path) as file:
             return file.read()
 
     @contextmanager
@@ -135,14 +141,11 @@ class Files:
         """A stream whose content becomes the file when the block ends, and nothing if it fails."""
         path = self._path(name)
         upload = self.fs.type_name in OBJECT_STORES
-        try:
-            with self._uploading(path) if upload else self._renaming(path) as file:
-                yield file
-        except OSError as error:
-            raise SparcomError(
-                f"{self.location}/{name}: cannot be written: {error}; what is already stored is "
-                "kept, and --resume finishes the run"
-            ) from error
+        with (
+            self._asking(path, "written", _KEPT),
+            self._uploading(path) if upload else self._renaming(path) as file,
+        ):
+            yield file
 
     @contextmanager
     def _renaming(self, target: str) -> Iterator[Any]:
@@ -154,37 +157,71 @@ class Files:
             self._flush(path)
             self.fs.move(path, target)
         except BaseException:
-            self._discard(path)
+            with suppress(OSError):  # the first error is what counts
+                self._discard(path)
             raise
 
     @contextmanager
     def _uploading(self, target: str) -> Iterator[Any]:
         with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as aside:
             yield aside
+            size = aside.tell()
             aside.seek(0)
-            with self.fs.open_output_stream(target) as file:
+            file = self.fs.open_output_stream(target)
+            try:
                 shutil.copyfileobj(aside, file, _COPY_BYTES)
+            except BaseException:
+                with suppress(OSError):  # then nothing has appeared, and what was there stays
+                    whole = file.tell() == size
+                    file.close()  # which publishes what was copied so far
+                    if not whole:
+                        self._discard(target)
+                raise
+            file.close()
 
     def delete(self, name: str) -> None:
         """Delete a file, where there is one."""
-        self._discard(self._path(name))
+        path = self._path(name)
+        with self._asking(path, "deleted"):
+            self._discard(path)
 
     def delete_folder(self, folder: str) -> None:
         """Delete a folder with all that is in it, where there is one."""
-        if self.fs.get_file_info(self._path(folder)).type == fs.FileType.Directory:
-            self.fs.delete_dir(self._path(folder))
+        path = self._path(folder)
+        if self._info(path).type == fs.FileType.Directory:
+            with self._asking(path, "deleted"):
+                self.fs.delete_dir(path)
 
-    def delete_if_empty(self) -> None:
-        """Delete the folder itself where nothing lies in it."""
-        if self.root_type() == fs.FileType.Directory and not self.names():
-            self.fs.delete_dir(self.root)
+    def delete_if_empty(self, folder: str = "") -> None:
+        """Delete a folder (this one, where none is named) of a local disk where nothing lies in it.
+
+        Elsewhere it stays: the file systems of pyarrow delete a folder only with all that is in it,
+        what another driver has just put there among it. Object stores have no empty folders.
+        """
+        if self.local:
+            with suppress(OSError):  # there is something in it, or no such folder
+                os.rmdir(self._path(folder) if folder else self.root)
 
     def sweep(self, folders: Sequence[str]) -> None:
         """Delete the temporary files that killed writers left in the folder and some of its own."""
         for folder in ("", *folders):
             for name in self.names(folder):
                 if name.endswith(".tmp"):
-                    self._discard(self._path(f"{folder}/{name}" if folder else name))
+                    self.delete(f"{folder}/{name}" if folder else name)
+
+    @contextmanager
+    def _asking(self, path: str, done: str, mend: str = _REACH) -> Iterator[None]:
+        """Within the block an error of the file system becomes one of ours, in one line."""
+        try:
+            yield
+        except OSError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            where = self.location + path.removeprefix(self.root)
+            raise SparcomError(f"{where}: cannot be {done}: {reason}; {mend}") from error
+
+    def _info(self, path: str) -> fs.FileInfo:
+        with self._asking(path, "looked up"):
+            return self.fs.get_file_info(path)
 
     def _path(self, name: str) -> str:
         parts = PurePosixPath(name).parts
@@ -203,7 +240,8 @@ class Files:
 
     def _discard(self, path: str) -> None:
         if self.fs.get_file_info(path).type == fs.FileType.File:
-            self.fs.delete_file(path)
+            with suppress(FileNotFoundError):  # another driver was faster
+                self.fs.delete_file(path)
 
 
 def _one_request_a_file(uri: str) -> str:

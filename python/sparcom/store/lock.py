@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -87,7 +88,8 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._withdraw()
+        with suppress(SparcomError):  # it expires, and what has ended the block is what counts
+            self._withdraw()
 
     def check(self) -> None:
         """Raise SparcomError where the hold was lost: another driver may have taken over."""
@@ -115,7 +117,7 @@ class RunLock:
     def _read(self, name: str) -> Claim | None:
         try:
             return Claim(**json.loads(self._files.read_bytes(name)))
-        except (OSError, ValueError, TypeError):  # just withdrawn, or half an upload
+        except (SparcomError, ValueError, TypeError):  # just withdrawn, or half an upload
             return None
 
     def _refusal(self, claim: Claim | None, age: float) -> str:
@@ -134,15 +136,14 @@ class RunLock:
                     return
                 self._files.write_bytes(self._name, self._text)
                 self._beaten = time.monotonic()
-            except (SparcomError, OSError) as error:
+            except SparcomError as error:
                 if time.monotonic() - self._beaten > self._expiry:
                     self._lost = f"the hold on this run could not be kept ({error})"
                     return
 
     def _withdraw(self) -> None:
         self._files.delete(self._name)
-        if not self._files.names(FOLDER):
-            self._files.delete_folder(FOLDER)
+        self._files.delete_if_empty(FOLDER)
         self._files.delete_if_empty()
 
 

@@ -15,7 +15,7 @@ all files of its retention are there; writing it again replaces it by itself.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pyarrow import fs
 from sparcom.corpus.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counts import Counted
-from sparcom.errors import InputError
+from sparcom.errors import InputError, SparcomError
 from sparcom.identify import Sets
 from sparcom.store import merge
 from sparcom.store.corpus_file import NAME as CORPUS
@@ -154,6 +154,10 @@ class RunStore:
         """Some columns of the instructions of one part."""
         return self._corpus.part(part, columns)
 
+    def parts(self) -> int:
+        """The number of parts that were planned."""
+        return self._corpus.parts()
+
     def read_prompts(self, part: int) -> list[Prompt]:
         """The prompts of one part."""
         return self.read_part(part)[0]
@@ -244,11 +248,12 @@ class RunStore:
             )
         return concat_sets([sets for _, sets in self.set_parts()])
 
-    def failures(self) -> list[Failure]:
-        """The instructions that were set aside."""
+    def failures(self, without: Container[int] = ()) -> list[Failure]:
+        """The instructions that were set aside; without: parts that are left out."""
         return [
             Failure(row["id"], row["reason"])
             for span in self._spans("failed")
+            if span.first not in without
             for row in self.read_table(f"failed/{span.name}").to_pylist()
         ]
 
@@ -259,8 +264,16 @@ class RunStore:
         return self._spans("profiles")
 
     def merge_span(self, span: Span) -> None:
-        """Merge the profiles inside a span into one file, and remove them."""
+        """Merge the profiles inside a span into one file, and remove them.
+
+        Raises SparcomError where one is missing: the merged file would cover its part all the same.
+        """
         inside = [s for s in outermost(self.spans()) if span.holds(s)]
+        if missing := set(range(*span)) - covered(inside):
+            raise SparcomError(
+                f"{self.location}/profiles/{span.name}: cannot be merged, since part "
+                f"{min(missing)} has no profile; finish the run with --resume"
+            )
         if inside != [span]:
             names = [f"profiles/{s.name}" for s in inside]
             merge.merge_profiles(self.files, names, f"profiles/{span.name}")
