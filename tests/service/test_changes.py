@@ -11,6 +11,7 @@ MANIFEST = {
     "config": RunConfig().to_json(),
     "model": {"weights": "w"},
     "corpus": {"hash": "c"},
+    "threads": 2,
     "versions": {"torch": "2.13", "transformers": "5.17"},
 }
 
@@ -29,6 +30,12 @@ def test_a_run_that_knew_no_such_key_was_made_with_its_default() -> None:
     assert changes(old, new) == []
     new["config"]["generate"] = 5
     assert changes(old, new) == ["generate (0 -> 5)"]
+
+
+def test_other_threads_round_differently() -> None:
+    old = stored()
+    old["threads"] = 1
+    assert changes(old, MANIFEST) == ["the threads of an actor (1 -> 2, by --cpus)"]
 
 
 def test_a_key_that_is_gone_is_a_change() -> None:

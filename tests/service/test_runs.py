@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from service_helpers import results_of
 
 from sparcom.cli import main
 from sparcom.config import RunConfig, flag
@@ -17,6 +18,9 @@ from sparcom.counting.counts import Counted
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import Sets
 from sparcom.service import CountActor, prepare, ray_session, run_count, run_identify
+from sparcom.service import run as run_module
+from sparcom.service.actor import PartResult
+from sparcom.service.plan import Plan
 from sparcom.store import (
     CellRule,
     Run,
@@ -224,6 +228,12 @@ def edit_corpus(work: Path, folder: Path) -> dict:
     return {"corpus": str(write_corpus(folder / "corpus.jsonl", rows))}
 
 
+def relabel_corpus(work: Path, folder: Path) -> dict:
+    text = (work / "corpus.jsonl").read_text()
+    (folder / "c.jsonl").write_text(text.replace('"QA"', '"SUM"'))
+    return {"corpus": str(folder / "c.jsonl")}
+
+
 def other_model(work: Path, folder: Path) -> dict:
     return {"model": str(save_tiny_llm(folder / "model", rms_norm_eps=1e-3))}
 
@@ -234,10 +244,12 @@ def other_model(work: Path, folder: Path) -> dict:
         ({"rule": "top:0.2"}, r"rule \('top:0.01' -> 'top:0.2'\)"),
         ({"batch_tokens": 32}, r"batch_tokens \(64 -> 32\)"),
         ({"dtype": "float32", "part_size": 5}, r"dtype .*; part_size \(4 -> 5\)"),
-        ({"scope": "prompt"}, r"scope .*; the corpus or its tokens"),
-        ({"template": "plain"}, r"template .*; the corpus or its tokens"),
+        ({"scope": "prompt"}, r"scope .*; the corpus, its labels or its tokens"),
+        ({"template": "plain"}, r"template .*; the corpus, its labels or its tokens"),
+        ({"cpus": 3}, r"the threads of an actor \(1 -> 3, by --cpus\)"),
         ({"limit": 2}, r"limit \(None -> 2\)"),
-        (edit_corpus, "the corpus or its tokens"),
+        (edit_corpus, "the corpus, its labels or its tokens"),
+        (relabel_corpus, "the corpus, its labels or its tokens"),
         (other_model, "the model's weights"),
     ],
 )
@@ -255,7 +267,30 @@ def test_what_changes_no_count_may_change_on_resuming(work, tmp_path) -> None:
     moved = tmp_path / "moved.jsonl"
     moved.write_bytes((work / "corpus.jsonl").read_bytes())
     config = config_of(work, tmp_path / "run", actors=2, slots=2, corpus=str(moved), verify=True)
-    assert prepare(config, resume=True).todo == [0, 1, 2, 3, 4]
+    plan = prepare(replace(config, cpus=None), resume=True)
+    assert plan.todo == [0, 1, 2, 3, 4]
+    assert plan.config.cpus == plan.work.options.threads == 1  # as before, on any machine
+
+
+def test_a_part_of_another_kind_of_engine_stops_the_run_and_is_not_done(
+    work, tmp_path, monkeypatch, ray_local
+) -> None:
+    config, real = config_of(work, tmp_path / "run"), run_module.count_parts
+
+    def mixed(plan: Plan) -> Iterator[PartResult]:
+        for number, result in enumerate(real(plan)):
+            yield replace(result, engine={**result.engine, "device": "cuda"}) if number else result
+
+    monkeypatch.setattr(run_module, "count_parts", mixed)
+    with pytest.raises(SparcomError, match=r"came from an actor with device 'cuda' after 'cpu'"):
+        run_count(config)
+    with pytest.raises(SparcomError, match=r"with device 'cuda' after 'cpu'"):
+        run_count(config, resume=True)
+    monkeypatch.undo()
+    assert run_count(config, resume=True).complete
+    whole = run_count(config_of(work, tmp_path / "whole"))
+    assert whole.complete
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
 def test_an_existing_folder_is_left_alone_unless_told(work, tmp_path) -> None:

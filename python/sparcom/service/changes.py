@@ -26,7 +26,9 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old["model"]["weights"] != new["model"]["weights"]:
         out.append("the model's weights")
     if old["corpus"] != new["corpus"]:
-        out.append("the corpus or its tokens")
+        out.append("the corpus, its labels or its tokens")
+    if old["threads"] != new["threads"]:
+        out.append(f"the threads of an actor ({old['threads']} -> {new['threads']}, by --cpus)")
     for name, version in new["versions"].items():
         if (was := old.get("versions", {}).get(name, "not recorded")) != version:
             out.append(f"the version of {name} ({was} -> {version})")

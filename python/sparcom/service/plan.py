@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -142,16 +142,19 @@ def plan_prompts(
 class Tally:
     """What a run says of its corpus, gathered while it streams past.
 
-    The hash is over ids, token ids and counted ranges: equal ones are the same measurement.
+    hash: over ids, token ids and counted ranges: equal ones are the same measurement; labels: over
+    ids, categories and sources, by which the profile sums.
     """
 
     def __init__(self) -> None:
         self.instructions = self._counted = 0
         self.tokens_of_part: list[int] = []
-        self._digest = hashlib.sha256()
+        self._digest, self._labels = hashlib.sha256(), hashlib.sha256()
         self._lengths = np.zeros(1, np.int64)
 
-    def add(self, prompts: Sequence[Prompt]) -> None:
+    def add(self, instructions: Sequence[Instruction], prompts: Sequence[Prompt]) -> None:
+        for item in instructions:
+            self._labels.update(f"{item.id}\0{item.category}\0{item.source}\n".encode())
         for p in prompts:
             generated = f"\0{p.generate}" if p.generate else ""
             self._digest.update(f"{p.id}\0{p.token_ids}\0{p.counted}{generated}\n".encode())
@@ -168,6 +171,7 @@ class Tally:
         return {
             "instructions": self.instructions,
             "hash": self._digest.hexdigest(),
+            "labels": self._labels.hexdigest(),
             "prompt_tokens": sum(self.tokens_of_part),
             "counted_tokens": self._counted,
         }
@@ -187,13 +191,15 @@ def prepare(
     """
     store = RunStore(config.run_dir())
     demand_place(store, resume=resume, overwrite=overwrite)
+    resumed = resume and store.is_run()
+    if resumed and config.cpus is None:  # other threads would round differently
+        config = replace(config, cpus=store.manifest().get("threads"))
     options = engine_options(config)
     maker = PromptMaker(config, options)
     tally = Tally()
-    resumed = resume and store.is_run()
     if resumed:
-        for _, prompts in maker.parts():
-            tally.add(prompts)
+        for part in maker.parts():
+            tally.add(*part)
         manifest = _manifest(config, options, maker.space, tally)
         demand_same(store.location, store.manifest(), manifest)
         manifest = {**store.manifest(), **manifest, "created": store.manifest()["created"]}
@@ -203,7 +209,7 @@ def prepare(
         with writing_corpus(store.files) as writer:
             for instructions, prompts in maker.parts():
                 writer.add(instructions, prompts)
-                tally.add(prompts)
+                tally.add(instructions, prompts)
             _demand_space(config, store, maker.space, tally.instructions)
             manifest = _manifest(config, options, maker.space, tally)
             manifest["skipped_rows"] = {
@@ -279,6 +285,7 @@ def _manifest(
         "cells": tally.cells().to_json(),
         "sites": space.to_json(),
         "selection": asdict(config.selection()),
+        "threads": options.threads,
         "versions": {n: v for n, v in versions().items() if n in ("torch", "transformers")},
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

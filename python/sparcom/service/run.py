@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,13 +23,15 @@ from sparcom.service.watch import Watch
 from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.run_store import RESULT_FOLDERS
+from sparcom.store.spans import part_name
 
 _logger = logging.getLogger("sparcom.service")
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did. tokens: counted ones; prompt_tokens: all that the model read."""
+    """What a run did. tokens: counted ones, written ones among them; prompt_tokens: all that the
+    model read."""
 
     location: str
     instructions: int
@@ -121,12 +122,30 @@ def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
             for result in results:
                 lock.check()
                 watch.alive()
+                _demand_one_engine(plan, session, result)
                 session.results.append(result)
                 shown.add(result)
                 merger.add(result.part)
                 failed += result.failed
                 _demand_few(plan, failed)
         merger.finish()
+
+
+def _demand_one_engine(plan: Plan, session: Session, result: PartResult) -> None:
+    """Raise SparcomError where a part was counted otherwise than those before it, in this session
+    or an earlier one (on a GPU where they had none, for example); its files are then gone."""
+    first = session.results[0].engine if session.results else plan.store.manifest().get("engine")
+    if not first or first == result.engine:
+        return
+    for folder in RESULT_FOLDERS:
+        plan.store.files.delete(f"{folder}/{part_name(result.part)}")
+    pairs = ((key, value, first.get(key)) for key, value in result.engine.items())
+    differ = ", ".join(f"{key} {new!r} after {old!r}" for key, new, old in pairs if new != old)
+    raise SparcomError(
+        f"part {result.part} came from an actor with {differ}; all parts of a run must be counted "
+        "alike: give each actor the same by --gpus and --cpus (CUDA_VISIBLE_DEVICES= hides GPUs), "
+        "then --resume"
+    )
 
 
 def _demand_few(plan: Plan, failed: int) -> None:
@@ -174,7 +193,7 @@ def finish(plan: Plan, session: Session) -> RunSummary:
         location=plan.store.location,
         instructions=plan.instructions - len(failures),
         failed=len(failures),
-        tokens=plan.manifest["corpus"]["counted_tokens"] - _counted_tokens(plan, failures),
+        tokens=sum(plan.store.read_profile(("category",), ())[0]["tokens"].to_pylist()),
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
         complete=True,
@@ -208,12 +227,3 @@ def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any])
             **facts,
         }
     )
-
-
-def _counted_tokens(plan: Plan, failures: Sequence[Any]) -> int:
-    """T of the instructions that were set aside."""
-    if not failures:
-        return 0
-    table = plan.store.corpus(["id", "n_counted"])
-    of = dict(zip(table["id"].to_pylist(), table["n_counted"].to_pylist(), strict=True))
-    return sum(of[failure.id] for failure in failures)
