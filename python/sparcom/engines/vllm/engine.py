@@ -48,7 +48,6 @@ class VllmEngine:
         self._version = launch.check_version()
         self._facts = launch.read_facts(self.options)
         launch.check_model(self.options, self._facts)
-        launch.check_memory(self.options)
         self._lock = threading.Lock()
         self._restarts = self.options.restarts
         self._folder = Path(tempfile.mkdtemp(prefix="sparcom-vllm-"))
