@@ -56,6 +56,7 @@ class VllmEngine:
         self._stream: Stream | None = None
         self.count_bytes = 0
         self._silenced: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
+        self._apart: list[str] = []  # names of sites (HeldSite.apart)
         self.space: ComponentSpace
         self.shards: list[Shard] = []
         try:
@@ -106,11 +107,14 @@ class VllmEngine:
 
         index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
         becomes; None: 0. Waits for the instructions under way. An engine that starts anew keeps it.
+        Raises InputError for values where the engine does not see h.
         """
         index = np.ascontiguousarray(index, np.int64)
         if len(index) and not (0 <= index[0] <= index[-1] < self.space.neurons):
             raise InputError(f"silence: flat indices must be in [0, {self.space.neurons})")
         stream = self._open_to_ablation()
+        if values is not None:
+            self._demand_h("silence: values")
         if stream.error is None:  # else the next start sends it
             self._send_silenced(stream, index, values)
         self._silenced = index, values
@@ -120,9 +124,11 @@ class VllmEngine:
         """Within the block, each neuron's h is summed over the counted tokens that reach it.
 
         Yields a function that returns the sums, [neurons] float64, and begins anew
-        (`options.ablation`). CUDA graphs cannot sum: InputError.
+        (`options.ablation`). CUDA graphs cannot sum, nor can an engine that does not see h:
+        InputError.
         """
         stream = self._open_to_ablation()
+        self._demand_h("summing")
         if self.options.compile and self.info.device != "cpu":
             raise InputError("summing: CUDA graphs cannot sum; load the engine with compile=False")
 
@@ -191,6 +197,14 @@ class VllmEngine:
         if self._stream is None:
             raise SparcomError("this engine is closed")
         return self._stream
+
+    def _demand_h(self, what: str) -> None:
+        """Raise InputError where h is made outside the activation module, which sees f(gate)."""
+        if self._apart:
+            raise InputError(
+                f"{what}: {self._apart[0]} multiplies gate and up outside its activation, so that "
+                "vLLM does not see h there; silence by zero, or use the transformers engine"
+            )
 
     def _send_silenced(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
         if values is not None:
@@ -270,6 +284,7 @@ class VllmEngine:
         self.count_bytes = sum(reply["bytes"] for reply in replies)
         if self._launched_outside:
             held = lockstep.gather(held[0])
+        self._apart = [site.site.name for worker in held for site in worker if site.apart]
         self.space, shards = assemble(held)
         merge_shards(shards)
         self.shards = [shards[lockstep.rank()]] if self._launched_outside else shards
