@@ -95,10 +95,9 @@ class VllmEngine:
     def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens; NaN
         where none of them follows another token."""
-        self._check_prompts(prompts)
-        stream, at = self._ready(), {prompt.id: i for i, prompt in enumerate(prompts)}
+        at = {prompt.id: i for i, prompt in enumerate(prompts)}
         out = np.full(len(prompts), np.nan)
-        for finished in stream.results(stream.submit(prompts, scored=True)):
+        for finished in self._run(prompts, scored=True):
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
@@ -147,22 +146,29 @@ class VllmEngine:
                 self._call(stream, "sparcom_sum", False)
 
     def close(self) -> None:
-        """End the engine and every process that it holds."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-        self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """End the engine and every process that it holds; waits for one that starts anew."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.close()
+            self._stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def _launched_outside(self) -> bool:
         return self.options.executor == "external_launcher" and self.options.world_size > 1
 
-    def _run(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
+    def _run(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
         """Queue prompts now; their results come as they are asked for."""
         self._check_prompts(prompts)
         stream = self._ready()
-        return stream.results(stream.submit(prompts))
+        return self._delivered(stream.results(stream.submit(prompts, scored)))
+
+    def _delivered(self, results: Iterator[Finished]) -> Iterator[Finished]:
+        """Results as they come. An engine that delivers may be started anew as often again."""
+        for finished in results:
+            self._restarts = self.options.restarts
+            yield finished
 
     def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
         for prompt in prompts:
@@ -186,7 +192,11 @@ class VllmEngine:
                 raise SparcomError("this engine is closed")
             if self._stream.error is not None:
                 if not self._restarts:
-                    raise self._stream.error
+                    # No PromptError: the ids of the last one are others' instructions.
+                    raise SparcomError(
+                        f"this engine was started anew as often as allowed ({self.options.restarts}"
+                        f" times) without a result; the last time: {self._stream.error}"
+                    ) from self._stream.error
                 self._restarts -= 1
                 self._start()
             return self._stream
