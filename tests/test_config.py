@@ -93,6 +93,8 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message
         ({"slots": 0}, "--slots: must be at least 1, got 0"),
         ({"actors": 0}, "--actors: must be at least 1, got 0"),
         ({"cpus": 0}, "--cpus: must be at least 1, got 0"),
+        ({"context": 0, "engine": "vllm"}, "--context: must be at least 1, got 0"),
+        ({"context": 64}, "--context: only --engine vllm has it"),
         ({"part_size": 0}, "--part-size: must be at least 1, got 0"),
         ({"gpus": -1.0}, "--gpus: must not be negative, got -1.0"),
         ({"gpus": float("nan")}, "--gpus: must not be negative, got nan"),

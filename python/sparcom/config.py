@@ -65,6 +65,8 @@ class RunConfig:
     tensor_parallel: int = _key(1, "vllm: workers that share each layer")
     pipeline_parallel: int = _key(1, "vllm: workers that share the layers among them")
     expert_parallel: bool = _key(False, "vllm: tensor-parallel workers hold whole experts")
+    context: int | None = _key(None, "vllm: longest sequence in tokens, prompt and answer "
+                               "(default: the model's own, at most 8192)")  # fmt: skip
     batch_tokens: int = _key(1024, "activation rows of one forward pass")
     slots: int = _key(64, "instructions in one forward pass at most; bounds count memory")
     actors: int = _key(1, "model replicas")
@@ -92,6 +94,7 @@ class RunConfig:
         for name in (
             "limit",
             "count_tokens",
+            "context",
             "batch_tokens",
             "slots",
             "actors",
@@ -136,6 +139,9 @@ class RunConfig:
             )
         if self.workers > 1 and self.engine != "vllm":
             raise InputError("--tensor-parallel, --pipeline-parallel: only --engine vllm has them")
+        if self.context is not None and self.engine != "vllm":
+            raise InputError("--context: only --engine vllm has it; transformers reads as much as "
+                             "the model does")  # fmt: skip
         self.custom_resources()
 
     @property

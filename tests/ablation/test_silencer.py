@@ -104,6 +104,18 @@ def test_routing_around_experts(tmp_path: Path, family: str) -> None:
     assert (zeroed != whole).any()
 
 
+def test_a_router_that_still_chooses_a_closed_expert_is_refused(tmp_path: Path) -> None:
+    """DeepSeek-V3 takes the best of score + bias: an expert of score 0 may be among them."""
+    engine = engine_of(tmp_path, "deepseek_v3")
+    silencer, target = TransformersSilencer(engine, "route"), Target("t", "experts", np.array([0]))
+    with silencer.silenced(target):
+        assert next(engine.count(PROMPTS)).experts[:, 0].sum() == 0
+    engine.model.model.layers[1].mlp.gate.e_score_correction_bias[0] = 2
+    refused = r"router of layer1.routed \(DeepseekV3TopkRouter\) cannot be routed around; .*zero"
+    with pytest.raises(SparcomError, match=refused), silencer.silenced(target):
+        silencer.losses(PROMPTS)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
     with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):

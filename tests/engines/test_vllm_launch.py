@@ -66,6 +66,8 @@ def test_an_unknown_option_names_the_nearest():
         ({"tensor_parallel": 3}, "tensor-parallel 3 does not divide the 4 attention heads"),
         ({"pipeline_parallel": 4}, "pipeline-parallel 4 is more than the 3 layers"),
         ({"context": 500}, "context 500 is more than the model reads, 128 tokens"),
+        ({"kv_cache_tokens": 255}, "at least 256 .context 128 and one .*, got 255; raise it, or"),
+        ({"context": 127, "kv_cache_tokens": 127}, "kv-cache-tokens: must be at least 128"),
     ],
 )
 def test_what_the_model_does_not_allow_is_refused(folder, options, message):
@@ -88,6 +90,38 @@ def test_a_model_larger_than_memory_is_refused(folder, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
     with pytest.raises(InputError, match=r"its weights take .* GiB of memory is free"):
         launch.check_memory(VllmOptions(model=folder))
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "bytes_each"),
+    [
+        (torch.float32, {"dtype": "bfloat16"}, 2),
+        (torch.float32, {"dtype": "float32"}, 4),
+        (torch.float32, {"dtype": "auto"}, 2),
+        (torch.bfloat16, {"dtype": "float32"}, 4),
+        (torch.bfloat16, {"dtype": "float32", "tensor_parallel": 2}, 4),
+        (torch.bfloat16, {"tensor_parallel": 2, "executor": "external_launcher"}, 1),
+    ],
+)
+def test_weights_that_just_fit_are_not_refused(tmp_path, monkeypatch, stored, options, bytes_each):
+    """In the dtype that they are loaded in, whatever they are stored in; of a shard, its share."""
+    model = str(save_tiny_model(tmp_path, "llama", stored))
+    weights = launch.weights_of(tmp_path)
+    assert weights * stored.itemsize <= (tmp_path / "model.safetensors").stat().st_size
+    (tmp_path / "consolidated.safetensors").symlink_to(tmp_path / "model.safetensors")
+    free = SimpleNamespace(available=weights * bytes_each)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    launch.check_memory(VllmOptions(model, **options))
+    free.available -= 1
+    with pytest.raises(InputError, match="its weights take"):
+        launch.check_memory(VllmOptions(model, **options))
+
+
+def test_a_device_that_is_not_vllms_is_refused():
+    for device in (None, "cpu"):
+        launch.check_device(VllmOptions("m", device=device), "cpu")
+    with pytest.raises(InputError, match="installed runs on cpu, got 'cuda'; leave it out"):
+        launch.check_device(VllmOptions("m", device="cuda"), "cpu")
 
 
 def test_vllm_absent_says_what_to_install(monkeypatch):

@@ -21,11 +21,10 @@ def ray_here() -> Iterator[None]:
 
 @ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)
 class Leader:
-    """Takes both CPUs that are left."""
+    """Takes the CPUs that are left, both unless told otherwise."""
 
-    def reserve(self) -> bool:
-        self.group = places.reserve([{"CPU": 1}] * 2, "STRICT_PACK")
-        return self.group.wait(30)
+    def reserve(self, cpus: int = 2) -> bool:
+        return places.reserve([{"CPU": 1}] * cpus, "STRICT_PACK").wait(30)
 
 
 def taken() -> int:
@@ -37,6 +36,17 @@ def test_a_restarted_leader_takes_the_place_of_its_predecessor() -> None:
     assert ray.get(leader.reserve.remote())
     ray.kill(leader, no_restart=False)
     assert ray.get(leader.reserve.remote())
+    assert taken() == 1
+    ray.kill(leader)
+    places.free_places_of_job()
+
+
+def test_a_leader_of_two_groups_keeps_both_until_it_is_restarted() -> None:
+    leader = Leader.remote()
+    assert ray.get([leader.reserve.remote(1), leader.reserve.remote(1)]) == [True, True]
+    assert taken() == 2
+    ray.kill(leader, no_restart=False)
+    assert ray.get(leader.reserve.remote(2))
     assert taken() == 1
     ray.kill(leader)
     places.free_places_of_job()

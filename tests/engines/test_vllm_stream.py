@@ -16,13 +16,13 @@ from sparcom.errors import SparcomError
 class FakeServing:
     """Reads one token of every request per step; remembers what it was asked."""
 
-    def __init__(self, fail_on: str = "") -> None:
+    def __init__(self, fail_on: str = "", deaf: bool = False) -> None:
         self.left: dict[str, tuple[Prompt, int]] = {}
         self.slots: dict[str, int] = {}
         self.most = 0
         self.order: list[str] = []
         self.aborted: list[str] = []
-        self.fail_on = fail_on
+        self.fail_on, self.deaf = fail_on, deaf
         self.gate = threading.Event()
         self.gate.set()
 
@@ -43,6 +43,8 @@ class FakeServing:
         return [(key, self.left.pop(key)[0].n_counted) for key in done]
 
     def take(self, ids, slots, tokens):
+        if self.deaf:
+            raise RuntimeError("no answer")
         for slot in slots:
             key = next(k for k, s in self.slots.items() if s == slot)
             del self.slots[key]
@@ -50,6 +52,8 @@ class FakeServing:
         return (Counted(tuple(ids), np.asarray(tokens, np.int64), none, none),)
 
     def losses(self, keys, slots):
+        if self.deaf:
+            raise RuntimeError("no answer")
         for key in keys:
             del self.slots[key]
         return tuple(float(key) for key in keys)
@@ -128,6 +132,28 @@ def test_a_failed_step_names_the_instructions_under_way_to_every_caller():
         run(stream, prompts(5, 5, 5))
     assert set(caught.value.ids) == {"p0", "p1"}
     with pytest.raises(PromptError, match="fell over"):
+        stream.submit(prompts(1))
+    stream.close()
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_counts_that_cannot_be_taken_concern_the_finished_too(scored):
+    stream = make_stream(FakeServing(deaf=True))
+    with pytest.raises(PromptError, match="no answer") as caught:
+        list(stream.results(stream.submit(prompts(1, 9), scored=scored)))
+    assert set(caught.value.ids) == {"p0", "p1"}
+    stream.close()
+
+
+def test_an_engine_that_cannot_be_ended_leaves_nobody_waiting():
+    def fault(error, ids):
+        raise OSError("socket closed\nand more lines")
+
+    stream = Stream(FakeServing(fail_on="p1"), 2, fault)
+    told = r"^RuntimeError: the worker fell over; and then .* ended: OSError: socket closed$"
+    with pytest.raises(SparcomError, match=told):
+        run(stream, prompts(5, 5, 5))
+    with pytest.raises(SparcomError, match=told):
         stream.submit(prompts(1))
     stream.close()
 

@@ -170,7 +170,7 @@ def _engine_options(config: RunConfig, options: AblationOptions) -> EngineOption
     if options.engine == "transformers":
         config = replace(
             config, engine="transformers", generate=0, tensor_parallel=1, pipeline_parallel=1,
-            expert_parallel=False,
+            expert_parallel=False, context=None,
         )  # fmt: skip
         return replace(engine_options(config), threads=options.threads)
     found = engine_options(replace(config, engine="vllm"))

@@ -123,7 +123,10 @@ def _around(router, forward, closed, name):
     def closed_forward(*args, **kwargs):
         with _Close(router.weight, closed) as mode:
             out = forward(*args, **kwargs)
-        if mode.seen != 1:
+        # Routers that add a bias to their scores, or take experts by groups, may choose a closed
+        # one, with weight 0. Ids of experts are the only integers that routers return.
+        ids = [part for part in out if not part.is_floating_point()]
+        if mode.seen != 1 or any(torch.isin(part, closed).any() for part in ids):
             raise SparcomError(
                 f"ablate: the router of {name} ({type(router).__name__}) cannot be routed around; "
                 "silence its experts with --how zero"

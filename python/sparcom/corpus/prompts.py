@@ -133,7 +133,8 @@ def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
         written = f" and {prompt.generate} to write" if prompt.generate else ""
         raise InputError(
             f"instruction {prompt.id}: {len(prompt.token_ids)} tokens{written}, but the model "
-            f"reads at most {context}; shorten it, or cut such prompts with --truncate"
+            f"reads at most {context}; shorten it, cut such prompts with --truncate, or, with the "
+            "vllm engine, raise --context"
         )
     ids = prompt.token_ids[: context - bool(prompt.generate)]
     counted = tuple((start, min(stop, len(ids))) for start, stop in prompt.counted)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from sparcom.components import ComponentSpace
 from sparcom.counting.counts import Counted
 from sparcom.engines.base import Engine
 from sparcom.errors import CountError, InputError, SparcomError
 from sparcom.identify import identify
-from sparcom.service.engines import load_engine
+from sparcom.service.engines import demand_sites, load_engine
 from sparcom.service.logs import log_to_stderr
 from sparcom.service.metrics import Metrics
 from sparcom.service.part import count_part, no_counts
@@ -67,11 +68,10 @@ class CountActor:
         """Count, identify and store one part."""
         started = time.perf_counter()
         _logger.info("part begins", extra={"part": part})
-        work = self._work
         prompts, labels = self._store.read_part(part)
         with self._turn:
             if self._engine is None:
-                self._engine = load_engine(work.engine, work.options, work.gpus)
+                self._engine = self._load()
             engine = self._engine
             counted, failures = count_part(engine, prompts, self._metrics.under_way)
         if counted is None:
@@ -88,6 +88,17 @@ class CountActor:
         self._metrics.counted(int(counted.tokens.sum()), len(counted.ids), len(failures))
         _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})
         return result
+
+    def _load(self) -> Engine:
+        """The engine, once it is known to count what the run was laid out for."""
+        work = self._work
+        engine = load_engine(work.engine, work.options, work.gpus)
+        try:
+            demand_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
+        except SparcomError:
+            engine.close()
+            raise
+        return engine
 
     def _write(
         self, part: int, counted: Counted, failures: list[Failure], labels: pa.Table

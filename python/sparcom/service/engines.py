@@ -1,10 +1,13 @@
 """Which engine an actor holds, loaded from a config's options."""
 
 import os
+from itertools import zip_longest
+from typing import Any
 
+from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
 from sparcom.engines.base import Engine, EngineOptions
-from sparcom.errors import InputError
+from sparcom.errors import InputError, SparcomError
 from sparcom.models import resolve_model
 
 
@@ -31,9 +34,28 @@ def engine_options(config: RunConfig) -> EngineOptions:
         tensor_parallel=config.tensor_parallel,
         pipeline_parallel=config.pipeline_parallel,
         expert_parallel=config.expert_parallel,
+        context=config.context,
         temperature=config.temperature,
         seed=config.seed,
     )
+
+
+def context_of(options: EngineOptions, model_config: Any) -> int | None:
+    """Longest sequence in tokens that the engine of these options reads; None: nothing says.
+
+    Raises InputError for a model that it does not run, or not in this way.
+    """
+    from sparcom.engines.vllm.options import VllmOptions
+
+    if isinstance(options, VllmOptions):
+        from sparcom.engines.vllm import launch
+
+        facts = launch.read_facts(options)
+        launch.check_model(options, facts)
+        return launch.context_of(options, facts)
+    from sparcom.engines.transformers import engine
+
+    return engine.context_of(model_config)
 
 
 def cpus_per_actor(config: RunConfig) -> int:
@@ -69,3 +91,13 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
 
         return ShardGroup(options, gpus=gpus)
     raise InputError(f"engine: expected transformers or vllm, got {name!r}")
+
+
+def demand_sites(engine: Engine, planned: ComponentSpace) -> None:
+    """Raise SparcomError where an engine counts other sites than a run was laid out for."""
+    for expected, found in zip_longest(planned.sites, engine.space.sites):
+        if found != expected:
+            raise SparcomError(
+                f"engine {engine.info.name}: expected the site {expected}, as run.json has it, got "
+                f"{found}; use the transformers engine"
+            )

@@ -25,7 +25,7 @@ from sparcom.errors import InputError
 from sparcom.identify import Selection
 from sparcom.models import versions, weights_fingerprint
 from sparcom.service.changes import demand_same
-from sparcom.service.engines import engine_options
+from sparcom.service.engines import context_of, engine_options
 from sparcom.store import CellRule, RunStore, length_edges, writing_corpus
 from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_files
 from sparcom.store.run_store import RESULT_FOLDERS
@@ -82,7 +82,7 @@ class PromptMaker:
     def __init__(self, config: RunConfig, options: EngineOptions) -> None:
         from transformers import AutoTokenizer
 
-        from sparcom.engines.transformers.engine import context_of, describe_model, load_config
+        from sparcom.engines.transformers.engine import describe_model, load_config
         from sparcom.models import resolve_model
 
         def tokenizer_of(model: str) -> Any:
@@ -98,7 +98,7 @@ class PromptMaker:
 
         model_config = load_config(options)
         self.space: ComponentSpace = describe_model(model_config)
-        self._config, self._context = config, context_of(model_config)
+        self._config, self._context = config, context_of(options, model_config)
         self._tokenizer = tokenizer_of(options.model)
         _, _, other = config.template.partition("from:")
         donor = tokenizer_of(resolve_model(other)) if other else None

@@ -48,7 +48,6 @@ class VllmEngine:
         self._version = launch.check_version()
         self._facts = launch.read_facts(self.options)
         launch.check_model(self.options, self._facts)
-        launch.check_memory(self.options)
         self._lock = threading.Lock()
         self._restarts = self.options.restarts
         self._folder = Path(tempfile.mkdtemp(prefix="sparcom-vllm-"))
@@ -57,6 +56,7 @@ class VllmEngine:
         self._stream: Stream | None = None
         self.count_bytes = 0
         self._silenced: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
+        self._apart: list[str] = []  # names of sites (HeldSite.apart)
         self.space: ComponentSpace
         self.shards: list[Shard] = []
         try:
@@ -95,10 +95,9 @@ class VllmEngine:
     def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens; NaN
         where none of them follows another token."""
-        self._check_prompts(prompts)
-        stream, at = self._ready(), {prompt.id: i for i, prompt in enumerate(prompts)}
+        at = {prompt.id: i for i, prompt in enumerate(prompts)}
         out = np.full(len(prompts), np.nan)
-        for finished in stream.results(stream.submit(prompts, scored=True)):
+        for finished in self._run(prompts, scored=True):
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
@@ -107,11 +106,14 @@ class VllmEngine:
 
         index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
         becomes; None: 0. Waits for the instructions under way. An engine that starts anew keeps it.
+        Raises InputError for values where the engine does not see h.
         """
         index = np.ascontiguousarray(index, np.int64)
         if len(index) and not (0 <= index[0] <= index[-1] < self.space.neurons):
             raise InputError(f"silence: flat indices must be in [0, {self.space.neurons})")
         stream = self._open_to_ablation()
+        if values is not None:
+            self._demand_h("silence: values")
         if stream.error is None:  # else the next start sends it
             self._send_silenced(stream, index, values)
         self._silenced = index, values
@@ -121,9 +123,11 @@ class VllmEngine:
         """Within the block, each neuron's h is summed over the counted tokens that reach it.
 
         Yields a function that returns the sums, [neurons] float64, and begins anew
-        (`options.ablation`). CUDA graphs cannot sum: InputError.
+        (`options.ablation`). CUDA graphs cannot sum, nor can an engine that does not see h:
+        InputError.
         """
         stream = self._open_to_ablation()
+        self._demand_h("summing")
         if self.options.compile and self.info.device != "cpu":
             raise InputError("summing: CUDA graphs cannot sum; load the engine with compile=False")
 
@@ -142,22 +146,29 @@ class VllmEngine:
                 self._call(stream, "sparcom_sum", False)
 
     def close(self) -> None:
-        """End the engine and every process that it holds."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-        self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """End the engine and every process that it holds; waits for one that starts anew."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.close()
+            self._stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def _launched_outside(self) -> bool:
         return self.options.executor == "external_launcher" and self.options.world_size > 1
 
-    def _run(self, prompts: Sequence[Prompt]) -> Iterator[Finished]:
+    def _run(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
         """Queue prompts now; their results come as they are asked for."""
         self._check_prompts(prompts)
         stream = self._ready()
-        return stream.results(stream.submit(prompts))
+        return self._delivered(stream.results(stream.submit(prompts, scored)))
+
+    def _delivered(self, results: Iterator[Finished]) -> Iterator[Finished]:
+        """Results as they come. An engine that delivers may be started anew as often again."""
+        for finished in results:
+            self._restarts = self.options.restarts
+            yield finished
 
     def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
         for prompt in prompts:
@@ -181,7 +192,11 @@ class VllmEngine:
                 raise SparcomError("this engine is closed")
             if self._stream.error is not None:
                 if not self._restarts:
-                    raise self._stream.error
+                    # No PromptError: the ids of the last one are others' instructions.
+                    raise SparcomError(
+                        f"this engine was started anew as often as allowed ({self.options.restarts}"
+                        f" times) without a result; the last time: {self._stream.error}"
+                    ) from self._stream.error
                 self._restarts -= 1
                 self._start()
             return self._stream
@@ -192,6 +207,14 @@ class VllmEngine:
         if self._stream is None:
             raise SparcomError("this engine is closed")
         return self._stream
+
+    def _demand_h(self, what: str) -> None:
+        """Raise InputError where h is made outside the activation module, which sees f(gate)."""
+        if self._apart:
+            raise InputError(
+                f"{what}: {self._apart[0]} multiplies gate and up outside its activation, so that "
+                "vLLM does not see h there; silence by zero, or use the transformers engine"
+            )
 
     def _send_silenced(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
         if values is not None:
@@ -271,6 +294,7 @@ class VllmEngine:
         self.count_bytes = sum(reply["bytes"] for reply in replies)
         if self._launched_outside:
             held = lockstep.gather(held[0])
+        self._apart = [site.site.name for worker in held for site in worker if site.apart]
         self.space, shards = assemble(held)
         merge_shards(shards)
         self.shards = [shards[lockstep.rank()]] if self._launched_outside else shards

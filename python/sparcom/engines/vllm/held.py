@@ -17,11 +17,14 @@ class HeldSite:
 
     site: the whole site; units: [start, stop) of its neurons (of each expert) that this worker
         holds; experts: ids of the experts that it holds, in its own order.
+    apart: whether gate and up are multiplied outside the activation module, so that what it gives
+        is f(gate), and not h.
     """
 
     site: Site
     units: tuple[int, int]
     experts: tuple[int, ...] = ()
+    apart: bool = False
 
     @property
     def local(self) -> Site:
@@ -40,7 +43,7 @@ class HeldSite:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "HeldSite":
         start, stop = data["units"]
-        return cls(Site(**data["site"]), (start, stop), tuple(data["experts"]))
+        return cls(Site(**data["site"]), (start, stop), tuple(data["experts"]), data["apart"])
 
 
 def place_of(site: Site) -> tuple[int, int]:

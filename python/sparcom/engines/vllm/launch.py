@@ -4,6 +4,7 @@ Everything that a user can get wrong is said here in one line, before vLLM is im
 is read; vLLM itself reports some of it only in a worker's log.
 """
 
+import math
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.errors import InputError
@@ -115,16 +118,32 @@ def check_model(options: VllmOptions, facts: ModelFacts) -> None:
         raise InputError(
             f"context {options.context} is more than the model reads, {facts.context} tokens"
         )
+    context = context_of(options, facts)
+    least = -(-(context + 1) // _KV_BLOCK) * _KV_BLOCK
+    if options.kv_cache_tokens is not None and options.kv_cache_tokens < least:
+        raise InputError(
+            f"kv-cache-tokens: must be at least {least} (context {context} and one more token, in "
+            f"blocks of {_KV_BLOCK}), got {options.kv_cache_tokens}; raise it, or lower context"
+        )
+
+
+def check_device(options: VllmOptions, platform: str) -> None:
+    """Raise InputError where another device is asked for than the one that vLLM is built for."""
+    if options.device not in (None, platform):
+        raise InputError(
+            f"device: the vLLM that is installed runs on {platform}, got {options.device!r}; leave "
+            "it out, or install vLLM for that device"
+        )
 
 
 def check_memory(options: VllmOptions) -> None:
     """Raise InputError where the weights alone exceed this machine's free memory (CPU)."""
     import psutil
 
-    folder = Path(options.model)
-    needed = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if options.dtype == "float32":
-        needed *= 2  # stored as 16 bits nearly everywhere
+    # vLLM's "auto" reads 32 bits as 16.
+    needed = weights_of(Path(options.model)) * (4 if options.dtype == "float32" else 2)
+    if options.executor == "external_launcher":
+        needed //= options.world_size  # each rank speaks for itself, on a machine of its own or not
     free = psutil.virtual_memory().available
     if needed > free:
         raise InputError(
@@ -132,6 +151,18 @@ def check_memory(options: VllmOptions) -> None:
             f"{free / 2**30:.1f} GiB of memory is free; share it over more machines, or use a "
             "smaller dtype"
         )
+
+
+def weights_of(folder: Path) -> int:
+    """How many numbers the weights of a folder are, from the headers of its files alone."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        if file.name.startswith("consolidated"):  # the same weights again, in Mistral's format
+            continue
+        with safe_open(file, "pt") as weights:
+            names = weights.keys()
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+    return total
 
 
 def context_of(options: VllmOptions, facts: ModelFacts) -> int:
@@ -233,6 +264,9 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
     from vllm.v1.engine.exceptions import EngineDeadError
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    check_device(options, current_platform.device_type)
+    if current_platform.is_cpu():
+        check_memory(options)
     config = EngineArgs(**engine_args(options, facts, counting)).create_engine_config()
     if current_platform.is_cpu():
         model, parallel = config.model_config, config.parallel_config

@@ -22,11 +22,12 @@ class VllmOptions(EngineOptions):
     executor: who starts the workers: "mp" (this process), "ray" (vLLM's own, GPU clusters), or
         "external_launcher" (they exist already, one engine each; see `shards`).
     context: longest sequence in tokens; None takes the model's own, at most 8192.
-    kv_cache_tokens: tokens that the KV cache holds; None: what `slots` prompts need.
+    kv_cache_tokens: tokens that the KV cache holds, at least one context; None: what `slots`
+        prompts need.
     temperature, seed: how answers are written (`Prompt.generate`): 0 greedily, else tokens are
         sampled, each instruction's by this seed.
-    restarts: how often an engine that a failed pass killed is started anew; halving a batch until
-        the guilty instruction is alone takes up to 8.
+    restarts: how often an engine that a failed pass killed is started anew without a result
+        between; halving a batch until the guilty instruction is alone takes up to 8.
     ablation: neurons can be silenced (`VllmEngine.silence`), at the cost of a multiplication and
         an addition in every activation.
     """

@@ -66,11 +66,14 @@ class ShardActor:
         """
         finished = next(self._jobs[job], None)
         if finished is None:
-            del self._jobs[job]
             return None
         (counted,) = finished.parts
         value = counted if function is None else function(self._engine.shards[0], counted)
         return finished.ids, value
+
+    def forget(self, job: int) -> None:
+        """Let go of a job that is done, or that nobody waits for any more."""
+        self._jobs.pop(job, None)
 
     def close(self) -> None:
         """Free the shard."""
@@ -96,7 +99,8 @@ class ShardGroup:
     ) -> None:
         self.options = replace(options, executor="external_launcher", restarts=0)
         self._gpus, self._strategy = gpus, strategy
-        self._restarts, self._closed = options.restarts, False
+        self._allowed = self._restarts = options.restarts
+        self._closed = False
         self._lock, self._numbers = threading.Lock(), itertools.count()
         self._group: Any = None
         self._actors: list[Any] = []
@@ -165,12 +169,19 @@ class ShardGroup:
                     raise SparcomError("shards: the ranks finished different instructions")
                 for name in replies[0][0]:
                     del left[name]
+                self._restarts = self._allowed  # a group that delivers may break as often again
                 yield [value for _, value in replies]
         except ray.exceptions.RayError as error:
             told = _own_error(error, tuple(left))
             if not isinstance(told, InputError):
-                self._free()  # the other ranks wait for one that will not come
+                with self._lock:
+                    if self._actors is actors:  # else another job has found out, and begun anew
+                        self._free()  # the other ranks wait for one that will not come
             raise told from None
+        finally:
+            if self._actors is actors:
+                for one in actors:
+                    one.forget.remote(job)
 
     def close(self) -> None:
         """End the actors and free their place."""
@@ -188,7 +199,10 @@ class ShardGroup:
             raise SparcomError("this shard group is closed")
         if not self._actors:
             if not self._restarts:
-                raise SparcomError("this shard group broke as often as it may be started anew")
+                raise SparcomError(
+                    f"this shard group was started anew as often as allowed ({self._allowed} "
+                    "times) without a result"
+                )
             self._restarts -= 1
             self._start()
         return self._actors

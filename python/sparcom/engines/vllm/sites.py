@@ -64,14 +64,17 @@ def _exchange(
     if act is None or len(downs) != 1:
         return []
     f, paired = _function(f"{name}.{act}", children[act])
-    down, gated = downs[0], paired or "up_proj" in children
-    if gated and not paired and signal == "product":
+    down = downs[0]
+    # An `up_proj` alone makes no gate: Nemotron has up_proj, activation, down_proj.
+    apart = not paired and not {"gate_proj", "gate_up_proj"}.isdisjoint(children)
+    if apart and signal == "product":
         raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
     start = down.tp_rank * down.input_size_per_partition
-    site = Site(kind, layer_of(name), down.input_size, f, gated=gated)
+    site = Site(kind, layer_of(name), down.input_size, f, gated=paired or apart)
     counting = CountedActivation(paired)
     setattr(parent, act, counting)
-    return [(HeldSite(site, (start, start + down.input_size_per_partition)), counting)]
+    units = start, start + down.input_size_per_partition
+    return [(HeldSite(site, units, apart=apart), counting)]
 
 
 def layer_of(name: str) -> int:

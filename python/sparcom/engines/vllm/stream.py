@@ -210,7 +210,7 @@ class Stream:
         """finished: (key, counted tokens) of the requests that ended in this step."""
         groups: dict[int, list[tuple[str, _Running, int]]] = {}
         for key, tokens in finished:
-            one = self._running.pop(key)
+            one = self._running[key]
             groups.setdefault(id(one.job), []).append((key, one, tokens))
         for group in groups.values():
             ids = tuple(one.prompt.id for _, one, _ in group)
@@ -222,6 +222,8 @@ class Stream:
                 )
             else:
                 result = Finished(ids, self._serving.take(ids, slots, [n for _, _, n in group]))
+            for key, _, _ in group:  # only now: what fails above concerns these too
+                del self._running[key]
             self._free.extend(slots)
             self._account(job, len(group))
             job.results.put(result)
@@ -252,7 +254,12 @@ class Stream:
     def _fail(self, error: BaseException) -> None:
         """Tell every caller; CountError and the like pass as they are, others name the ids."""
         ids = [one.prompt.id for one in self._running.values()]
-        told = self._fault(error, ids)
+        try:
+            told = self._fault(error, ids)
+        except BaseException as broken:  # callers wait for an answer, whatever it is
+            told = SparcomError(
+                f"{_line(error)}; and then the engine could not be ended: {_line(broken)}"
+            )
         with self._wake:
             self.error = told
             for job in self._open:
@@ -261,3 +268,9 @@ class Stream:
             for _, result in self._calls:
                 result.set_exception(told)
             self._wake.notify_all()
+
+
+def _line(error: BaseException) -> str:
+    """`OSError: socket closed`: kind and first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
