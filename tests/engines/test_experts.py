@@ -12,6 +12,7 @@ from sparcom import native
 from sparcom.components import Site
 from sparcom.counting.ops import act_mul_count
 from sparcom.counting.recorder import Recorder
+from sparcom.engines import experts as experts_module
 from sparcom.engines.experts import (
     GroupedExperts,
     Workspace,
@@ -206,6 +207,38 @@ def test_routed_experts_refuse_tokens_and_bins_that_there_are_not() -> None:
                 torch.tensor(bins, dtype=torch.int32), counts, seen, "silu", "gate", 0.0,
             )  # fmt: skip
     assert y.abs().sum() + counts.sum() + seen.sum() == 0
+
+
+@amx
+@pytest.mark.parametrize("held", [(), (4, 0, 2)])
+def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, held: tuple) -> None:
+    generator = torch.Generator().manual_seed(0)
+    site = Site("routed", 0, 64, "silu", True, 6, 2)
+    some = list(held or range(6))
+    local = Site("routed", 0, 64, "silu", True, len(some), 2)
+    weights = [
+        pack(torch.randn(6, *shape, generator=generator).bfloat16()[some] / 8)
+        for shape in ((128, 96), (96, 64))
+    ]
+    hidden = torch.randn(200, 96, generator=generator).bfloat16()
+    ids = torch.rand(200, 6, generator=generator).topk(2).indices
+    share, slots = torch.rand(200, 2, generator=generator), torch.arange(200) // 80 - 1
+    found, called = [], []
+    real = experts_module.routed_experts
+    monkeypatch.setattr(
+        experts_module, "routed_experts", lambda *a: (called.append(len(a)), real(*a))
+    )
+    for verify in (False, True):
+        recorder = Recorder([local], 2, partial=[0] if held else [], verify=verify)
+        recorder.begin(slots)
+        experts = GroupedExperts(*weights, site, 0, recorder, Workspace(), None, "bank", held)
+        y = experts(hidden, ids, share)
+        found.append((y, recorder.take(["a", "b"], [0, 1], [80, 40])))
+        assert len(called) == 1  # a recount sees the steps
+    (ours, counted), (steps, expected) = found
+    assert torch.equal(ours, steps)
+    np.testing.assert_array_equal(counted.neurons, expected.neurons)
+    np.testing.assert_array_equal(counted.experts, expected.experts)
 
 
 @amx
