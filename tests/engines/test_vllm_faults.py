@@ -1,7 +1,7 @@
 """What fails in a worker reaches the caller with its cause, and leaves no process behind."""
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
@@ -81,16 +81,17 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def load(folder):
     engines: list[VllmEngine] = []
+    with ExitStack() as stack:
 
-    def start(worker: str, **options) -> VllmEngine:
-        with worker_class(f"test_vllm_faults.{worker}"):
+        def start(worker: str, **options) -> VllmEngine:
+            stack.enter_context(worker_class(f"test_vllm_faults.{worker}"))  # restarts too
             given = VllmOptions(folder, dtype="float32", slots=4, threads=1, **options)
             engines.append(VllmEngine(given))
-        return engines[-1]
+            return engines[-1]
 
-    yield start
-    for engine in engines:
-        engine.close()
+        yield start
+        for engine in engines:
+            engine.close()
 
 
 def workers() -> list[psutil.Process]:

@@ -145,6 +145,8 @@ def test_a_signal_ends_the_run_in_order(
     work, tmp_path, undisturbed, ray_local, number, code
 ) -> None:
     run = tmp_path / "run"
+    if signal.getsignal(number) is signal.SIG_IGN:  # as for what a shell starts in the background
+        signal.signal(number, signal.SIG_DFL)
     driver = Driver(slow_config(work, run))
     wait_for(some_parts_done(run))
     driver.look().process.send_signal(number)
