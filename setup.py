@@ -45,6 +45,7 @@ CPU_SOURCES = [
     "csrc/cpu/intersections.cpp",
     "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
+    "csrc/cpu/route.cpp",
     "csrc/cpu/select.cpp",
     "csrc/cpu/table.cpp",
     "csrc/cpu/weighted_sum.cpp",

@@ -103,9 +103,8 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
     for part in range(-(-n // PART)):
         rows = np.arange(part * PART, min(n, (part + 1) * PART))
         store.write_sets(part, _sets(rows, tokens[rows], drawn[rows % len(drawn)]))
-    store.write_manifest(
-        {"status": "complete", "sites": SPACE.to_json(), "selection": asdict(Selection())}
-    )
+    facts = {"status": "complete", "config": {}, "corpus": {"instructions": n}}
+    store.write_manifest({**facts, "sites": SPACE.to_json(), "selection": asdict(Selection())})
     return store.location
 
 

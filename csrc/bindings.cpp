@@ -14,6 +14,7 @@
 #include "cpu/grouped_product.h"
 #include "cpu/launch.h"
 #include "cpu/parallel.h"
+#include "cpu/route.h"
 #include "cpu/weighted_sum.h"
 
 namespace py = pybind11;
@@ -73,6 +74,16 @@ void py_grouped_product(uintptr_t x, uintptr_t weight, uintptr_t out, uintptr_t 
                             pointer<int64_t>(begin), groups, inputs, outputs});
 #endif
   throw std::runtime_error("grouped_product: needs AMX for bf16; ask has_amx() first");
+}
+
+// Shapes and dtypes are checked in engines/experts.py.
+bool py_route(uintptr_t ids, uintptr_t place, uintptr_t slots, int64_t tokens, int64_t top_k,
+              int64_t experts, int64_t held, uintptr_t token, uintptr_t row, uintptr_t begin,
+              uintptr_t bins) {
+  const py::gil_scoped_release release;
+  return route({pointer<int64_t>(ids), pointer<int64_t>(place), pointer<int32_t>(slots), tokens,
+                top_k, experts, held, pointer<int64_t>(token), pointer<int64_t>(row),
+                pointer<int64_t>(begin), pointer<int32_t>(bins)});
 }
 
 // Shapes and dtypes are checked in engines/experts.py; raises ValueError, before anything is written,
@@ -156,6 +167,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("intersections", &sparcom::py_intersections);
   m.def("has_amx", &sparcom::py_has_amx);
   m.def("grouped_product", &sparcom::py_grouped_product);
+  m.def("route", &sparcom::py_route);
   m.def("routed_experts", &sparcom::py_routed_experts);
   m.def("weighted_sum", &sparcom::py_weighted_sum);
   m.def("info", &sparcom::info);

@@ -17,8 +17,10 @@ from sparcom.engines.experts import (
     GroupedExperts,
     Workspace,
     can_pack,
+    check_routing,
     grouped_product,
     pack,
+    route,
     routed_experts,
     weighted_sum,
 )
@@ -104,6 +106,55 @@ def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_
         recorder.count_routed(0, gate, gate, token, torch.arange(rows, dtype=torch.int32) % 3)
         with pytest.raises(CountError, match=f"saw {rows} rows of instruction a, expected 4"):
             recorder.take(["a"], [0], [2])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    tokens=st.integers(0, 60),
+    top_k=st.integers(1, 4),
+    held=st.sampled_from([(), (4, 0, 2), (5,)]),
+    kind=st.sampled_from([torch.int32, torch.int64]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    site = Site("routed", 0, 8, "silu", True, 6, top_k)
+    ids = torch.rand(tokens, 6, generator=generator).topk(top_k).indices.to(kind)
+    slots = torch.randint(-1, 3, (tokens,), dtype=torch.int32, generator=generator)
+    some = list(held or range(6))
+    here = None
+    if held:
+        here = np.full(6, -1, np.int64)
+        here[some] = np.arange(len(some))
+    token, place, begin, bins = route(ids, here, site, len(some), slots)
+    rows = [
+        (e, t, int(slots[t]) * len(some) + e if slots[t] >= 0 else -1)
+        for e, expert in enumerate(some)
+        for t in range(tokens)
+        if expert in ids[t].tolist()
+    ]
+    assert token.tolist() == [t for _, t, _ in rows]
+    assert bins.tolist() == [b for _, _, b in rows]
+    assert np.diff(begin).tolist() == [sum(e == row[0] for row in rows) for e in range(len(some))]
+    for t in range(tokens):
+        for k in range(top_k):
+            row = int(place[t, k])
+            expert = int(ids[t, k])
+            assert (row >= 0) == (expert in some)
+            if row >= 0:
+                assert rows[row][:2] == (some.index(expert), t)
+
+
+@pytest.mark.parametrize(
+    "ids", [[[0, 6]], [[-1, 0]], [[1, 2], [3, 3]], [[1, 2, 3]], [1, 2]],
+    ids=["beyond", "below", "twice", "three", "flat"],
+)  # fmt: skip
+def test_wrong_routing_is_laid_out_nowhere(ids: list) -> None:
+    site = Site("routed", 0, 8, "silu", True, 6, 2)
+    wrong = torch.tensor(ids)
+    assert route(wrong, None, site, 6, torch.zeros(len(ids), dtype=torch.int32)) is None
+    with pytest.raises(CountError):
+        check_routing(wrong, site, "experts")
 
 
 # -- packed weights, where the processor has AMX ---------------------------------------------------

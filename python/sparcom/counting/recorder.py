@@ -132,26 +132,23 @@ class Recorder:
         expert_of_row: [rows] int32; -1: a row of an expert that is not held here.
         out: [rows, width] to write to; None: a new tensor.
         """
-        bins = self._routed_bins(site, token_of_row, expert_of_row)
-        return self._count(site, gate, up, bins, out, expert_of_row)
-
-    def target_of_routed(
-        self, site: int, token_of_row: torch.Tensor, expert_of_row: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """(bins [rows], counts, rows) for a kernel that computes whole experts and counts as
-        `count_routed` does; None while more is asked for: a recount, silenced neurons, sums."""
-        if self._recount is not None or site in self._silenced or self._sums is not None:
-            return None
-        bins = self._routed_bins(site, token_of_row, expert_of_row)
-        return bins, self._buffers.counts[site], self._buffers.rows[site]
-
-    def _routed_bins(
-        self, site: int, token_of_row: torch.Tensor, expert_of_row: torch.Tensor
-    ) -> torch.Tensor:
         slots, experts = self._bins[token_of_row], self.sites[site].experts
         counted = (token_of_row >= 0) & (slots >= 0)
         counted &= (expert_of_row >= 0) & (expert_of_row < experts)  # beyond: `take` misses the row
-        return torch.where(counted, slots * experts + expert_of_row, -1)
+        bins = torch.where(counted, slots * experts + expert_of_row, -1)
+        return self._count(site, gate, up, bins, out, expert_of_row)
+
+    @property
+    def slots_of_rows(self) -> torch.Tensor:
+        """[rows] int32, what the running pass began with."""
+        return self._bins
+
+    def buffers_of(self, site: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(counts, rows) of a site, for a kernel that computes and counts by itself; None while
+        more is asked for than counting: a recount, silenced neurons, sums."""
+        if self._recount is not None or site in self._silenced or self._sums is not None:
+            return None
+        return self._buffers.counts[site], self._buffers.rows[site]
 
     def check_rows(self, site: int, rows: int) -> None:
         """Raise CountError where a site is called with another number of rows than the pass has."""

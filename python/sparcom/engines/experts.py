@@ -21,7 +21,7 @@ from sparcom import native
 from sparcom.components import Site
 from sparcom.counting.ops import ACTIVATIONS, DTYPES, SIGNALS
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.tiles import Sizes, Tiles, by_expert, plan_tiles
+from sparcom.engines.tiles import Sizes, Tiles, plan_tiles
 from sparcom.errors import CountError
 
 _CACHED_BYTES = 3 << 19  # of an expert's weights: what a second-level cache of 2 MB keeps
@@ -83,7 +83,6 @@ class GroupedExperts:
         Raises CountError where the routing is not one of `top_k` different experts a token.
         """
         self.recorder.check_rows(self.at, len(hidden))
-        check_routing(ids, self.site, self.name)
         y, place = self.run(hidden, ids)
         return weighted_sum(y, place, weights, out)
 
@@ -93,32 +92,32 @@ class GroupedExperts:
 
     def _packed(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
         """(y [rows, hidden size], place [tokens, top_k]): the row of y of each token and expert."""
-        order, load = by_expert(self._local(ids).reshape(-1), len(self.down))
-        begin = np.concatenate([[0], np.cumsum(load)])
-        token = torch.from_numpy(order // ids.shape[1])
-        expert = torch.from_numpy(np.repeat(np.arange(len(load), dtype=np.int32), load))
-        take, rows, width = self.workspace.take, len(order), self.width
-        place = np.full(ids.numel(), -1, np.int64)
-        place[order] = np.arange(rows)
-        place = torch.from_numpy(place).view(ids.shape)
+        routed = route(ids, self._here, self.site, len(self.down), self.recorder.slots_of_rows)
+        if routed is None:
+            check_routing(ids, self.site, self.name)  # says what is wrong
+        token, place, begin, bins = routed
+        take, rows, width = self.workspace.take, len(token), self.width
         y = take("y", rows, hidden.shape[1], hidden)
         small = self.first[0].nbytes + self.down[0].nbytes <= _CACHED_BYTES
-        if small and (target := self.recorder.target_of_routed(self.at, token, expert)):
+        if small and (buffers := self.recorder.buffers_of(self.at)):
             routed_experts(
-                hidden, token, begin, self.first, self.down, y, *target, self.site.activation,
-                self.recorder.signal, self.recorder.threshold,
+                hidden, token, begin, self.first, self.down, y, bins, *buffers,
+                self.site.activation, self.recorder.signal, self.recorder.threshold,
             )  # fmt: skip
             return y, place
         x = take("x", rows, hidden.shape[1], hidden)
         torch.index_select(hidden, 0, token, out=x)
         first = take("first", rows, width * (1 + self.site.gated), hidden)
         grouped_product(x, self.first, begin, first)
-        h = self._activate(first, token, expert, take("h", rows, width, hidden))
+        expert = np.repeat(np.arange(len(self.down), dtype=np.int32), np.diff(begin))
+        h = take("h", rows, width, hidden)
+        h = self._activate(first, token, torch.from_numpy(expert), h)
         grouped_product(h, self.down, begin, y)
         return y, place
 
     def _tiled(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
         """As `_packed`, with torch's products of rows laid out in tiles."""
+        check_routing(ids, self.site, self.name)
         tiles = plan_tiles(self._local(ids), len(self.down), self.sizes)
         token, place = torch.from_numpy(tiles.token), torch.from_numpy(tiles.place)
         take, rows = self.workspace.take, len(token)
@@ -147,6 +146,7 @@ class GroupedExperts:
 
     def _grouped(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
         """As `_packed`, with torch's own grouped products."""
+        check_routing(ids, self.site, self.name)
         expert, order = torch.sort(ids.reshape(-1), stable=True)
         token = order // ids.shape[1]
         ends = torch.bincount(expert, minlength=self.site.experts).cumsum(0).to(torch.int32)
@@ -160,6 +160,28 @@ class GroupedExperts:
     def _activate(self, first, token, expert, out=None) -> torch.Tensor:
         gate, up = first.chunk(2, dim=-1) if self.site.gated else (first, None)
         return self.recorder.count_routed(self.at, gate, up, token, expert, out)
+
+
+def route(
+    ids: torch.Tensor, here: np.ndarray | None, site: Site, held: int, slots: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, torch.Tensor] | None:
+    """The rows of routed tokens, by expert and within one by token; None where the routing is wrong
+    (`check_routing` says how).
+
+    ids: [tokens, top_k] on CPU; here: [experts] where each lies among the `held` ones, or -1;
+    slots: [tokens] int32. Returns token [rows] int64; place [tokens, top_k] int64, the row of each
+    id, or -1; begin [held + 1] int64; bins [rows] int32, slot * held + expert or -1.
+    """
+    if ids.dim() != 2 or ids.shape[1] != site.top_k:
+        return None
+    ids, slots = ids.long().contiguous(), slots.contiguous()
+    token, place = torch.empty(ids.numel(), dtype=torch.int64), torch.empty_like(ids)
+    begin, bins = np.empty(held + 1, np.int64), torch.empty(ids.numel(), dtype=torch.int32)
+    fits = native.cpu().route(
+        ids.data_ptr(), 0 if here is None else here.ctypes.data, slots.data_ptr(), *ids.shape,
+        site.experts, held, token.data_ptr(), place.data_ptr(), begin.ctypes.data, bins.data_ptr(),
+    )  # fmt: skip
+    return (token[: begin[-1]], place, begin, bins[: begin[-1]]) if fits else None
 
 
 def can_pack(*weights: torch.Tensor) -> bool:
