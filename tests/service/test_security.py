@@ -77,6 +77,28 @@ def test_a_local_ray_turns_away_who_has_not_its_token(token: str | None) -> None
     assert not {name for name in os.environ if name.startswith("RAY_AUTH")} - set(plain)
 
 
+@pytest.mark.parametrize("order", ["own theirs own", "theirs own theirs"])
+def test_a_ray_of_the_user_s_own_in_the_same_process_works(order: str, tmp_path: Path) -> None:
+    code = """
+import sys, ray
+from sparcom.config import RunConfig
+from sparcom.service import ray_session
+for whose in sys.argv[1].split():
+    if whose == "own":
+        with ray_session(RunConfig(cpus=1)):
+            print(len(ray.nodes()))
+    else:
+        ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+        print(len(ray.nodes()))
+        ray.shutdown()
+"""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run([sys.executable, "-c", code, order], capture_output=True, text=True,
+                          env={**env, "HOME": str(tmp_path)}, timeout=180)  # fmt: skip
+    assert done.stdout.split() == ["1"] * 3, done.stderr
+    assert (tmp_path / ".ray/auth_token").exists()  # of their ray.init: ours needs none
+
+
 def test_how_the_environment_authenticates_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with ray_session(RunConfig(cpus=1)):

@@ -22,7 +22,6 @@ from sparcom.service.signals import terminable, undisturbed
 _PREFIX = "sparcom-ray-"
 _STORE_BYTES = 256 << 20  # only part numbers and figures pass through it
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_TOKEN = secrets.token_hex(32)  # one per process: Ray keeps the first that it reads
 
 
 @contextmanager
@@ -63,16 +62,26 @@ def _own_token() -> Iterator[None]:
     says how to authenticate, that holds.
     """
     before = {name: os.environ.get(name) for name in _AUTH}
-    if not any(before.values()):
-        os.environ["RAY_AUTH_TOKEN"] = _TOKEN
+    if any(before.values()):
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    _forget_token()
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _AUTH:
+            os.environ.pop(name, None)
+        _forget_token()
+
+
+def _forget_token() -> None:
+    """Make Ray look again how to authenticate: it keeps the first token that a process reads, and
+    would hand ours to a later `ray.init` whose servers do not know it."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")  # first: who asks for a token in between must not be told to have one
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _end(ray: Any) -> None:
