@@ -39,7 +39,8 @@ def make_worker(name: str) -> type:
                     (len(ids), sum(h.local.width for h in self.sparcom_held)), np.int32
                 )
                 recomputed = self.sparcom_rows.recomputed
-                reply = {"neurons": zeros.tobytes(), "experts": b"", "recomputed": recomputed}
+                reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
+                         "recomputed": recomputed}  # fmt: skip
             return reply
 
         def sparcom_drop(self, slots):

@@ -57,7 +57,11 @@ def test_a_local_ray_listens_on_loopback_only() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "0" * 64])
-def test_a_local_ray_turns_away_who_has_not_its_token(token: str | None) -> None:
+def test_a_local_ray_turns_away_who_has_not_its_token(
+    token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)  # a `ray.init` of other tests leaves the first
     visit = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); print(len(ray.nodes()))"
 
     def visitor(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
