@@ -63,21 +63,22 @@ def _own_token() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in _AUTH}
     if any(before.values()):
+        _look_again()
         yield
         return
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    _forget_token()
+    _look_again()
     try:
         yield
     finally:
         for name in _AUTH:
             os.environ.pop(name, None)
-        _forget_token()
+        _look_again()
 
 
-def _forget_token() -> None:
-    """Make Ray look again how to authenticate: it keeps the first token that a process reads, and
-    would hand ours to a later `ray.init` whose servers do not know it."""
+def _look_again() -> None:
+    """Make Ray read anew how to authenticate: it keeps the mode and the token that a process read
+    first, and would hand them to servers that were started with others."""
     from ray._raylet import AuthenticationTokenLoader, Config
 
     Config.initialize("")  # first: who asks for a token in between must not be told to have one
