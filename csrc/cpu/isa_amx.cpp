@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "launch.h"
 #include "parallel.h"
 #include "table.h"
 
@@ -142,7 +143,6 @@ void routed_experts(const RoutedExperts& p) {
   for (int64_t e = 0; e < p.experts; ++e)
     for (int64_t r = p.begin[e]; r < p.begin[e + 1]; r += share)
       tasks.push_back({e, r, std::min(r + share, p.begin[e + 1])});
-  static uint8_t locks[n_locks];
   const Kernels& k = kernels();
   const float* const table =
       k.looks_up ? activation_table(p.count.activation, Dtype::bf16) : nullptr;
@@ -168,7 +168,7 @@ void routed_experts(const RoutedExperts& p) {
         c.bins += r;
         c.n_rows = n;
         c.gate_stride = c.up_stride = p.outputs;
-        k.act_mul_count_tile(c, {0, n, 0, width, locks, true, table, false});
+        k.act_mul_count_tile(c, {0, n, 0, width, counter_locks, true, table, false});
         fill_panel(panel.data(), width, n, [&](int64_t i) { return h.data() + i * width; });
         columns(panel.data(), width, p.down + e * p.hidden * width, 0, p.hidden,
                 p.y + r * p.hidden, p.hidden, n);

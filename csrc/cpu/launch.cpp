@@ -14,8 +14,6 @@ constexpr int64_t min_rows = 16, min_columns = 256;  // of a tile
 constexpr int64_t min_elements = 16 * 1024;   // of a thread: below, starting it costs more
 constexpr int64_t cached_bytes = 32 << 20;    // an output up to this may still be in a cache when read
 
-uint8_t locks[n_locks];
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t clamp(int64_t x, int64_t low, int64_t high) { return std::max(low, std::min(x, high)); }
@@ -40,21 +38,22 @@ Grid make_grid(const ActMulCount& p, int64_t block) {
 
 }  // namespace
 
+uint8_t counter_locks[n_locks];
+
 void act_mul_count_cpu(const ActMulCount& p) {
   if (p.n_rows == 0) return;
   const Kernels& k = kernels();
   const Grid g = make_grid(p, k.block);
   const float* const table = k.looks_up && p.dtype != Dtype::fp32
                                  ? activation_table(p.activation, p.dtype) : nullptr;
-  const int64_t size = p.dtype == Dtype::fp32 ? 4 : 2;
-  const bool stream = p.n_rows * p.width * size > cached_bytes && !p.keep && !p.fill;
+  const bool stream = p.n_rows * p.width * element_size(p.dtype) > cached_bytes && !p.keep && !p.fill;
   const int64_t tiles = g.columns * g.rows;
   parallel_for_threads(int(std::min<int64_t>(tiles, max_threads())), [&](int thread, int n_threads) {
     for (int64_t i = thread; i < tiles; i += n_threads) {
       const int64_t row = i / g.columns * g.tile_rows, col = i % g.columns * g.tile_columns;
       const Tile t{row, std::min(row + g.tile_rows, p.n_rows),
                    col, std::min(col + g.tile_columns, p.width),
-                   g.rows > 1 ? locks : nullptr, col == 0, table, stream};
+                   g.rows > 1 ? counter_locks : nullptr, col == 0, table, stream};
       k.act_mul_count_tile(p, t);
     }
   });

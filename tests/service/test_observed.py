@@ -75,6 +75,7 @@ def test_a_pool_grows_where_there_is_room_and_its_actors_have_names(
         run_count(slow_config(work, run, actors=1, max_actors=2))
     wait_for(lambda: names, 1)
     run_id = prepare(slow_config(work, run), resume=True).work.run_id
+    assert len(names) >= 2
     found = [re.fullmatch(rf"sparcom-{run_id}-(\w+)-\d+", name) for name in names]
     assert len({match[1] for match in found}) == 1  # of one pool, each with a number of its own
     assert results_of(run) == results_of(tmp_path / "one")

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from sparcom.service.progress import Progress
 from sparcom.service.session import ray_session
 from sparcom.service.signals import terminable
 from sparcom.service.watch import Watch
-from sparcom.store import RunLock, RunStore
+from sparcom.store import Failure, RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.run_store import RESULT_FOLDERS
 from sparcom.store.spans import part_name
@@ -99,12 +100,12 @@ def run_count(
             else:
                 with Merger(plan, remote=False) as merger:
                     merger.finish()
-            _demand_all(plan)
+            failures, tokens = _demand_all(plan)
         except BaseException as error:
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             _leave(plan, session, ended)
             raise
-        return finish(plan, session)
+        return finish(plan, session, failures, tokens)
 
 
 def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
@@ -158,9 +159,12 @@ def _demand_few(plan: Plan, failed: int) -> None:
         )
 
 
-def _demand_all(plan: Plan) -> None:
-    """Raise SparcomError where the profile does not hold every instruction that was not set aside,
-    or where that is none."""
+def _demand_all(plan: Plan) -> tuple[list[Failure], int]:
+    """(what was set aside, counted tokens of the rest, written ones among them).
+
+    Raises SparcomError where the profile does not hold every instruction that was not set aside, or
+    where that is none.
+    """
     failures = plan.store.failures()
     cells, _ = plan.store.read_profile(("category",), ())
     counted = sum(cells["instructions"].to_pylist())
@@ -175,6 +179,7 @@ def _demand_all(plan: Plan) -> None:
             f"the model failed on all {plan.instructions} instructions; the first: "
             f"{failures[0].id}: {failures[0].reason}; mend that and start anew with --overwrite"
         )
+    return failures, sum(cells["tokens"].to_pylist())
 
 
 def _leave(plan: Plan, session: Session, ended: str) -> None:
@@ -185,15 +190,14 @@ def _leave(plan: Plan, session: Session, ended: str) -> None:
         _logger.warning(str(error))
 
 
-def finish(plan: Plan, session: Session) -> RunSummary:
+def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: int) -> RunSummary:
     """Mark a run as complete and say what it did."""
     plan.store.files.sweep(RESULT_FOLDERS)  # what killed actors were writing
-    failures = plan.store.failures()
     summary = RunSummary(
         location=plan.store.location,
         instructions=plan.instructions - len(failures),
         failed=len(failures),
-        tokens=sum(plan.store.read_profile(("category",), ())[0]["tokens"].to_pylist()),
+        tokens=tokens,
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
         complete=True,

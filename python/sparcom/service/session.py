@@ -61,8 +61,7 @@ def _own_token() -> Iterator[None]:
     authentication on by itself, but would write a lasting token to ~/.ray. Where the environment
     says how to authenticate, that holds.
     """
-    before = {name: os.environ.get(name) for name in _AUTH}
-    if any(before.values()):
+    if any(os.environ.get(name) for name in _AUTH):
         _look_again()
         yield
         return
