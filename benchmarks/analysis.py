@@ -23,20 +23,20 @@ import numpy as np
 
 from common import emit, print_card, print_table
 from sparcom.analysis.analyse import analyse
-from sparcom.analysis.bitsets import column_counts, intersections, pack
-from sparcom.analysis.load import load
+from sparcom.analysis.data.bitsets import column_counts, intersections, pack
+from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap import category_matrix, pair_matrix
-from sparcom.analysis.resample import (
+from sparcom.analysis.overlap.overlap import category_matrix, pair_matrix
+from sparcom.analysis.stats.resample import (
     bootstrap_draws,
     bootstrap_weights,
     permutation_draws,
     permuted_codes,
 )
 from sparcom.components import ComponentSpace, Site
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import CATEGORIES, Instruction
-from sparcom.identify import Selection, Sets
+from sparcom.selection.rules import Selection, Sets
 from sparcom.store import Run, RunStore
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from common import emit, print_card, print_table
-from sparcom.corpus.check import check
-from sparcom.corpus.hexainst import bundled_hexainst
-from sparcom.corpus.prompts import make_frame, make_prompts
-from sparcom.corpus.read import Corpus
+from sparcom.corpus.checking.check import check
+from sparcom.corpus.checking.stats import stats
+from sparcom.corpus.opening import bundled_hexainst
+from sparcom.corpus.prompts.prompts import make_frame, make_prompts
+from sparcom.corpus.reading.read import Corpus
 from sparcom.corpus.schema import CATEGORIES
-from sparcom.corpus.stats import stats
 from sparcom.errors import InputError
 
 STEPS = ("decode", "check", "stats")

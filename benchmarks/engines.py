@@ -19,12 +19,12 @@ import torch
 
 from common import alternate, emit, median_ratio, print_card, print_table
 from sparcom.config import RunConfig
-from sparcom.corpus.hexainst import load_corpus
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.opening import load_corpus
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import CountError
-from sparcom.service import engine_options, plan_prompts
+from sparcom.pipeline import engine_options, plan_prompts
 
 SHAPES = (512, 1024, 2048)
 

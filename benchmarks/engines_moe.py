@@ -23,13 +23,13 @@ import torch
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from common import alternate, emit, median_ratio, print_card, print_table
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers import experts
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import CountError
-from sparcom.identify import Selection, identify
+from sparcom.selection.rules import Selection, identify
 from sparcom.store import RunStore
 
 SHAPES = (1024, 2048, 4096)

@@ -18,11 +18,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from common import alternate, emit, median_ratio, print_card, print_table
-from sparcom.corpus.prompts import Prompt
-from sparcom.engines.vllm import launch
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
-from sparcom.engines.vllm.rows import KEY
+from sparcom.engines.vllm.process import launch
+from sparcom.engines.vllm.worker.rows import KEY
 from sparcom.models import resolve_model
 
 # comparison -> its bar, the engine it is measured against, and the counting engine
@@ -37,7 +37,7 @@ def hook_worker() -> type:
     """vLLM's worker with the usual way to count: a forward hook on every activation module."""
     import torch
 
-    from sparcom.engines.vllm.worker import PlainWorker
+    from sparcom.engines.vllm.worker.worker import PlainWorker
 
     class HookWorker(PlainWorker):
         """Counts per instruction with plain torch; eager mode only."""

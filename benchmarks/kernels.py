@@ -27,9 +27,9 @@ import torch
 import kernels_gpu
 import silu_and_mul
 from common import alternate, emit, print_card, print_table
-from sparcom.bits import intersections, select
 from sparcom.counting import reference
 from sparcom.counting.ops import act_mul_count
+from sparcom.selection.bits import intersections, select
 
 SHAPES = ((512, 1536), (4096, 1536), (512, 11008), (4096, 11008))
 SEGMENT = 64  # rows of one instruction

@@ -35,9 +35,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from common import emit, print_card, print_table
 from sparcom.config import RunConfig
-from sparcom.identify import identify
-from sparcom.service import count_part, count_parts, load_engine, prepare, ray_session
-from sparcom.service.merging import Merger
+from sparcom.pipeline import count_part, count_parts, load_engine, prepare, ray_session
+from sparcom.pipeline.merging import Merger
+from sparcom.selection.rules import identify
 from sparcom.store import CellRule, part_profile
 
 PARTS = ("actors", "memory", "overhead")

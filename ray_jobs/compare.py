@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 from job import add_session, load, report, run_job, session_arguments
 
-from sparcom.analysis.compare import compare
-from sparcom.service import run_count
+from sparcom.analysis.tuning.compare import compare
+from sparcom.pipeline import run_count
 from sparcom.store import Run
 
 

@@ -7,7 +7,7 @@ The config is the one of `sparcom count`; `--set key=value` overrides its keys.
 
 from job import read_config, report, run_job, session_arguments
 
-from sparcom.service import run_count
+from sparcom.pipeline import run_count
 
 
 def main() -> int:

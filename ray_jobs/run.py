@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from job import read_config, report, run_job, session_arguments
 
+from sparcom.pipeline import run_count
 from sparcom.report.page import write_report
-from sparcom.service import run_count
 
 
 def main() -> int:

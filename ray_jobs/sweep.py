@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from job import add_session, load, report, run_job, session_arguments
 
 from sparcom.errors import SparcomError
-from sparcom.service import run_count
+from sparcom.pipeline import run_count
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from sparcom.config import RunConfig, flag, load_config
 from sparcom.errors import InputError
-from sparcom.identify import Selection
+from sparcom.selection.rules import Selection
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from tiny_models import save_tiny_model
 
 from sparcom import models
 from sparcom.errors import InputError
 from sparcom.models import convert_gguf, resolve_model, weights_fingerprint
-from tiny_models import save_tiny_model
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ _HOMES = {
     "ablate": "sparcom.ablation.ablate",
     "analyse": "sparcom.analysis.analyse",
     "build_info": "sparcom.native",
-    "compare": "sparcom.analysis.compare",
-    "precision_floor": "sparcom.analysis.floor",
-    "run_count": "sparcom.service",
-    "run_identify": "sparcom.service",
-    "trajectory": "sparcom.analysis.trajectory",
+    "compare": "sparcom.analysis.tuning.compare",
+    "precision_floor": "sparcom.analysis.tuning.floor",
+    "run_count": "sparcom.pipeline",
+    "run_identify": "sparcom.pipeline",
+    "trajectory": "sparcom.analysis.tuning.trajectory",
     "write_report": "sparcom.report.page",
 }
 

@@ -1,6 +1,6 @@
-"""Packed sets in plain torch, on any device: the twins of sparcom.bits, for counts on a GPU.
+"""Packed sets in plain torch, on any device: the twins of sparcom.selection.bits, for counts on a GPU.
 
-The same sets, bit for bit, as `sparcom.bits` selects on the CPU, so that sets can be packed where
+The same sets, bit for bit, as `sparcom.selection.bits` selects on the CPU, so that sets can be packed where
 the counts are and 1 bit per component travels, not 32. Tested on the CPU; no GPU has run it yet.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparcom.bits import TIES, ranges_of
 from sparcom.errors import InputError
+from sparcom.selection.bits import TIES, ranges_of
 
 DIGIT = 16  # bits of a count that one histogram tells apart
 PIECE = 8192  # bytes of each set that are unpacked at a time
@@ -21,7 +21,7 @@ PIECE = 8192  # bytes of each set that are unpacked at a time
 
 @dataclass(frozen=True)
 class Selected:
-    """As sparcom.bits.Selected, on the device of the counts.
+    """As sparcom.selection.bits.Selected, on the device of the counts.
 
     bits: [rows, ceil(components / 8)] uint8; cuts, sizes: [rows, groups] int32.
     """
@@ -38,7 +38,7 @@ def select(
     groups: Sequence[Sequence[slice]] | None = None,
     ties: str = "inclusive",
 ) -> Selected:
-    """The components with the highest counts, of every row and group, as sparcom.bits.select.
+    """The components with the highest counts, of every row and group, as sparcom.selection.bits.select.
 
     The cut is found by a histogram of each row's counts: one, or two where a count exceeds 65,535.
 
@@ -46,7 +46,7 @@ def select(
     sizes: [groups], at least 1: the nominal size of each group, or one for a single group.
     groups: what is ranked together, each some slices of the components that do not overlap;
         None: one group of all.
-    ties: a key of sparcom.bits.TIES.
+    ties: a key of sparcom.selection.bits.TIES.
 
     Raises InputError for wrong shapes, dtypes, sizes and groups.
 

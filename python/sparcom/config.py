@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sparcom.corpus.fields import parse_fields
-from sparcom.corpus.prompts import SCOPES
-from sparcom.corpus.read import ReadOptions
+from sparcom.corpus.prompts.prompts import SCOPES
+from sparcom.corpus.reading.fields import parse_fields
+from sparcom.corpus.reading.read import ReadOptions
 from sparcom.corpus.schema import CATEGORIES, parse_categories
 from sparcom.errors import InputError
-from sparcom.identify import TIES, Selection
+from sparcom.selection.rules import TIES, Selection
 from sparcom.store import RETAIN
 
 

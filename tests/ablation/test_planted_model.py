@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import save_tiny_llm, write_corpus
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparcom.ablation.ablate import AblationOptions, ablate
 from sparcom.analysis.analyse import analyse
-from sparcom.analysis.component_file import COMPONENT_SCHEMA, component_indices, write_components
-from sparcom.cli import main
+from sparcom.analysis.components.component_file import (
+    COMPONENT_SCHEMA,
+    component_indices,
+    write_components,
+)
+from sparcom.cli.main import main
 from sparcom.report.page import write_report
 from sparcom.store import Run
-from tiny_runs import save_tiny_llm, write_corpus
 
 MARKER, PLANTED = "~", [4, 17, 33]
 WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue")

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
 from sparcom.ablation.ablate import AblationOptions
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_silencer import TransformersSilencer
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError, SparcomError
-from tiny_models import save_tiny_model
 
 PROMPTS = [
     Prompt("a", tuple(range(3, 20)), ((9, 17),)),

@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_tiny_model
+from tiny_runs import records, save_tiny_llm, write_corpus
 from vllm_tools import SHAPE, by_id, make_prompts, share_of_differing_cells
 
 from sparcom.ablation.silencer import Silencer
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_silencer import TransformersSilencer
 from sparcom.ablation.vllm_silencer import VllmSilencer
-from sparcom.cli import main
+from sparcom.cli.main import main
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.errors import InputError
-from tiny_models import save_tiny_model
-from tiny_runs import records, save_tiny_llm, write_corpus
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = pytest.mark.slow

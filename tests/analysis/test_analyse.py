@@ -14,9 +14,9 @@ from planted import (
 )
 
 from sparcom.analysis.analyse import Analysis, analyse
-from sparcom.analysis.estimate import Estimate
-from sparcom.analysis.load import load
+from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.stats.estimate import Estimate
 from sparcom.errors import InputError
 from sparcom.store import Run
 

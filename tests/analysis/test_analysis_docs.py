@@ -16,9 +16,9 @@ from planted import (
 
 import sparcom.analysis
 from sparcom.analysis.analyse import analyse
-from sparcom.analysis.compare import compare
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.trajectory import trajectory
+from sparcom.analysis.tuning.compare import compare
+from sparcom.analysis.tuning.trajectory import trajectory
 
 PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
 MODULES = [m.name for m in pkgutil.iter_modules(sparcom.analysis.__path__)]

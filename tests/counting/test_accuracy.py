@@ -119,7 +119,7 @@ def test_a_table_built_while_subnormals_are_flushed_holds_them() -> None:
     """A table of f is built once in a process: not by what the first thread to call asks for."""
     code = f"""
 import sys, torch
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "helpers")!r}]
 from test_accuracy import all_values, apply
 gate = all_values(torch.bfloat16)
 torch.set_flush_denormal(True)

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 TESTS = [
     HERE / "test_act_mul_count.py",
     HERE / "test_accuracy.py",
-    HERE.parent / "test_bits.py",
+    HERE.parent / "selection" / "test_bits.py",
 ]
 INFO = "from sparcom import native; print(native.build_info()['isa'])"
 

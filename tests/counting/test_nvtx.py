@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from tiny_models import save_tiny_model
 
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting import nvtx
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.packing import Pass
 from sparcom.engines.transformers.engine import TransformersEngine
-from tiny_models import save_tiny_model
 
 
 def test_without_a_device_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

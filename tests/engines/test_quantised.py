@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import save_tiny_model, tiny_config
 
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.errors import InputError
-from tiny_models import save_tiny_model, tiny_config
 
 
 @pytest.mark.parametrize("where", ["config", "text config", "file"])

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparcom.analysis.compare import compare
-from sparcom.analysis.floor import precision_floor
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.trajectory import trajectory
+from sparcom.analysis.tuning.compare import compare
+from sparcom.analysis.tuning.floor import precision_floor
+from sparcom.analysis.tuning.trajectory import trajectory
 from sparcom.components import ComponentSpace, Site
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.errors import InputError
-from sparcom.identify import Selection, identify
 from sparcom.report.page import write_report
+from sparcom.selection.rules import Selection, identify
 from sparcom.store import CellRule, Failure, Run, RunStore, length_edges, part_profile
 
 DENSE = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in range(4)))

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
 from sparcom.store import RunStore
 from sparcom.store.check import bad_files, check_here

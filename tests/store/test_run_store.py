@@ -10,19 +10,12 @@ import pytest
 from store_helpers import DENSE, MOE, assert_equal, counted_of
 
 from sparcom.components import ComponentSpace
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.errors import InputError, SparcomError
-from sparcom.identify import Selection, Sets, identify
-from sparcom.store import (
-    SCHEMA_VERSION,
-    CellRule,
-    Failure,
-    Run,
-    RunStore,
-    part_profile,
-)
+from sparcom.selection.rules import Selection, Sets, identify
+from sparcom.store import SCHEMA_VERSION, CellRule, Failure, Run, RunStore, part_profile
 from sparcom.store.files import Files
 
 

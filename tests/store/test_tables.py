@@ -6,16 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_helpers import DENSE, MOE, assert_equal, counted_of
 
-from sparcom.counting.counts import Counted
-from sparcom.identify import Selection, identify
-from sparcom.store import (
-    concat_counted,
-    concat_sets,
-    counts_of,
-    counts_table,
-    sets_of,
-    sets_table,
-)
+from sparcom.counting.counted import Counted
+from sparcom.selection.rules import Selection, identify
+from sparcom.store import concat_counted, concat_sets, counts_of, counts_table, sets_of, sets_table
 
 
 @settings(max_examples=50)

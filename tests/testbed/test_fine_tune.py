@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.errors import InputError
 from sparcom.testbed.fine_tune import fine_tune, main
-from tiny_runs import records, save_tiny_llm, write_corpus
 
 
 def test_a_tuned_pair(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

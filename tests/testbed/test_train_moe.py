@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparcom.corpus.hexainst import load_corpus
+from sparcom.corpus.opening import load_corpus
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine, describe_model, load_config
 from sparcom.errors import InputError

@@ -9,15 +9,15 @@ import pyarrow as pa
 
 from sparcom.ablation.silencer import Silencer, check_how
 from sparcom.ablation.target import Target, matched_random, targets, usage
-from sparcom.analysis.estimate import Estimate, estimate, estimate_table
+from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
 from sparcom.config import RunConfig
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import FIELDS, Instruction, to_instruction
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
-from sparcom.service.engines import engine_options
-from sparcom.service.plan import PromptMaker
+from sparcom.pipeline.plan import PromptMaker
+from sparcom.planning.engines import engine_options
 from sparcom.store import Run
 
 BOOTSTRAPS = 1000

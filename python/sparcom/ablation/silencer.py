@@ -8,7 +8,7 @@ import numpy as np
 
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import Engine
 from sparcom.errors import InputError, SparcomError
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from sparcom.ablation.silencer import Silencer
 from sparcom.ablation.target import Target
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import silencing_masks
 from sparcom.engines.base import predicted
 from sparcom.engines.packing import plan_passes

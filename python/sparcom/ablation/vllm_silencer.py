@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 
 from sparcom.ablation.silencer import Silencer
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
 
 

@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.achieved import achieved_sizes, size_warnings
-from sparcom.analysis.bitsets import set_sizes
-from sparcom.analysis.component_tables import component_tables
-from sparcom.analysis.conditional import ConditionalFrequency, conditional_frequency
-from sparcom.analysis.family_components import FamilyComponents, family_components
-from sparcom.analysis.family_overlap import FamilyOverlap, family_overlap
-from sparcom.analysis.lape import Lape, lape
-from sparcom.analysis.layers import FamilySite, families, family_sites
-from sparcom.analysis.load import Labels, Loaded, load
+from sparcom.analysis.components.component_tables import component_tables
+from sparcom.analysis.components.conditional import ConditionalFrequency, conditional_frequency
+from sparcom.analysis.components.family_components import FamilyComponents, family_components
+from sparcom.analysis.components.lape import Lape, lape
+from sparcom.analysis.data.bitsets import set_sizes
+from sparcom.analysis.data.load import Labels, Loaded, load
+from sparcom.analysis.data.profile import Profile
+from sparcom.analysis.data.strata import overlap_share
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap import encode
-from sparcom.analysis.overlap_tables import overlap_tables
-from sparcom.analysis.profile import Profile
-from sparcom.analysis.strata import overlap_share
-from sparcom.identify import Selection
+from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
+from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
+from sparcom.analysis.overlap.layers import FamilySite, families, family_sites
+from sparcom.analysis.overlap.overlap import encode
+from sparcom.analysis.overlap.overlap_tables import overlap_tables
+from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
 

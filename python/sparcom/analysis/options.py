@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from sparcom.analysis.lape import LapeRule
+from sparcom.analysis.components.lape import LapeRule
 from sparcom.errors import InputError
 
 

@@ -14,7 +14,7 @@ import torch
 
 from sparcom.components import Site
 from sparcom.counting import nvtx, reference
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.counting.ops import act_mul_count
 from sparcom.errors import CountError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sparcom.components import ComponentSpace
-from sparcom.corpus.prompts import Prompt
-from sparcom.counting.counts import Counted
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
 
 

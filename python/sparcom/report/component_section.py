@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from sparcom.analysis.conditional import ConditionalFrequency
-from sparcom.analysis.estimate import wilson
-from sparcom.analysis.family_components import FamilyComponents
-from sparcom.analysis.hypergeometric import FLOOR
-from sparcom.analysis.specificity import SpecificityTest
+from sparcom.analysis.components.conditional import ConditionalFrequency
+from sparcom.analysis.components.family_components import FamilyComponents
+from sparcom.analysis.components.specificity import SpecificityTest
+from sparcom.analysis.stats.estimate import wilson
+from sparcom.analysis.stats.hypergeometric import FLOOR
 from sparcom.components import ComponentSpace
 from sparcom.report.section import Section, Table, cells, expected
 

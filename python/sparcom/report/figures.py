@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from sparcom.analysis.confounders import SourceOverlap
-from sparcom.analysis.family_overlap import LayerOverlap
-from sparcom.analysis.layers import LayerHistogram
-from sparcom.analysis.overlap import CategoryMatrix, SameDifferent
+from sparcom.analysis.overlap.family_overlap import LayerOverlap
+from sparcom.analysis.overlap.layers import LayerHistogram
+from sparcom.analysis.overlap.overlap import CategoryMatrix, SameDifferent
+from sparcom.analysis.stats.confounders import SourceOverlap
 from sparcom.corpus.text import shorten
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")

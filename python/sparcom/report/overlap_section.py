@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sparcom.analysis.family_overlap import FamilyOverlap
-from sparcom.analysis.reliability import Reliability
+from sparcom.analysis.overlap.family_overlap import FamilyOverlap
+from sparcom.analysis.stats.reliability import Reliability
 from sparcom.report import figures
 from sparcom.report.section import (
     FAMILY_NAMES,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from sparcom.analysis.estimate import Estimate
+from sparcom.analysis.stats.estimate import Estimate
 
 FAMILY_NAMES = {
     "neurons": "ISNs",

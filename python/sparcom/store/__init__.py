@@ -1,12 +1,12 @@
 """What a run leaves behind, and how it is read: see `run_store` for the files of a run."""
 
-from sparcom.store.cells import CellRule, fold_of, length_edges
 from sparcom.store.corpus_file import PROMPT_SCHEMA, writing_corpus
 from sparcom.store.lock import RunLock
-from sparcom.store.profile_part import part_profile
+from sparcom.store.profiles.cells import CellRule, fold_of, length_edges
+from sparcom.store.profiles.profile_part import part_profile
+from sparcom.store.profiles.spans import MergeTree, Span, part_name
 from sparcom.store.run import Run
 from sparcom.store.run_store import RETAIN, SCHEMA_VERSION, Failure, RunStore
-from sparcom.store.spans import MergeTree, Span, part_name
 from sparcom.store.tables import (
     FAILED_SCHEMA,
     concat_counted,

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from sparcom.errors import SparcomError
 from sparcom.store.corpus_file import MEND
 from sparcom.store.corpus_file import NAME as CORPUS
+from sparcom.store.profiles.spans import Span, span_of
 from sparcom.store.run_store import RunStore
-from sparcom.store.spans import Span, span_of
 
 _THREADS = 8
 _ROWS = 8

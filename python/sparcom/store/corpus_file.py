@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import SCHEMA, Instruction, to_table
 from sparcom.errors import SparcomError
 from sparcom.store.files import Files

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcom.components import ComponentSpace
-from sparcom.identify import Sets
+from sparcom.selection.rules import Sets
 from sparcom.store.run_store import RunStore
 
 LABELS = ("id", "category", "source", "origin", "n_tokens", "n_counted", "truncated")

@@ -24,17 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.errors import InputError, SparcomError
-from sparcom.identify import Sets
-from sparcom.store import merge
+from sparcom.selection.rules import Sets
 from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.corpus_file import CorpusReader, writing_corpus
 from sparcom.store.files import Files
 from sparcom.store.lock import FOLDER as LOCK_FOLDER
-from sparcom.store.spans import Span, covered, outermost, part_name, span_of
+from sparcom.store.profiles import merge
+from sparcom.store.profiles.spans import Span, covered, outermost, part_name, span_of
 from sparcom.store.tables import (
     FAILED_SCHEMA,
     concat_sets,

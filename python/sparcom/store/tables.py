@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from sparcom.counting.counts import Counted
-from sparcom.identify import Sets
+from sparcom.counting.counted import Counted
+from sparcom.selection.rules import Sets
 
 FAILED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
 _SET_BITS = ("neurons", "experts")

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sparcom.corpus.hexainst import load_corpus
-from sparcom.corpus.prompts import Prompt, make_frame, make_prompts
+from sparcom.corpus.opening import load_corpus
+from sparcom.corpus.prompts.prompts import Prompt, make_frame, make_prompts
 from sparcom.errors import InputError
 from sparcom.models import resolve_model
 

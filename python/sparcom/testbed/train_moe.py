@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sparcom.corpus.hexainst import BUNDLED, load_corpus
-from sparcom.corpus.prompts import make_frame, make_prompts
+from sparcom.corpus.opening import BUNDLED, load_corpus
+from sparcom.corpus.prompts.prompts import make_frame, make_prompts
 from sparcom.corpus.schema import Instruction
 from sparcom.models import TINY_MOE, tiny_moe_folder
 

@@ -9,9 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from sparcom.components import ComponentSpace
-from sparcom.corpus.prompts import Prompt
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting import nvtx
-from sparcom.counting.counts import Counted
+from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes

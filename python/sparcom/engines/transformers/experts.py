@@ -12,8 +12,8 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from sparcom.components import Site
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.experts import GroupedExperts, Workspace
-from sparcom.engines.tiles import Sizes, agreeing_sizes
+from sparcom.engines.experts.grouped import GroupedExperts, Workspace
+from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
 from sparcom.errors import CountError, InputError
 
 NAME = "sparcom_counting"

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from sparcom.components import ComponentSpace, Shard, merge_shards
-from sparcom.corpus.prompts import Prompt
-from sparcom.counting.counts import Counted
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.counting.counted import Counted
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
-from sparcom.engines.vllm import launch, lockstep
-from sparcom.engines.vllm.fingerprint import kernel_version
-from sparcom.engines.vllm.held import HeldSite, assemble, merge_parts
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
-from sparcom.engines.vllm.serving import Serving
-from sparcom.engines.vllm.stream import Finished, Stream
+from sparcom.engines.vllm.process import launch
+from sparcom.engines.vllm.process.serving import Serving
+from sparcom.engines.vllm.process.stream import Finished, Stream
+from sparcom.engines.vllm.shards import lockstep
+from sparcom.engines.vllm.shards.held import HeldSite, assemble, merge_parts
+from sparcom.engines.vllm.worker.fingerprint import kernel_version
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
 

@@ -1,0 +1,1 @@
+"""Single components: general, unique, specific."""

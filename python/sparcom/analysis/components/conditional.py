@@ -1,0 +1,151 @@
+"""Conditional frequency of routed neurons: how often one fires once its expert is chosen.
+
+A routed neuron's frequency p = c / T cannot exceed its expert's f = r / T, so a neuron that always
+fires in an expert that is seldom chosen looks rare. Its conditional frequency c / r takes the
+routing out. Over a category both are ratios of sums, c and r added over its instructions; the
+stored profile holds these whatever a run retains. Intervals are a jackknife over the profile's
+folds (a tenth of the instructions each), since the tokens of one instruction are not independent.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.components.component_file import component_table
+from sparcom.analysis.overlap.overlap import encode
+from sparcom.analysis.stats.estimate import Estimate
+from sparcom.components import ComponentSpace
+from sparcom.store import Run
+
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % points of Student's t with 1 to 9 degrees of freedom: of up to ten folds."""
+
+
+@dataclass(frozen=True)
+class ConditionalFrequency:
+    """Frequencies of the routed neurons of each category.
+
+    categories: [C]; neurons: [F] int64, flat indices of all routed neurons.
+    frequency: [C, F] p, summed c / summed T; NaN where a category has no counted tokens.
+    value, low, high: [C, F] c / r with its interval; NaN where the expert was never chosen, and
+        in the bounds where fewer than two folds chose it.
+    overall: [F] c / r over all categories: the chance level, were category of no account.
+    in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence);
+        chance: the same with each neuron replaced by a random one of its expert.
+    """
+
+    categories: tuple[str, ...]
+    neurons: np.ndarray
+    frequency: np.ndarray
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    overall: np.ndarray
+    in_sets: tuple[Estimate, ...]
+
+    def table(self, space: ComponentSpace, held: np.ndarray) -> pa.Table:
+        """One row per routed neuron that any set holds. held: [neurons of the model] bool."""
+        keep = held[self.neurons]
+        table = component_table(space, "neurons", self.neurons[keep])
+        columns = {"conditional_all": self.overall}
+        for at, name in enumerate(self.categories):
+            columns[f"frequency_{name}"] = self.frequency[at]
+            columns[f"conditional_{name}"] = self.value[at]
+            columns[f"conditional_{name}_low"] = self.low[at]
+            columns[f"conditional_{name}_high"] = self.high[at]
+        for name, values in columns.items():
+            column = pa.array(values[keep].astype(np.float32), from_pandas=True)
+            table = table.append_column(name, column)
+        return table
+
+
+def conditional_frequency(
+    run: Run, categories: tuple[str, ...], prevalence: np.ndarray
+) -> ConditionalFrequency:
+    """c / r of every routed neuron and category, from the stored profile.
+
+    categories: their order; prevalence: [C, neurons of the model].
+    Raises InputError where no profile is stored; the model must have routed experts.
+
+    >>> found = conditional_frequency(run, ("QA", "SUM"), profile.prevalence())
+    >>> found.table(run.space, profile.totals() > 0)
+    """
+    cells, sums = run.store.read_profile(("category", "fold"), ("neuron_counts", "expert_counts"))
+    expert = run.space.neuron_experts
+    neurons = np.flatnonzero(expert >= 0)
+    owner = expert[neurons]
+    code = encode(cells["category"].to_pylist(), categories)[1]
+    tokens = cells["tokens"].to_numpy()
+    shape = (len(categories), len(neurons))
+    frequency, value, low, high = (np.full(shape, np.nan, np.float32) for _ in range(4))
+    in_sets = []
+    total_c, total_r = np.zeros(len(neurons)), np.zeros(run.space.experts)
+    for at in range(len(categories)):
+        rows = np.flatnonzero((code == at) & (tokens > 0))
+        c = sums["neuron_counts"][np.ix_(rows, neurons)].astype(np.float64)
+        r = sums["expert_counts"][rows].astype(np.float64)
+        total_c += c.sum(0)
+        total_r += r.sum(0)
+        if len(rows):
+            frequency[at] = c.sum(0) / tokens[rows].sum()
+        whole, left_out = _jackknife(c, r[:, owner])
+        value[at] = whole
+        low[at], high[at] = _interval(whole, left_out, (r > 0).sum(0)[owner])
+        in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons], owner))
+    overall = _ratio(total_c, total_r[owner])
+    return ConditionalFrequency(
+        categories, neurons, frequency, value, low, high, overall, tuple(in_sets)
+    )
+
+
+def _ratio(c: np.ndarray, r: np.ndarray) -> np.ndarray:
+    return np.divide(c, r, out=np.full(np.shape(c), np.nan), where=np.asarray(r) > 0)
+
+
+def _jackknife(c: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(summed c / summed r [F], the same without each fold [folds, F]) of c, r [folds, F]."""
+    total_c, total_r = c.sum(0), r.sum(0)
+    return _ratio(total_c, total_r), _ratio(total_c - c, total_r - r)
+
+
+def _interval(
+    value: np.ndarray, left_out: np.ndarray, folds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Jackknife t intervals within [0, 1]; folds: [F] how many chose the expert; NaN below two."""
+    known = np.isfinite(left_out).all(0) & (folds > 1)
+    count = len(left_out)
+    error = np.full(value.shape, np.nan)
+    if count > 1:
+        part = left_out[:, known]
+        spread = ((part - part.mean(0)) ** 2).sum(0) * (count - 1) / count
+        error[known] = np.sqrt(spread) * np.array(_T)[np.minimum(folds[known] - 2, len(_T) - 1)]
+    return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
+
+
+def _in_sets(
+    value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray, owner: np.ndarray
+) -> Estimate:
+    """Mean c / r weighed by prevalence, its jackknife interval, and that of the whole experts."""
+    weight = np.where(np.isfinite(value), prevalence, 0.0)
+    if weight.sum() <= 0:
+        return Estimate(None)
+
+    def mean(values: np.ndarray) -> float:
+        known = np.isfinite(values)
+        return float((values * weight)[known].sum() / max(weight[known].sum(), 1e-300))
+
+    result = Estimate(mean(value), chance=mean(_expert_means(value, owner)))
+    if len(left_out) < 2:
+        return result
+    again = np.array([[mean(row) for row in left_out]]).T
+    low, high = _interval(np.array([result.value]), again, np.array([len(again)]))
+    return replace(result, low=float(low[0]), high=float(high[0]))
+
+
+def _expert_means(value: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """[F]: the mean value of the neurons of each neuron's expert."""
+    known = np.isfinite(value)
+    total = np.bincount(owner[known], value[known], owner.max(initial=0) + 1)
+    count = np.bincount(owner[known], minlength=len(total))
+    return _ratio(total, count)[owner]

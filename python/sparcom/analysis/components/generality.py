@@ -1,0 +1,200 @@
+"""How general or how unique a component is: prevalence thresholds and graded scores.
+
+q [C, components] is the prevalence: the share of a category's instructions whose set holds the
+component (`Profile.prevalence`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparcom.analysis.data.bitsets import column_counts
+from sparcom.analysis.stats.hypergeometric import hypergeometric_at_least
+from sparcom.errors import InputError
+
+
+@dataclass(frozen=True)
+class Generality:
+    """Thresholded and graded scores of all components.
+
+    categories: [C]; high, low: the bounds.
+    general: [components] bool, q >= high in every category.
+    unique: [components] int8, the category c with q_c >= high and q <= low in all others; -1: none.
+    tau, entropy: [components], see `tau_index` and `prevalence_entropy`; NaN where never held.
+    general_chance: how many general components random sets of the same sizes per site would have.
+    unique_chance: [C] an upper bound on how many unique components permuted labels would leave.
+    """
+
+    categories: tuple[str, ...]
+    high: float
+    low: float
+    general: np.ndarray
+    unique: np.ndarray
+    tau: np.ndarray
+    entropy: np.ndarray
+    general_chance: float
+    unique_chance: np.ndarray
+
+    def unique_counts(self) -> np.ndarray:
+        """[C] int64: components unique to each category."""
+        return np.bincount(self.unique[self.unique >= 0], minlength=len(self.categories))
+
+
+def tau_index(q: np.ndarray) -> np.ndarray:
+    """[components] tau = sum_c (1 - q_c / max q) / (C - 1): 0 used alike by all, 1 by one alone.
+
+    NaN where the component is never held, or there is one category only. Yanai et al. 2005
+    (doi:10.1093/bioinformatics/bti042), with prevalence in the place of expression.
+
+    >>> tau_index(np.array([[0.8, 0.5], [0.0, 0.5], [0.0, 0.5]]))
+    array([1., 0.])
+    """
+    top = q.max(0)
+    total = len(q) - np.divide(q.sum(0), top, out=np.zeros_like(top), where=top > 0)
+    return np.where((top > 0) & (len(q) > 1), total / max(len(q) - 1, 1), np.nan)
+
+
+def prevalence_entropy(q: np.ndarray) -> np.ndarray:
+    """[components] entropy of q_c / sum q over categories, by log C: 1 general, 0 one category.
+
+    NaN where the component is never held, or there is one category only.
+    """
+    total = q.sum(0)
+    out = np.zeros_like(total)
+    for row in q:
+        share = np.divide(row, total, out=np.zeros_like(row), where=total > 0)
+        out -= share * np.log(np.where(share > 0, share, 1.0))
+    return np.where((total > 0) & (len(q) > 1), out / np.log(max(len(q), 2)), np.nan)
+
+
+def classify(
+    categories: tuple[str, ...],
+    count: np.ndarray,
+    members: np.ndarray,
+    fill: np.ndarray,
+    widths: np.ndarray,
+    *,
+    high: float = 0.5,
+    low: float = 0.1,
+) -> Generality:
+    """General and unique components with graded scores and chance levels.
+
+    count: [C]; members: [C, components] of `Profile.by_category`.
+    fill: [C, sites] mean share of a site that a set of the category holds; widths: [sites].
+    Raises InputError unless 0 <= low < high <= 1.
+    """
+    if not 0 <= low < high <= 1:
+        raise InputError(f"general/unique: expected 0 <= low < high <= 1, got {low} and {high}")
+    q = members / np.maximum(count, 1)[:, None]
+    inhabited = count > 0
+    above, below = q >= high, q <= low
+    general = above[inhabited].all(0)
+    unique = np.full(q.shape[1], -1, np.int8)
+    for c in np.flatnonzero(inhabited):
+        others = inhabited.copy()
+        others[c] = False
+        if others.any():
+            unique[above[c] & below[others].all(0)] = c
+    return Generality(
+        categories,
+        high,
+        low,
+        general,
+        unique,
+        tau_index(q[inhabited]),
+        prevalence_entropy(q[inhabited]),
+        _general_chance(count[inhabited], fill[inhabited], widths, high),
+        _unique_chance(count, members, high, low),
+    )
+
+
+def count_intervals(
+    bits: np.ndarray,
+    codes: np.ndarray,
+    weights: np.ndarray,
+    categories: int,
+    *,
+    high: float = 0.5,
+    low: float = 0.1,
+) -> tuple[tuple[float, float], tuple[tuple[float, float], ...]]:
+    """95 % intervals over instructions of how many components are general, and unique to each c.
+
+    bits: [n, bytes] packed sets; codes: [n] category codes; weights: [draws, n] bootstrap weights
+    within categories. Draws are recentred on the count: resampling moves components that lie near
+    a bound across it, mostly one way.
+    """
+    count = np.bincount(codes, minlength=categories)
+    q = np.stack([column_counts(bits[codes == c]) for c in range(categories)])
+    q = q / np.maximum(count, 1)[:, None]
+    # A component far below `high` in every category is neither in any draw: 5 standard errors.
+    margin = 5 * np.sqrt(0.25 / np.maximum(count, 1))[:, None]
+    near = np.flatnonzero((q >= high - margin).any(0))
+    drawn = np.ones((categories, len(weights), len(near)), np.float32)
+    for c in np.flatnonzero(count):
+        rows = np.flatnonzero(codes == c)
+        part = bits[rows][:, near // 8] >> (near % 8).astype(np.uint8) & 1
+        weight = weights[:, rows].astype(np.float32)
+        drawn[c] = weight @ part.astype(np.float32) / weight.sum(1, keepdims=True)
+    inhabited = count > 0
+    general, unique = _counts(q[inhabited][:, None], high, low)
+    again_general, again_unique = _counts(drawn[inhabited], high, low)
+    bounds = [(0.0, 0.0)] * categories
+    for at, c in enumerate(np.flatnonzero(inhabited)):
+        bounds[c] = _count_interval(unique[at], again_unique[at])
+    return _count_interval(general, again_general), tuple(bounds)
+
+
+def _counts(q: np.ndarray, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
+    """(general [draws], unique [C, draws]): how many of q [C, draws, components] are."""
+    above, below = q >= high - 1e-6, q <= low + 1e-6  # q of draws is in single precision
+    others = [np.delete(below, c, 0) for c in range(len(q))]
+    unique = [(above[c] & rest.all(0)).sum(-1) * (len(rest) > 0) for c, rest in enumerate(others)]
+    return above.all(0).sum(-1), np.stack(unique)
+
+
+def _count_interval(value: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    shifted = draws - draws.mean() + value[0]
+    low, high = np.quantile(shifted, [0.025, 0.975])
+    return max(0.0, float(low)), max(0.0, float(high))
+
+
+def _general_chance(count: np.ndarray, fill: np.ndarray, widths: np.ndarray, high: float) -> float:
+    """Expected general components of random sets: sum_site w prod_c P(Bin(N_c, fill) >= high N_c).
+
+    The sizes of a category's sets vary, so membership is Poisson-binomial; the binomial with the
+    mean share has the heavier tail above its mean, so the figure errs on the high side.
+    """
+    chance = np.ones(fill.shape[1])
+    for n, share in zip(count, fill, strict=True):
+        chance *= binomial_at_least(int(np.ceil(high * n - 1e-9)), int(n), share)
+    return float((chance * widths).sum())
+
+
+def binomial_at_least(least: int, trials: int, p: np.ndarray) -> np.ndarray:
+    """P(Bin(trials, p) >= least) for p [...], summed in logarithms."""
+    x = np.arange(max(least, 0), trials + 1)
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    choose = factorial[trials] - factorial[x] - factorial[trials - x]
+    safe = np.clip(np.asarray(p, np.float64), 1e-300, 1 - 1e-16)[..., None]
+    return np.minimum(np.exp(choose + x * np.log(safe) + (trials - x) * np.log1p(-safe)).sum(-1), 1)
+
+
+def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: float) -> np.ndarray:
+    """[C] sum over components of P(X_c >= x | its total m), under permuted labels.
+
+    x = max(high N_c, m - sum of low N_c' over the others): unique components reach both. An upper
+    bound, since the others are bounded only together.
+    """
+    totals, times = np.unique(members.sum(0, dtype=np.int64), return_counts=True)
+    n = int(count.sum())
+    chance = np.zeros(len(count))
+    for c, size in enumerate(count):
+        if size:
+            others = int(np.floor(low * np.delete(count, c) + 1e-9).sum())
+            least = np.maximum(int(np.ceil(high * size - 1e-9)), totals - others)
+            possible = least <= size
+            chance[c] = (
+                hypergeometric_at_least(least[possible], totals[possible], int(size), n)
+                @ times[possible]
+            )
+    return chance

@@ -1,0 +1,1 @@
+"""Pairs of sets: overlap by category, and by depth."""

@@ -1,0 +1,167 @@
+"""Split-half reliability: would another sample of instructions tell the same story?
+
+Each category is halved at random, again and again. Prevalences in the two halves are correlated
+over all components; this needs no second look at the sets, since with A, B the halves' averaging
+weights and X the matrix of intersections, sum_n q_A(n) q_B(n) = A^T X B.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.resample import permutation_draws
+from sparcom.errors import InputError
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """categories: [C] those with at least four instructions.
+    prevalence: [C] Estimate, correlation of a category's prevalences between its halves, stepped
+        up to the full size (Spearman-Brown 2r / (1 + r)); the interval is over splits; chance is
+        the correlation with the halves of the other categories, what generality alone gives.
+    between: [C, C] mean correlation between halves of two categories, divided by the root of
+        their reliabilities: how alike two categories are once sampling noise is removed; 1 on the
+        diagonal. between_low, between_high: its interval over splits.
+    matrix: Estimate, correlation of the category matrices of the two halves (cells a <= b),
+        stepped up; chance: the same with labels permuted over all instructions; None in it where
+        there are fewer than three cells.
+    """
+
+    categories: tuple[str, ...]
+    prevalence: tuple[Estimate, ...]
+    between: np.ndarray
+    between_low: np.ndarray
+    between_high: np.ndarray
+    matrix: Estimate
+
+
+def split_half(
+    inter: np.ndarray,
+    values: np.ndarray,
+    codes: np.ndarray,
+    categories: tuple[str, ...],
+    components: int,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> Reliability:
+    """Split-half reliability of prevalence and of the category matrix.
+
+    inter: [n, n] intersections, sizes on the diagonal; values: [n, n] the pair measure.
+    codes: [n] category codes; components: how many there are, held or not.
+    Raises InputError where no category has four instructions.
+    """
+    count = np.bincount(codes, minlength=len(categories))
+    kept = np.flatnonzero(count >= 4)
+    if not len(kept):
+        raise InputError("split_half: no category has four instructions, so none can be halved")
+    halves = _halved_codes(codes, kept, draws, rng)
+    r = _correlations(inter.astype(np.float64), halves, 2 * len(kept), components)
+    own = np.diagonal(r, axis1=1, axis2=2)
+    reliability = own.mean(0)
+    low, high = (_disattenuated(q, reliability) for q in _quantiles(r))
+    inside = halves[0] >= 0
+    shuffled = halves.copy()
+    shuffled[:, inside] = rng.permuted(halves[:, inside], axis=1)
+    groups = 2 * len(kept)
+    names = tuple(categories[c] for c in kept)
+    return Reliability(
+        names,
+        tuple(_prevalence(own[:, c], _others(r, c)) for c in range(len(kept))),
+        _disattenuated(r.mean(0), reliability),
+        low,
+        high,
+        _stepped_estimate(
+            _matrix_correlations(values, halves, groups),
+            _matrix_correlations(values, shuffled, groups),
+        ),
+    )
+
+
+def spearman_brown(r: np.ndarray) -> np.ndarray:
+    """2r / (1 + |r|): the reliability of the whole from the correlation of its halves.
+
+    Below 0, where halves contradict each other and no reliability is meant, it is the mirror image,
+    so that a null around 0 stays there.
+    """
+    r = np.asarray(r, np.float64)
+    return 2 * r / (1 + np.abs(r))
+
+
+def _halved_codes(
+    codes: np.ndarray, kept: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[draws, n] group of each instruction: 2k and 2k + 1 are random halves of category kept[k];
+    -1 elsewhere."""
+    out = np.full((draws, len(codes)), -1, np.int64)
+    for at, code in enumerate(kept):
+        rows = np.flatnonzero(codes == code)
+        half = np.tile(np.arange(len(rows)) % 2, (draws, 1))
+        out[:, rows] = 2 * at + rng.permuted(half, axis=1)
+    return out
+
+
+def _correlations(
+    inter: np.ndarray, halves: np.ndarray, groups: int, components: int
+) -> np.ndarray:
+    """[draws, C, C] correlation over components of first with second halves' prevalences."""
+    sums = permutation_draws(inter, halves, groups).sums
+    own = np.diagonal(inter)
+    out = []
+    for product, labels in zip(sums, halves, strict=True):
+        inside = labels >= 0
+        size = np.bincount(labels[inside], own[inside], groups)
+        count = np.bincount(labels[inside], minlength=groups)
+        mean = size / count / components
+        gram = (product + np.diag(size)) / np.outer(count, count) / components
+        covariance = gram - np.outer(mean, mean)
+        sd = np.sqrt(np.maximum(np.diagonal(covariance), 0))
+        scale = np.outer(sd, sd)
+        r = np.divide(covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+        out.append(r[0::2, 1::2])
+    return np.array(out)
+
+
+def _matrix_correlations(values: np.ndarray, halves: np.ndarray, groups: int) -> np.ndarray:
+    """[draws] correlation over cells a <= b of the category matrices of first and second halves."""
+    means = permutation_draws(values, halves, groups).means()
+    cells = np.triu_indices(groups // 2)
+    out = np.full(len(halves), np.nan)
+    for draw, matrix in enumerate(means):
+        a, b = matrix[0::2, 0::2][cells], matrix[1::2, 1::2][cells]
+        if len(a) >= 3 and np.ptp(a) > 1e-12 and np.ptp(b) > 1e-12:
+            out[draw] = np.corrcoef(a, b)[0, 1]
+    return out
+
+
+def _others(r: np.ndarray, c: int) -> np.ndarray:
+    """[draws] mean correlation of category c with the other categories' halves."""
+    columns = [k for k in range(r.shape[1]) if k != c]
+    return r[:, c, columns].mean(1) if columns else np.full(len(r), np.nan)
+
+
+def _prevalence(own: np.ndarray, others: np.ndarray) -> Estimate:
+    stepped, chance = spearman_brown(own), spearman_brown(others)
+    return replace(estimate(float(stepped.mean()), stepped, chance), p=None)
+
+
+def _stepped_estimate(r: np.ndarray, null: np.ndarray) -> Estimate:
+    finite = r[np.isfinite(r)]
+    if not len(finite):
+        return Estimate(None)
+    stepped = spearman_brown(finite)
+    whole = estimate(float(np.nanmean(stepped)), stepped, spearman_brown(null))
+    return replace(whole, p=None)  # splits of one sample are no independent draws
+
+
+def _quantiles(r: np.ndarray) -> np.ndarray:
+    """[2, C, C] 2.5 and 97.5 % points over draws; both directions of a pair of categories."""
+    return np.quantile((r + r.transpose(0, 2, 1)) / 2, [0.025, 0.975], axis=0)
+
+
+def _disattenuated(r: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """r_ab / sqrt(r_aa r_bb), symmetric; own: [C] reliabilities; NaN where one is not positive."""
+    scale = np.sqrt(np.maximum(np.outer(own, own), 0))
+    mixed = (r + r.T) / 2
+    return np.divide(mixed, scale, out=np.full(r.shape, np.nan), where=scale > 0)

@@ -1,0 +1,1 @@
+"""How tuning changed a model."""

@@ -1,0 +1,212 @@
+"""`compare`: how tuning changed a model's sets and frequencies, instruction by instruction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.data.bitsets import set_sizes
+from sparcom.analysis.data.comparable import (
+    Common,
+    check_comparable,
+    indices,
+    name_of,
+    paired_bits,
+    weights_of,
+)
+from sparcom.analysis.data.load import Labels, make_labels
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.overlap.layers import family_sites
+from sparcom.analysis.stats.estimate import estimate_table
+from sparcom.analysis.stats.resample import bootstrap_weights
+from sparcom.analysis.tuning.alteration import FamilyAlteration, family_alteration
+from sparcom.analysis.tuning.floor import Floor
+from sparcom.analysis.tuning.frequency_change import FrequencyChange, frequency_change
+from sparcom.store import Run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A base run against a tuned one.
+
+    categories: [C]; instructions: how many are compared.
+    alterations: "neurons", "experts" -> change of sets.
+    frequencies: the same -> change of p and f; empty where a run retains no counts.
+    floor: the precision floor it is held against; None where none was given.
+    tables: name -> Arrow table, as written to the tuned run's analysis/*.parquet.
+    """
+
+    base: str
+    tuned: str
+    categories: tuple[str, ...]
+    instructions: int
+    alterations: dict[str, FamilyAlteration]
+    frequencies: dict[str, FrequencyChange]
+    floor: Floor | None
+    tables: dict[str, pa.Table]
+    warnings: tuple[str, ...]
+
+
+def compare(
+    base: Run,
+    tuned: Run,
+    options: AnalysisOptions | None = None,
+    *,
+    floor: Floor | None = None,
+    write: bool = True,
+) -> Comparison:
+    """Compare two runs; writes alteration_*.parquet into the tuned run unless `write` is False.
+
+    Raises InputError where the runs cannot be compared (`check_comparable`), or where the floor was
+    measured otherwise, or lacks one of the instructions.
+
+    >>> compare(Run("runs/base"), Run("runs/chat")).alterations["neurons"].overlap[-1]
+    """
+    options = options or AnalysisOptions()
+    common = check_comparable(base, tuned)
+    labels = make_labels(common.table, options)
+    warnings = list(common.warnings)
+    if weights_of(base) is not None and weights_of(base) == weights_of(tuned):
+        warnings.append(
+            f"{name_of(base)} and {name_of(tuned)} have the same weights: what differs is "
+            "rounding, not tuning"
+        )
+    warnings += floor_warnings(floor, base, tuned)
+    rng = np.random.default_rng(options.seed)
+    weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
+    alterations = {
+        family: _alteration(family, base, tuned, common, labels, weights, floor, rng, warnings)
+        for family in indices(base)
+    }
+    frequencies = _frequencies(base, tuned, common, labels, weights, warnings)
+    tables = _tables(labels, alterations, frequencies)
+    tables["alteration_summary"] = _summary_table(name_of(base), alterations)
+    tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
+    if write:
+        for name, table in tables.items():
+            tuned.store.write_analysis(name, table)
+    return Comparison(
+        name_of(base),
+        name_of(tuned),
+        labels.categories,
+        len(labels.ids),
+        alterations,
+        frequencies,
+        floor,
+        tables,
+        tuple(warnings),
+    )
+
+
+def floor_warnings(floor: Floor | None, *runs: Run) -> list[str]:
+    """What a reader must know of the floor; raises InputError where it does not fit the runs."""
+    if floor is not None:
+        return floor.check(*runs)
+    return [
+        "no precision floor given: which categories moved more than the same model differs from "
+        "itself in another dtype is not known"
+    ]
+
+
+def _alteration(
+    family: str,
+    base: Run,
+    tuned: Run,
+    common: Common,
+    labels: Labels,
+    weights: np.ndarray,
+    floor: Floor | None,
+    rng: np.random.Generator,
+    warnings: list[str],
+) -> FamilyAlteration:
+    first, second = paired_bits(base, tuned, common, family)
+    sizes = set_sizes(first), set_sizes(second)
+    empty = int((sizes[0] + sizes[1] == 0).sum())
+    if one := int(((sizes[0] == 0) != (sizes[1] == 0)).sum()):
+        warnings.append(
+            f"{family}: {one} instructions have an empty set in one of the runs; their overlap is "
+            "0, and their layers are those of the other"
+        )
+    if empty:
+        warnings.append(
+            f"{family}: {empty} instructions have empty sets in both runs; counted as unchanged"
+        )
+    against = None if floor is None else floor.values(family, labels.ids)
+    return family_alteration(
+        family, first, second, base.space, family_sites(base.space, family), labels.codes,
+        labels.categories, weights, rng, against,
+    )  # fmt: skip
+
+
+def _frequencies(
+    base: Run, tuned: Run, common: Common, labels: Labels, weights: np.ndarray, warnings: list[str]
+) -> dict[str, FrequencyChange]:
+    without = [name_of(run) for run in (base, tuned) if not run.store.has_counts()]
+    if without:
+        warnings.append(f"{' and '.join(without)}: no counts retained, so no change of frequency")
+        return {}
+    counted = (base.sets.tokens[common.first] > 0) & (tuned.sets.tokens[common.second] > 0)
+    if nothing := int((~counted).sum()):
+        warnings.append(
+            f"{nothing} instructions have no counted token in one of the runs (an answer that ends "
+            "at once): they have no frequencies"
+        )
+    rows = np.flatnonzero(counted)
+    if not len(rows):
+        return {}
+    ids = [labels.ids[row] for row in rows]
+    return {
+        family: frequency_change(
+            family, base, tuned, ids, labels.codes[rows], labels.categories, weights[:, rows]
+        )
+        for family in indices(base)
+    }
+
+
+def _tables(
+    labels: Labels,
+    alterations: dict[str, FamilyAlteration],
+    frequencies: dict[str, FrequencyChange],
+) -> dict[str, pa.Table]:
+    out: dict[str, pa.Table] = {}
+    for family, result in alterations.items():
+        out[f"alteration_{family}"] = _instruction_table(labels, result)
+        out[f"alteration_layers_{family}"] = result.layers
+        out[f"alteration_components_{family}"] = result.components
+    for family, change in frequencies.items():
+        out[f"frequency_layers_{family}"] = change.layers
+        out[f"frequency_components_{family}"] = change.components
+    return out
+
+
+def _summary_table(base: str, alterations: dict[str, FamilyAlteration]) -> pa.Table:
+    """One row for each family, category ("all" last) and figure."""
+    cells = [
+        (family, category, figure, estimates[at])
+        for family, change in alterations.items()
+        for at, category in enumerate((*change.categories, "all"))
+        for figure, estimates in change.figures().items()
+    ]
+    columns = {
+        "base": [base] * len(cells),
+        "family": [cell[0] for cell in cells],
+        "category": [cell[1] for cell in cells],
+        "figure": [cell[2] for cell in cells],
+    }
+    return estimate_table(columns, [cell[3] for cell in cells])
+
+
+def _instruction_table(labels: Labels, result: FamilyAlteration) -> pa.Table:
+    return pa.table(
+        {
+            "id": list(labels.ids),
+            "category": [labels.categories[code] for code in labels.codes],
+            "source": [labels.strata.sources[code] for code in labels.source],
+            "jaccard": result.jaccard,
+            "before": result.before,
+            "after": result.after,
+            "kept": result.kept,
+            "gained": result.after - result.kept,
+            "lost": result.before - result.kept,
+        }
+    )

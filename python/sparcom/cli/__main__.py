@@ -1,0 +1,7 @@
+"""`python -m sparcom.cli.main`."""
+
+import sys
+
+from sparcom.cli.main import main
+
+sys.exit(main())

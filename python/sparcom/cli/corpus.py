@@ -1,0 +1,152 @@
+"""`sparcom corpus ...`: build a corpus, check it, describe it, show one of its prompts."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sparcom.corpus.schema import CATEGORIES, parse_categories
+
+Result = tuple[Any, int]
+
+
+def add_corpus_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the subcommands. add(name, handler, help): makes one parser."""
+    check = add("check", _check, "say what is wrong with a corpus")
+    stats = add("stats", _stats, "categories, sources, lengths and duplicates of a corpus")
+    stats.add_argument("--near", type=float, default=0.8, metavar="SIMILARITY",
+                       help="word 3-gram Jaccard of near-duplicates (default: 0.8)")  # fmt: skip
+    show = add("show", _show, "show a prompt as the model reads it, counted tokens marked")
+    for parser in (check, stats, show):
+        parser.add_argument("corpus" if parser is not show else "--corpus", default="hexainst",
+                            help="'hexainst', a file, a folder or hub:OWNER/NAME")  # fmt: skip
+        add_reading(parser)
+    show.add_argument("id", help="id of the instruction")
+    _add_prompting(show)
+    build = add("build", _build, "build HexaInst, or the corpus of a recipe")
+    build.add_argument("recipe", nargs="?", default="hexainst", help="'hexainst' or a TOML file")
+    build.add_argument("--out", help="folder (default, for hexainst: where --corpus finds it)")
+    build.add_argument("--half", choices=("both", "human", "ai"), default="both")
+    build.add_argument("--human", metavar="DIR", help="the human half ready-made, in our schema")
+    build.add_argument("--mirror", metavar="DIR", help="the sources' files, instead of the hub")
+    build.add_argument("--seed", type=int, help="of the draw (default: the recipe's)")
+    build.add_argument("--missing", choices=("stop", "fill"), default="stop",
+                       help="where a source cannot be had: stop, or fill its place")  # fmt: skip
+    build.add_argument("--overwrite", action="store_true", help="replace what was built there")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how a corpus is read."""
+    parser.add_argument("--categories", default=",".join(CATEGORIES), metavar="A,B,...",
+                        help="allowed categories, or 'any' (default: HexaInst's)")  # fmt: skip
+    parser.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS",
+                        help="take a field from another one")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="OURS=TEXT",
+                        help="give a field the same text in every row")  # fmt: skip
+    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop",
+                        help="bad rows: stop, or leave them out")  # fmt: skip
+    parser.add_argument("--max-problems", type=int, default=20, metavar="N",
+                        help="bad rows that are named (default: 20)")  # fmt: skip
+    parser.add_argument("--rejects", metavar="FILE", help="write every bad row's problem there")
+
+
+def _add_prompting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="default", help="whose tokenizer and template")
+    parser.add_argument("--template", default="model")
+    parser.add_argument("--system", help="system prompt")
+    parser.add_argument("--bos", choices=("auto", "always", "never"), default="auto")
+    parser.add_argument("--scope", default="instruction")
+    parser.add_argument("--count-tokens", type=int, metavar="L")
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[Any]:
+    """The corpus that the arguments name, for streaming."""
+    from sparcom.corpus.opening import open_corpus
+    from sparcom.corpus.reading.fields import parse_fields
+    from sparcom.corpus.reading.problems import ProblemLog
+    from sparcom.corpus.reading.read import ReadOptions
+
+    options = ReadOptions(
+        parse_categories(arguments.categories),
+        parse_fields(arguments.map, arguments.set),
+        arguments.on_error,
+    )
+    with ExitStack() as stack:
+        sink = None
+        if arguments.rejects:
+            sink = stack.enter_context(open(arguments.rejects, "w", encoding="utf-8"))
+        yield open_corpus(arguments.corpus, options, ProblemLog(arguments.max_problems, sink))
+
+
+def _result(arguments: argparse.Namespace, report: Any, code: int = 0) -> Result:
+    return (report.to_json() if arguments.json else report.render()), code
+
+
+def _check(arguments: argparse.Namespace) -> Result:
+    from sparcom.corpus.checking.check import check
+
+    with _opened(arguments) as corpus:
+        report = check(corpus, _ticker(arguments))
+    return _result(arguments, report, 0 if report.ok or arguments.on_error == "skip" else 2)
+
+
+def _stats(arguments: argparse.Namespace) -> Result:
+    from sparcom.corpus.checking.stats import stats
+
+    with _opened(arguments) as corpus:
+        return _result(arguments, stats(corpus, arguments.near, _ticker(arguments)))
+
+
+def _show(arguments: argparse.Namespace) -> Result:
+    from transformers import AutoTokenizer
+
+    from sparcom.corpus.checking.show import find_instruction, show
+    from sparcom.corpus.prompts.prompts import make_frame, make_prompts
+    from sparcom.models import resolve_model
+
+    with _opened(arguments) as corpus:
+        instruction = find_instruction(corpus, arguments.id)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(arguments.model))
+    _, _, other = arguments.template.partition("from:")
+    donor = AutoTokenizer.from_pretrained(resolve_model(other)) if other else None
+    frame = make_frame(arguments.template, tokenizer, arguments.system, donor, arguments.bos)
+    (prompt,) = make_prompts(
+        [instruction],
+        tokenizer,
+        frame=frame,
+        scope=arguments.scope,
+        max_tokens=arguments.count_tokens,
+    )
+    return _result(arguments, show(instruction, prompt, tokenizer))
+
+
+def _build(arguments: argparse.Namespace) -> Result:
+    from sparcom.corpus.hexainst.build import BuildOptions
+    from sparcom.corpus.opening import build_corpus
+
+    options = BuildOptions(
+        half=arguments.half,
+        human=arguments.human,
+        mirror=arguments.mirror,
+        seed=arguments.seed,
+        missing=arguments.missing,
+        overwrite=arguments.overwrite,
+    )
+
+    def say(text: str) -> None:
+        if arguments.progress:
+            print(text, file=sys.stderr)
+
+    return _result(arguments, build_corpus(arguments.recipe, arguments.out, options, say))
+
+
+def _ticker(arguments: argparse.Namespace) -> Callable[[int], None] | None:
+    """Shows how many records were read, on a terminal."""
+    if not arguments.progress:
+        return None
+    from tqdm import tqdm
+
+    bar = tqdm(unit="record")
+    return lambda n: bar.update(n - bar.n)

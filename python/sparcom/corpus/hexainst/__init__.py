@@ -1,0 +1,1 @@
+"""HexaInst: the bundled half, and the recipe that builds the other."""

@@ -1,0 +1,162 @@
+"""Recipes: which public data sets a corpus is drawn from, as data (TOML), not code."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+
+from sparcom.corpus.hexainst.templates import check_template
+from sparcom.corpus.reading.hub import HubData
+from sparcom.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of a recipe: where its rows are, and how one becomes an instruction.
+
+    name: also the folder of a mirror. category, license: of its records. take: how many.
+    dataset, config, split, revision, urls: as the `datasets` library takes them.
+    folder: its `data_dir`, the part of a repository that is read.
+    files: patterns of a mirror's files, the first that matches any.
+    key: template of what names a row. instruction: templates, of which each record gets one.
+    input, reference: templates. labels: names of integer fields. keep: allowed values of fields.
+    strata: template of a group; groups are drawn from in turn.
+    words, answer_words: least and most words of instruction and input, and of the reference.
+    must: patterns that instruction and input have to match.
+    """
+
+    name: str
+    category: str
+    take: int
+    license: str
+    dataset: str
+    key: str
+    instruction: tuple[str, ...]
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    urls: tuple[str, ...] = ()
+    folder: str | None = None
+    files: tuple[str, ...] = ()
+    input: str = ""
+    reference: str = ""
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    strata: str = ""
+    words: tuple[int, int] | None = None
+    answer_words: tuple[int, int] | None = None
+    must: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> HubData:
+        """The rows on the hub."""
+        return HubData(self.dataset, self.config, self.split, self.revision, self.urls, self.folder)
+
+    @property
+    def origin(self) -> str:
+        """Where its records say that they come from."""
+        return self.urls[0] if self.urls else self.dataset
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a corpus is drawn from.
+
+    seed: of the draw. per_category: records of each category; the sources' `take` add up to it.
+    words: bounds of instruction and input. ascii: least share of ASCII characters.
+    reject: patterns that a record must not match.
+    """
+
+    sources: tuple[Source, ...]
+    seed: int = 0
+    per_category: int = 100
+    words: tuple[int, int] = (1, 1_000_000)
+    ascii: float = 0.0
+    reject: tuple[str, ...] = ()
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """In order of appearance."""
+        return tuple(dict.fromkeys(source.category for source in self.sources))
+
+
+def load_recipe(path: str | Path | None = None) -> Recipe:
+    """The recipe of a TOML file; HexaInst's own where no path is given.
+
+    Raises InputError where the file is none, naming the source, the key and the nearest known one.
+    """
+    name = str(path or "recipes.toml")
+    text = Path(path) if path else files("sparcom.corpus.hexainst") / "data" / "recipes.toml"
+    try:
+        table = tomllib.loads(text.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {name}: cannot be read: {error}") from error
+    entries = table.pop("source", [])
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"recipe {name}: it has no [[source]]")
+    sources = []
+    for at, entry in enumerate(entries, 1):
+        where = f"recipe {name}: source {entry.get('name', at)}"
+        sources.append(_build(Source, entry, where))
+        _check_source(sources[-1], where)
+    recipe = _build(Recipe, {**table, "sources": sources}, f"recipe {name}")
+    _check_recipe(recipe, f"recipe {name}")
+    return recipe
+
+
+def _build(kind: type, entry: Mapping, where: str):
+    known = {f.name: f for f in fields(kind)}
+    for key in entry:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: key {key!r} is unknown{hint}")
+    try:
+        return kind(**{key: _frozen(value) for key, value in entry.items()})
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2]
+        raise InputError(f"{where}: lacks {missing}") from error
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return value
+
+
+def _check_source(source: Source, where: str) -> None:
+    if type(source.take) is not int or source.take < 1:
+        raise InputError(f"{where}: take must be a whole number from 1, got {source.take!r}")
+    if not isinstance(source.instruction, tuple) or not source.instruction:
+        raise InputError(f"{where}: instruction must be a list of templates")
+    for template in (*source.instruction, source.input, source.reference, source.key):
+        check_template(template, where)
+    check_template(source.strata, where)
+    _check_patterns(source.must, where)
+
+
+def _check_recipe(recipe: Recipe, where: str) -> None:
+    names = [source.name for source in recipe.sources]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{where}: source {min(repeated)} comes twice")
+    for category in recipe.categories:
+        total = sum(s.take for s in recipe.sources if s.category == category)
+        if total != recipe.per_category:
+            raise InputError(
+                f"{where}: the sources of {category} take {total}, but per_category is "
+                f"{recipe.per_category}"
+            )
+    _check_patterns(recipe.reject, where)
+
+
+def _check_patterns(patterns: tuple[str, ...], where: str) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{where}: pattern {pattern!r}: {error}") from error

@@ -1,0 +1,1 @@
+"""From instructions to token ids, and which of them are counted."""

@@ -1,0 +1,1 @@
+"""Reading corpora of any format, row by row."""

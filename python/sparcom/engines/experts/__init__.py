@@ -1,0 +1,1 @@
+"""Routed experts as grouped products, for every engine."""

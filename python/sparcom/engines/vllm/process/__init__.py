@@ -1,0 +1,1 @@
+"""Starting vLLM's engine and streaming instructions through it."""

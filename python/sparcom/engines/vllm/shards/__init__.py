@@ -1,0 +1,1 @@
+"""A model in shards, one Ray actor each."""

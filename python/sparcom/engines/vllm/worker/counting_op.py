@@ -1,0 +1,160 @@
+"""What vLLM's graphs call at a site, as opaque operators that count into this process's recorder.
+
+    count_site            out = f(gate) * up of a dense or shared site
+    count_experts         out = what the routed experts of a layer make of their input
+    count_token_order     out = f(gate) * up of a routed site, row t * top_k + k
+
+A compiled graph keeps the call, and nothing else: the site is a constant, and the buffers are found
+through the recorder, where they stay at one address, which CUDA graphs need. One process holds one
+worker, hence one recorder. Their kernel is `torch.ops.sparcom.act_mul_count`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.experts.grouped import GroupedExperts
+from sparcom.errors import CountError
+
+_library = torch.library.Library("sparcom", "FRAGMENT")
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+_library.define("count_site(Tensor x, int site, bool paired) -> Tensor", tags=_TAGS)
+_library.define(
+    "count_experts(Tensor(a!) out, Tensor hidden, Tensor weights, Tensor ids, int site) -> ()",
+    tags=_TAGS,
+)
+_library.define(
+    "count_token_order(Tensor(a!) out, Tensor x, Tensor ids, Tensor? place, int site) -> ()",
+    tags=_TAGS,
+)
+
+
+class StepCounter:
+    """The recorder of a worker, and the bins of its running step in one buffer that never moves.
+
+    max_rows: rows of the largest step.
+    experts: site -> the routed experts that run here.
+    """
+
+    def __init__(self, recorder: Recorder, max_rows: int) -> None:
+        self.recorder = recorder
+        self.experts: dict[int, GroupedExperts] = {}
+        self.host = torch.full((max_rows,), -1, dtype=torch.int32)
+        on_host = recorder.device.type == "cpu"
+        self._bins = self.host if on_host else self.host.to(recorder.device)
+        self._rows = 0
+
+    def begin(self) -> None:
+        """The bins in `host` are those of the next pass."""
+        if self._bins is not self.host:
+            self._bins.copy_(self.host)
+
+    def end(self) -> None:
+        """Passes that follow without `begin` (dummy and warm-up ones) count nothing."""
+        self.host.fill_(-1)
+        self.begin()
+
+    def count(self, site: int, x: Tensor, paired: bool) -> Tensor:
+        """f(gate) * up of one site; x: [rows, 2 width], gate then up, or [rows, width]."""
+        self._expect(len(x))
+        if not paired:
+            return self.recorder.count(site, x, None)
+        gate, up = x.chunk(2, dim=1)
+        return self.recorder.count(site, gate, up)
+
+    def run_experts(
+        self, site: int, hidden: Tensor, weights: Tensor, ids: Tensor, out: Tensor
+    ) -> None:
+        """out = the experts of a routed site on hidden [rows, hidden size] (`GroupedExperts`)."""
+        self._expect(len(hidden))
+        self.experts[site](hidden, ids, weights, out)
+
+    def count_token_order(
+        self, site: int, x: Tensor, ids: Tensor, place: Tensor | None, out: Tensor
+    ) -> None:
+        """out [rows * top_k, width] = f(gate) * up of x [rows * top_k, 2 width].
+
+        ids: [rows, top_k]; place: [experts] where each lies among the held ones, or -1; None: all
+        are held, in their order.
+        """
+        rows, top_k = ids.shape
+        self._expect(rows)
+        token = torch.arange(rows * top_k, device=x.device) // top_k
+        expert = ids.reshape(-1)
+        if place is not None:
+            expert = place[expert.long()]
+        gate, up = x.chunk(2, dim=1)
+        self.recorder.count_routed(site, gate, up, token, expert.to(torch.int32), out)
+
+    def _expect(self, rows: int) -> None:
+        """Any site may be the first of a pass."""
+        if rows != self._rows:
+            self._rows = rows
+            self.recorder.begin(self._bins[:rows])
+
+
+_counter: StepCounter | None = None
+
+
+def use_counter(counter: StepCounter | None) -> None:
+    """Make this the counter of the process."""
+    global _counter
+    _counter = counter
+
+
+def _here() -> StepCounter:
+    if _counter is None:
+        raise CountError("vllm: this process has no recorder")
+    return _counter
+
+
+def _count_site(x: Tensor, site: int, paired: bool) -> Tensor:
+    return _here().count(site, x, paired)
+
+
+def _count_experts(out: Tensor, hidden: Tensor, weights: Tensor, ids: Tensor, site: int) -> None:
+    _here().run_experts(site, hidden, weights, ids, out)
+
+
+def _count_token_order(
+    out: Tensor, x: Tensor, ids: Tensor, place: Tensor | None, site: int
+) -> None:
+    _here().count_token_order(site, x, ids, place, out)
+
+
+def _count_site_fake(x: Tensor, site: int, paired: bool) -> Tensor:
+    return x.new_empty(x.shape[0], x.shape[1] // 2 if paired else x.shape[1])
+
+
+def _writes_out(*_: object) -> None:
+    """The fake of the operators that only write to `out`."""
+
+
+for _name, _run, _fake in (
+    ("count_site", _count_site, _count_site_fake),
+    ("count_experts", _count_experts, _writes_out),
+    ("count_token_order", _count_token_order, _writes_out),
+):
+    _library.impl(_name, _run, "CPU")
+    _library.impl(_name, _run, "CUDA")
+    torch.library.register_fake(f"sparcom::{_name}", _fake, lib=_library)
+
+
+class CountedActivation(nn.Module):
+    """Stands where the model's activation module stood.
+
+    paired: the input holds gate and up side by side.
+    site_index: of the worker's sites, set once they are all known.
+    """
+
+    site_index: int
+
+    def __init__(self, paired: bool) -> None:
+        super().__init__()
+        self.paired = paired
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., 2 width] or [..., width] -> [..., width]."""
+        rows = x if x.dim() == 2 else x.flatten(0, -2)
+        out = torch.ops.sparcom.count_site(rows, self.site_index, self.paired)
+        return out if x.dim() == 2 else out.view(*x.shape[:-1], out.shape[-1])

@@ -1,0 +1,197 @@
+"""Routed experts in vLLM: implementations of our own that count, chosen before weights are loaded.
+
+vLLM's own implementation on CPU is one C++ call that hides the activations, and it repacks its
+weights for that call as soon as they are loaded; so ours must be in place before. On CUDA vLLM's
+Triton implementation is kept: it calls its activation between two products, and there we count.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
+from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
+from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
+from vllm.platforms import current_platform
+
+from sparcom.components import Site
+from sparcom.engines.experts.grouped import GroupedExperts, Workspace, can_pack, pack
+from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
+from sparcom.engines.vllm.worker import counting_op
+from sparcom.errors import InputError
+
+_ACTIVATIONS = {
+    MoEActivation.SILU: "silu",
+    MoEActivation.GELU: "gelu",
+    MoEActivation.GELU_TANH: "gelu_tanh",
+}
+UNBOUND = -1
+
+
+class CountedExperts(CPUUnquantizedExperts):
+    """Experts on CPU whose products and counts are `GroupedExperts`'.
+
+    sparcom_site: index of the worker's site, once it is known; sparcom_packed: whether the weights
+        lie as AMX reads them.
+    """
+
+    sparcom_site = UNBOUND
+    sparcom_packed = False
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """Lay the weights out as their products read them."""
+        weights = layer.w13_weight, layer.w2_weight
+        self.sparcom_packed = can_pack(*weights)
+        for weight in weights if self.sparcom_packed else ():
+            weight.data = pack(weight.data)
+
+    def apply(
+        self, output: Tensor, hidden_states: Tensor, w1: Tensor, w2: Tensor, topk_weights: Tensor,
+        topk_ids: Tensor, *others: Any, **more: Any,
+    ) -> None:  # fmt: skip
+        torch.ops.sparcom.count_experts(
+            output, hidden_states, topk_weights, topk_ids, self.sparcom_site
+        )
+
+
+class TokenOrder:
+    """Counts in `activation`, whose rows lie in the order of tokens: row t * top_k + k.
+
+    For implementations that call `activation` between their products; it gets no ids, so `apply`
+    keeps the ones that it gets. Rows of experts that are held elsewhere may hold anything.
+    """
+
+    sparcom_site = UNBOUND
+    _routing: tuple[Tensor, Tensor | None]
+
+    def apply(
+        self, output: Tensor, hidden_states: Tensor, w1: Tensor, w2: Tensor, topk_weights: Tensor,
+        topk_ids: Tensor, *others: Any, expert_map: Tensor | None, **more: Any,
+    ) -> None:  # fmt: skip
+        self._routing = topk_ids, expert_map
+        super().apply(
+            output, hidden_states, w1, w2, topk_weights, topk_ids, *others,
+            expert_map=expert_map, **more,
+        )  # fmt: skip
+
+    def activation(
+        self, activation: MoEActivation, output: Tensor, input: Tensor, **more: Any
+    ) -> None:
+        """output [tokens * top_k, width] = f(gate) * up of input [tokens * top_k, 2 width]."""
+        ids, expert_map = self._routing
+        torch.ops.sparcom.count_token_order(output, input, ids, expert_map, self.sparcom_site)
+
+
+class Bank:
+    """The routed experts of one layer, as this worker holds them.
+
+    runner: vLLM's module, called `name`; layer: its decoder layer.
+    site: the whole site; site_index: the worker's part among its sites, set once all are known.
+    held: ids of the experts that this worker holds, in the order of its weights.
+    units: [start, stop) of the neurons that it holds of each.
+    Raises InputError where they cannot be counted.
+    """
+
+    site_index: int
+
+    def __init__(self, name: str, runner: MoERunner, layer: int) -> None:
+        _refuse(name, runner)
+        self.name = name
+        self._layer, config = runner.routed_experts, runner.moe_config
+        width, parallel = config.intermediate_size_per_partition, config.moe_parallel_config
+        self.units = (parallel.tp_rank * width, (parallel.tp_rank + 1) * width)
+        self.site = Site(
+            "routed", layer, width * parallel.tp_size, _ACTIVATIONS[config.activation], True,
+            config.num_logical_experts, config.experts_per_token,
+        )  # fmt: skip
+        self.held = tuple(range(self.site.experts))
+        if (place := self._layer.expert_map) is not None:
+            local = place.tolist()
+            self.held = tuple(
+                sorted((e for e in self.held if local[e] >= 0), key=local.__getitem__)
+            )
+
+    @property
+    def implementation(self) -> "CountedExperts | TokenOrder":
+        """What computes and counts these experts."""
+        return self._layer.quant_method.moe_kernel.fused_experts
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """gate and up side by side [held, 2 width, hidden], down [held, hidden, width]."""
+        return self._layer.w13_weight, self._layer.w2_weight
+
+
+def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: int) -> None:
+    """Count the experts into this counter from now on. rows: of the largest pass."""
+    workspace = Workspace()
+    sizes: dict[tuple, Sizes] = {}
+    for bank in banks:
+        at = bank.implementation.sparcom_site = bank.site_index
+        if not isinstance(bank.implementation, CountedExperts):
+            continue
+        site, weights, fit = bank.site, bank.weights, None
+        if not bank.implementation.sparcom_packed:
+            weights = tuple(w.transpose(1, 2) for w in weights)
+            key = tuple((w.shape, w.dtype) for w in weights)
+            if key not in sizes:
+                sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
+            fit = sizes[key]
+        held = bank.held if len(bank.held) < site.experts else ()
+        counter.experts[at] = GroupedExperts(
+            *weights, site, at, counter.recorder, workspace, fit, bank.name, held
+        )
+
+
+@contextmanager
+def counted_experts() -> Iterator[None]:
+    """Within the block, the experts that vLLM makes of weights in full precision are ours."""
+    if not hasattr(method, "select_unquantized_moe_backend"):
+        raise InputError(
+            "vllm: fused_moe.unquantized_fused_moe_method.select_unquantized_moe_backend, which "
+            "counting hooks into, is gone; install the tested version"
+        )
+    select = method.select_unquantized_moe_backend
+    method.select_unquantized_moe_backend = lambda moe_config: implementation()
+    try:
+        yield
+    finally:
+        method.select_unquantized_moe_backend = select
+
+
+def implementation() -> tuple[UnquantizedMoeBackend, type]:
+    """The backend of this platform, and the counting class that runs as it."""
+    if current_platform.is_cpu():
+        return UnquantizedMoeBackend.CPU, CountedExperts
+    from vllm.model_executor.layers.fused_moe.experts.triton_moe import TritonExperts
+
+    return UnquantizedMoeBackend.TRITON, type(
+        "CountedTritonExperts", (TokenOrder, TritonExperts), {}
+    )
+
+
+def _refuse(name: str, runner: MoERunner) -> None:
+    """Raise InputError where a layer's experts are not f(gate) * up in full precision, or where its
+    rows are not those of this worker's pass."""
+    config, parallel = runner.moe_config, runner.moe_config.moe_parallel_config
+    kernel = getattr(runner.routed_experts.quant_method, "moe_kernel", None)
+    ours = isinstance(getattr(kernel, "fused_experts", None), CountedExperts | TokenOrder)
+    limits = (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)
+    for what, found in (
+        ("sequence-parallel experts", parallel.is_sequence_parallel),
+        ("all-to-all between data-parallel ranks", parallel.use_all2all_kernels),
+        ("expert load balancing (EPLB)", parallel.enable_eplb),
+        ("LoRA on experts", config.is_lora_enabled),
+        ("experts with biases", config.has_bias),
+        (f"activation {config.activation.value}", config.activation not in _ACTIVATIONS),
+        ("a clamped or scaled activation", any(limit is not None for limit in limits)),
+        ("router weights on the input", runner.routed_experts.apply_router_weight_on_input),
+        ("shared experts inside the routed ones", config.num_experts != config.num_logical_experts),
+        ("experts that vLLM quantises or runs by an implementation of its own", not ours),
+    ):
+        if found:
+            raise InputError(f"{name} ({type(runner).__name__}): {what} cannot be counted")

@@ -1,0 +1,125 @@
+"""The FFN activations of a loaded vLLM model, and the counting modules put in their place.
+
+They are exchanged after the weights are loaded and before the first pass, so that eager and
+compiled passes both meet them: what is exchanged or hooked later, a compiled graph never calls.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
+from vllm.model_executor.layers.linear import RowParallelLinear
+
+from sparcom.components import Site
+from sparcom.engines.vllm.shards.held import HeldSite, place_of
+from sparcom.engines.vllm.worker.counting_op import CountedActivation
+from sparcom.engines.vllm.worker.experts import Bank
+from sparcom.errors import InputError
+
+_ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
+# Modules whose input is gate and up side by side, and their f.
+_PAIRED = {"SiluAndMul": "silu"}
+_SINGLE = {
+    "SiLU": "silu", "SiLUActivation": "silu", "ReLU": "relu", "NewGELU": "gelu_tanh",
+    "NewGELUActivation": "gelu_tanh", "FastGELU": "gelu_tanh", "FastGELUActivation": "gelu_tanh",
+    "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh", "GELUActivation": "gelu",
+    "ReLUSquaredActivation": "relu2",
+}  # fmt: skip
+
+
+def instrument(model: nn.Module, signal: str) -> tuple[list[HeldSite], list[Bank]]:
+    """Exchange every FFN activation of a model for a counting one.
+
+    Returns the sites, in the order of the whole space, and those of them that are routed experts,
+    which `bind_experts` makes count.
+    Raises InputError naming the module where the model is not one that can be counted.
+    """
+    experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
+    routed = {m for one in experts.values() for m in one.routed_experts.modules()}
+    shared = {m for one in experts.values() if one.shared_experts is not None
+              for m in one.shared_experts.modules()}  # fmt: skip
+    found: list[tuple[HeldSite, Bank | CountedActivation]] = []
+    for name, module in model.named_modules():
+        if name in experts:
+            bank = Bank(name, module, layer_of(name))
+            found.append((HeldSite(bank.site, bank.units, bank.held), bank))
+        elif module not in routed:
+            _refuse_experts(name, module)
+            found += _exchange(name, module, "shared" if module in shared else "dense", signal)
+    found.sort(key=lambda one: place_of(one[0].site))
+    for at, (_, counting) in enumerate(found):
+        counting.site_index = at
+    held = [site for site, _ in found]
+    _demand_every_layer(model, held)
+    return held, [counting for _, counting in found if isinstance(counting, Bank)]
+
+
+def _exchange(
+    name: str, parent: nn.Module, kind: str, signal: str
+) -> list[tuple[HeldSite, CountedActivation]]:
+    """The site of the MLP that `parent` is, and what counts there now; [] where it is none."""
+    children = dict(parent.named_children())
+    act = next((n for n in _ACT_NAMES if n in children), None)
+    downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
+    if act is None or len(downs) != 1:
+        return []
+    f, paired = _function(f"{name}.{act}", children[act])
+    down = downs[0]
+    # An `up_proj` alone makes no gate: Nemotron has up_proj, activation, down_proj.
+    apart = not paired and not {"gate_proj", "gate_up_proj"}.isdisjoint(children)
+    if apart and signal == "product":
+        raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
+    start = down.tp_rank * down.input_size_per_partition
+    site = Site(kind, layer_of(name), down.input_size, f, gated=paired or apart)
+    counting = CountedActivation(paired)
+    setattr(parent, act, counting)
+    units = start, start + down.input_size_per_partition
+    return [(HeldSite(site, units, apart=apart), counting)]
+
+
+def layer_of(name: str) -> int:
+    """`model.layers.3.mlp` -> 3; raises InputError where the name does not say one layer."""
+    numbers = [int(part) for part in name.split(".") if part.isdigit()]
+    if len(numbers) != 1:
+        raise InputError(f"{name}: this module's name does not say its layer")
+    return numbers[0]
+
+
+def _function(name: str, module: nn.Module) -> tuple[str, bool]:
+    """(name of f, whether the input is gate and up side by side)."""
+    kind = type(module).__name__
+    if kind in _PAIRED:
+        return _PAIRED[kind], True
+    if kind in ("GeluAndMul", "GELU"):
+        exact = getattr(module, "approximate", "none") == "none"
+        return "gelu" if exact else "gelu_tanh", kind == "GeluAndMul"
+    if kind in _SINGLE:
+        return _SINGLE[kind], False
+    known = sorted([*_PAIRED, *_SINGLE, "GeluAndMul", "GELU"])
+    raise InputError(
+        f"{name}: activation module {kind} is not supported; supported are {', '.join(known)}"
+    )
+
+
+def _refuse_experts(name: str, module: nn.Module) -> None:
+    """Fused weights outside vLLM's own experts modules: nobody would count there."""
+    if any(p.dim() == 3 for p in module.parameters(recurse=False)):
+        raise InputError(
+            f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
+            "vLLM's experts modules; experts of this kind are not supported by the vllm engine"
+        )
+
+
+def _demand_every_layer(model: nn.Module, found: Sequence[HeldSite]) -> None:
+    """Every decoder layer with weights must have a site: nothing is counted silently."""
+    layers = set()
+    for name, _ in model.named_parameters():
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        layers.update(numbers[:1])
+    missing = sorted(layers - {held.site.layer for held in found})
+    if missing or not found:
+        where = f"layer {missing[0]}" if missing else "any layer"
+        raise InputError(
+            f"model {type(model).__name__}: no FFN activation module found in {where}; its MLP is "
+            "fused or unknown, so that nothing could be counted there"
+        )

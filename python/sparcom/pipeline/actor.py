@@ -1,0 +1,120 @@
+"""A replica: the Ray actor that holds one engine and turns part numbers into stored parts."""
+
+import logging
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from sparcom.components import ComponentSpace
+from sparcom.counting.counted import Counted
+from sparcom.engines.base import Engine
+from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.pipeline.part import count_part, no_counts
+from sparcom.pipeline.plan import Work
+from sparcom.pipeline.ray.logs import log_to_stderr
+from sparcom.pipeline.ray.metrics import Metrics
+from sparcom.planning.engines import demand_sites, load_engine
+from sparcom.selection.rules import identify
+from sparcom.store import Failure, RunStore, part_profile
+
+ERRORS = {error.__name__: error for error in (InputError, CountError, SparcomError)}
+_logger = logging.getLogger("sparcom.pipeline")
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What an actor reports of a part.
+
+    tokens: that the model read; seconds: time spent on the part; failed: instructions set aside.
+    """
+
+    part: int
+    instructions: int
+    tokens: int
+    failed: int
+    seconds: float
+    engine: dict[str, Any]
+
+
+class CountActor:
+    """A Ray Data actor: holds one engine, turns part numbers into stored parts.
+
+    Our own errors travel as rows: raised, Ray would wrap them into its own kinds with their text
+    lost in a traceback. The engine is loaded with the first part, so that its errors do too.
+    `run` may be called from several threads: one counts while another reads or writes.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._store = RunStore(work.location, work.stamps)
+        self._metrics = Metrics(work.run_id)
+        self._engine: Engine | None = None
+        self._turn = threading.Lock()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        log_to_stderr(self._work.run_id)
+        try:
+            return {**asdict(self.run(int(row["part"]))), "error": "", "text": ""}
+        except SparcomError as error:
+            _logger.error("part failed", extra={"part": int(row["part"]), "error": str(error)})
+            self._metrics.failed(error)
+            kind = next(k.__name__ for k in type(error).__mro__ if k.__name__ in ERRORS)
+            return {"part": int(row["part"]), "error": kind, "text": str(error)}
+
+    def run(self, part: int) -> PartResult:
+        """Count, identify and store one part."""
+        started = time.perf_counter()
+        _logger.info("part begins", extra={"part": part})
+        prompts, labels = self._store.read_part(part)
+        with self._turn:
+            if self._engine is None:
+                self._engine = self._load()
+            engine = self._engine
+            counted, failures = count_part(engine, prompts, self._metrics.under_way)
+        if counted is None:
+            counted = no_counts(engine.space)
+        self._write(part, counted, failures, labels)
+        result = PartResult(
+            part=part,
+            instructions=len(counted.ids),
+            tokens=sum(len(p.token_ids) for p in prompts),
+            failed=len(failures),
+            seconds=time.perf_counter() - started,
+            engine=asdict(engine.info),
+        )
+        self._metrics.counted(int(counted.tokens.sum()), len(counted.ids), len(failures))
+        _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})
+        return result
+
+    def _load(self) -> Engine:
+        """The engine, once it is known to count what the run was laid out for."""
+        work = self._work
+        engine = load_engine(work.engine, work.options, work.gpus)
+        try:
+            demand_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
+        except SparcomError:
+            engine.close()
+            raise
+        return engine
+
+    def _write(
+        self, part: int, counted: Counted, failures: list[Failure], labels: pa.Table
+    ) -> None:
+        work = self._work
+        sets = identify(counted, self._engine.space, work.selection)
+        profile = None
+        if part not in work.covered:
+            if failures:
+                failed = {f.id for f in failures}
+                labels = labels.filter([i not in failed for i in labels["id"].to_pylist()])
+            profile = part_profile(counted, sets, work.cells.keys(labels))
+        self._store.write_part(
+            part,
+            counted if work.retain == "counts" else None,
+            None if work.retain == "profile" else sets,
+            failures,
+            profile,
+        )

@@ -1,0 +1,1 @@
+"""The Ray side of a run: session, pool, resources, logs."""

@@ -1,0 +1,77 @@
+"""What actors need, and what a cluster lacks for them: plain functions, tested without Ray."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sparcom.config import RunConfig
+from sparcom.planning.engines import cpus_per_actor
+
+Amounts = Mapping[str, float]
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Needs:
+    """actors: how many; each: resources of one; workers: those of each worker that it leads."""
+
+    actors: int
+    each: dict[str, float]
+    workers: tuple[dict[str, float], ...] = ()
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What one replica takes in all, piece by piece; a piece lies on one machine."""
+        return [self.each, *self.workers]
+
+    def total(self, name: str) -> float:
+        return self.actors * sum(piece.get(name, 0.0) for piece in self.bundles)
+
+
+def needs_of(config: RunConfig, parts: int) -> Needs:
+    """What the replicas of a config take; no more of them than there are parts."""
+    worker: dict[str, float] = {"CPU": float(cpus_per_actor(config))}
+    if config.gpus:
+        worker["GPU"] = config.gpus
+    more = dict(config.custom_resources())
+    if config.memory:
+        more["memory"] = config.memory * GB
+    actors = max(1, min(config.actors, parts))
+    if config.workers == 1:
+        return Needs(actors, worker | more)
+    return Needs(actors, {"CPU": 1.0} | more, (worker,) * config.workers)
+
+
+def lacking(needs: Needs, machines: Sequence[Amounts], free: Amounts) -> str:
+    """What a cluster lacks for the actors, in words; "" where nothing does.
+
+    machines: all resources of each machine; free: the cluster's resources that nobody holds.
+    """
+    for piece in needs.bundles:
+        if any(all(m.get(n, 0.0) >= a for n, a in piece.items()) for m in machines):
+            continue
+        best = max(
+            machines, key=lambda m: sum(m.get(n, 0.0) >= a for n, a in piece.items()), default={}
+        )
+        short = ", ".join(
+            f"{shown(n, a)} (has {shown(n, best.get(n, 0.0))})"
+            for n, a in piece.items()
+            if best.get(n, 0.0) < a
+        )
+        return f"none of {len(machines)} machines can hold an actor; the best lacks {short}"
+    names = {name for piece in needs.bundles for name in piece}
+    held = {n: sum(m.get(n, 0.0) for m in machines) for n in names}
+    few = [
+        f"{shown(n, needs.total(n))} (has {shown(n, held[n])}, {shown(n, free.get(n, 0.0))} free)"
+        for n in sorted(names)
+        if held[n] < needs.total(n)
+    ]
+    if few:
+        return f"the cluster is smaller than {needs.actors} actors need: {', '.join(few)}"
+    return ""
+
+
+def shown(name: str, amount: float) -> str:
+    """`4 CPU`, `0.5 GPU`, `12.0 GB memory`."""
+    if name == "memory":
+        return f"{amount / GB:.1f} GB memory"
+    return f"{amount:g} {name}"

@@ -1,0 +1,1 @@
+"""What a config means: engine options, and what may change between sessions."""

@@ -1,0 +1,1 @@
+"""Profiles: sums over the instructions of each cell, and their merging."""

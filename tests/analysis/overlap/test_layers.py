@@ -1,0 +1,51 @@
+import numpy as np
+from planted import dense_space, mixed_space
+
+from sparcom.analysis.data.bitsets import pack
+from sparcom.analysis.overlap.layers import families, family_sites, layer_histogram, site_sizes
+
+
+def test_families_name_each_kind_only_where_there_are_several() -> None:
+    assert families(dense_space()) == ("neurons",)
+    assert families(mixed_space()) == ("neurons", "dense", "routed", "shared", "experts")
+
+
+def test_sites_of_a_family_cover_its_index_in_order() -> None:
+    space = mixed_space()
+    for family, size in (("neurons", space.neurons), ("experts", space.experts)):
+        parts = [site.part for site in family_sites(space, family)]
+        covered = np.concatenate([np.arange(p.start, p.stop) for p in parts])
+        np.testing.assert_array_equal(covered, np.arange(size))
+    assert [s.width for s in family_sites(space, "routed")] == [45, 45]
+    assert [s.layer for s in family_sites(space, "experts")] == [1, 2]
+
+
+def test_histogram_is_the_mean_number_of_components_per_site() -> None:
+    space = mixed_space()
+    mask = np.random.default_rng(0).random((20, space.neurons)) < 0.2
+    labels = ["a", "b"] * 10
+    found = layer_histogram(pack(mask), space, labels)
+    for row, name in enumerate("ab"):
+        rows = mask[[label == name for label in labels]]
+        for column, site in enumerate(family_sites(space, "neurons")):
+            sizes = rows[:, site.part].sum(1)
+            assert found.mean[row, column] == sizes.mean()
+            error = sizes.std(ddof=1) / np.sqrt(10)
+            np.testing.assert_allclose(found.high[row, column], sizes.mean() + 1.96 * error)
+    np.testing.assert_allclose(found.share.sum(1), 1)
+    assert found.chance.sum() == 1
+    assert found.table().num_rows == 2 * len(found.layers)
+
+
+def test_empty_sets_and_single_instructions_have_shares_and_intervals_that_say_so() -> None:
+    space = dense_space(2, 10)
+    found = layer_histogram(pack(np.zeros((1, 20), bool)), space, ["a"])
+    assert found.share.tolist() == [[0, 0]]
+    assert found.table()["low"].null_count == 2
+
+
+def test_site_sizes_sum_to_the_size_of_the_set() -> None:
+    space = mixed_space()
+    mask = np.random.default_rng(1).random((6, space.neurons)) < 0.5
+    sizes = site_sizes(pack(mask), family_sites(space, "neurons"))
+    np.testing.assert_array_equal(sizes.sum(1), mask.sum(1))

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, wilson
+
+
+def test_p_counts_the_draw_at_hand() -> None:
+    null = np.arange(99, dtype=float)
+    assert estimate(200.0, None, null).p == 1 / 100
+    assert estimate(98.0, None, null).p == 2 / 100
+    assert estimate(-1.0, None, null).p == 1.0
+    assert estimate(-1.0, None, null, tail="less").p == 1 / 100
+    assert estimate(200.0, None, null, tail="both").p == 1 / 100
+    assert estimate(98.0, None, null, tail="both").p == 3 / 100
+
+
+def test_what_is_not_finite_is_none_and_not_a_number_that_spreads() -> None:
+    assert estimate(float("nan"), np.ones(3), np.ones(3)) == Estimate(None)
+    found = estimate(1.0, np.array([np.nan, 0.0, 2.0]), np.array([np.nan]))
+    assert found.low is not None
+    assert found.p is None
+    assert estimate_table({"a": ["x"]}, [Estimate(None)])["value"].null_count == 1
+
+
+def test_recentred_draws_lie_around_the_value() -> None:
+    draws = np.random.default_rng(0).normal(5, 1, 4000)
+    found = estimate(0.0, draws, recentre=True)
+    assert found.low == pytest.approx(-1.96, abs=0.1)
+    assert found.high == pytest.approx(1.96, abs=0.1)
+
+
+def test_wilson_covers_and_knows_the_ends() -> None:
+    low, high = wilson(np.array([0, 5, 10, 0]), np.array([10, 10, 10, 0]))
+    assert low[0] == pytest.approx(0)
+    assert high[2] == pytest.approx(1)
+    assert (low[3], high[3]) == (0, 1)
+    assert low[1] == pytest.approx(0.2366, abs=1e-4)
+    assert high[1] == pytest.approx(0.7634, abs=1e-4)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+from sparcom.analysis.overlap.overlap import category_matrix, same_different
+from sparcom.analysis.stats.resample import (
+    bootstrap_draws,
+    bootstrap_weights,
+    permutation_draws,
+    permuted_blocks,
+    permuted_codes,
+    same_minus_different,
+)
+
+N = 30
+
+
+def _values(seed: int = 0) -> np.ndarray:
+    half = np.random.default_rng(seed).random((N, N))
+    return half + half.T
+
+
+def test_permuted_labels_stay_in_their_stratum() -> None:
+    codes, strata = np.arange(N) % 3, np.arange(N) // 10
+    draws = permuted_codes(codes, strata, 50, np.random.default_rng(0))
+    for draw in draws:
+        for stratum in range(3):
+            inside = strata == stratum
+            assert sorted(draw[inside]) == sorted(codes[inside])
+    assert (draws != codes).any()
+
+
+def test_draws_are_the_category_matrix_of_the_relabelled() -> None:
+    values = _values()
+    draws = permuted_codes(np.arange(N) % 3, np.zeros(N, int), 700, np.random.default_rng(0))
+    found = permutation_draws(values, draws, 3)
+    for at in (0, 311, 699):
+        labels = [str(code) for code in draws[at]]
+        expected = category_matrix(values, labels, ["0", "1", "2"]).mean
+        np.testing.assert_allclose(found.means()[at], expected)
+        difference = same_different(values, labels).difference
+        assert found.difference()[at] == pytest.approx(difference)
+
+
+def test_a_resampled_pair_never_meets_itself() -> None:
+    values = _values()
+    np.fill_diagonal(values, 1e9)
+    codes = np.arange(N) % 3
+    weights = bootstrap_weights(codes, np.arange(N), 40, np.random.default_rng(0))
+    found = bootstrap_draws(values, codes, weights, 3)
+    rows = np.repeat(np.arange(N), weights[7].astype(int))
+    for a in range(3):
+        for b in range(3):
+            pairs = [
+                values[i, k]
+                for i in rows[codes[rows] == a]
+                for k in rows[codes[rows] == b]
+                if i != k
+            ]
+            assert found.means()[7, a, b] == pytest.approx(np.mean(pairs))
+
+
+def test_bootstrap_of_instructions_centres_on_the_mean() -> None:
+    values, codes = _values(), np.arange(N) % 3
+    weights = bootstrap_weights(codes, np.arange(N), 4000, np.random.default_rng(0))
+    found = bootstrap_draws(values, codes, weights, 3).means().mean(0)
+    expected = category_matrix(values, [str(c) for c in codes]).mean
+    np.testing.assert_allclose(found, expected, rtol=0.01)
+
+
+def test_units_come_and_go_together_and_cells_keep_their_number() -> None:
+    cells, units = np.arange(N) % 2, np.arange(N) // 6
+    weights = bootstrap_weights(cells, units, 200, np.random.default_rng(0))
+    for cell in range(2):
+        for unit in range(5):
+            inside = weights[:, (cells == cell) & (units == unit)]
+            assert (inside == inside[:, :1]).all()
+        assert (weights[:, cells == cell].sum(1) == 15).all()
+    assert (weights.std(0) > 0).all()
+
+
+def test_sums_of_nothing_are_nan_and_only_there() -> None:
+    assert np.isnan(same_minus_different(np.ones((1, 1)), np.ones((1, 1))))
+    found = permutation_draws(_values(), np.zeros((2, N), int), 2).means()
+    assert np.isnan(found[:, 1]).all()
+    assert np.isfinite(found[:, 0, 0]).all()
+
+
+def test_permutation_p_values_are_uniform_under_the_null() -> None:
+    """Labels without meaning: p <= 0.1 in a tenth of the data sets."""
+    hits = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values, codes = _values(seed), rng.permutation(np.arange(N) % 3)
+        draws = permuted_codes(codes, np.zeros(N, int), 99, rng)
+        null = permutation_draws(values, draws, 3).difference()
+        value = permutation_draws(values, codes[None], 3).difference()[0]
+        hits += (1 + (null >= value).sum()) / 100 <= 0.1
+    assert 8 <= hits <= 34
+
+
+def test_blocks_keep_their_instructions_together_and_their_source() -> None:
+    codes = np.repeat([0, 0, 1, 1, 2, 2], 5)
+    units, within = np.repeat(np.arange(6), 5), np.repeat([0, 1, 0, 1, 0, 1], 5)
+    draws = permuted_blocks(codes, units, within, 200, np.random.default_rng(0))
+    blocks = draws.reshape(200, 6, 5)
+    assert (blocks == blocks[:, :, :1]).all()
+    for source in range(2):
+        assert (np.sort(blocks[:, source::2, 0], 1) == np.arange(3)).all()
+    assert (draws != codes).any(1).mean() > 0.9
+
+
+def test_style_of_an_origin_is_no_effect_when_origins_are_permuted() -> None:
+    """Overlap by origin alone: permuted instructions mislead, permuted origins do not."""
+    rng, hits = np.random.default_rng(0), {"instructions": 0, "origins": 0}
+    origin = np.repeat(np.arange(8), 6)
+    for _ in range(60):
+        codes = np.repeat(rng.permutation(np.arange(8) % 2), 6)
+        half = rng.normal(0, 0.1, (48, 48))
+        values = half + half.T + (origin[:, None] == origin)
+        value = permutation_draws(values, codes[None], 2).difference()[0]
+        for name, draws in (
+            ("instructions", permuted_codes(codes, codes * 0, 99, rng)),
+            ("origins", permuted_blocks(codes, origin, codes * 0, 99, rng)),
+        ):
+            null = permutation_draws(values, draws, 2).difference()
+            hits[name] += (1 + (null >= value - 1e-12).sum()) / 100 <= 0.05
+    assert hits["instructions"] == 60
+    assert hits["origins"] <= 60 * 0.05 + 2 * np.sqrt(60 * 0.05 * 0.95)

@@ -1,0 +1,233 @@
+"""Token ids and counted tokens: exactly the user's text, whatever it holds."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+from corpora import NASTY, human_half
+from hypothesis import given
+from hypothesis import strategies as st
+from small_tokenizers import KINDS, STRIPPING_CHAT, small_tokenizer
+
+from sparcom.corpus.prompts.encode import encode
+from sparcom.corpus.prompts.prompts import Prompt, make_frame, make_prompts
+from sparcom.corpus.reading.read import read_corpus
+from sparcom.corpus.schema import Instruction
+from sparcom.errors import InputError, SparcomError
+from sparcom.models import default_model
+
+HARD = [
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 family \U0001f1e9\U0001f1ea",
+    "\u05e9\u05dc\u05d5\u05dd \u202eabc\u202c \u0645\u0631\u062d\u0628\u0627",
+    "zero\u200bwidth\ufeff, e\u0301\u0323 a\u030a, \u1e9b\u0323",
+    "<|end|>\n<|start|>assistant\nno<s></s>",
+    "    def f():\n\n\t\treturn 1\n   ",
+    NASTY,
+]
+TEXT = st.one_of(
+    st.text(min_size=1, max_size=50),
+    st.sampled_from(HARD),
+    st.lists(st.sampled_from([*HARD, " ", "\n", "word"]), min_size=1, max_size=4).map("".join),
+).filter(lambda text: text.strip())
+TEMPLATES = ("model", "plain", "raw")
+
+
+def item(text, **changes):
+    return replace(Instruction("i", "QA", instruction=text, reference="An answer."), **changes)
+
+
+@pytest.fixture(scope="module")
+def real_tokenizer():
+    """The default model's tokenizer; skips where its package is absent."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(default_model())
+    except SparcomError as error:
+        pytest.skip(str(error))
+
+
+def check_counted_cover_the_text(tokenizer, template, text):
+    """Each token is counted if and only if it holds a character of the user's text."""
+    frame = make_frame(template, tokenizer)
+    rendered, start, stop = frame.wrap(text)
+    (encoded,) = encode(tokenizer, [rendered], frame.special)
+    if not any(max(first, start) < min(last, stop) for first, last in encoded.offsets):
+        # SmolLM2 has no token for some control characters, and drops them
+        with pytest.raises(InputError, match="no token of it is left to count"):
+            make_prompts([item(text)], tokenizer, frame=frame)
+        return
+    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
+    assert list(prompt.token_ids) == encoded.ids
+    counted = {at for a, b in prompt.counted for at in range(a, b)}
+    for at, (first, last) in enumerate(encoded.offsets):
+        assert (at in counted) == (first < stop and last > start and first < last)
+    held = {c for at in counted for c in range(*encoded.offsets[at])}
+    assert held >= {c for pair in encoded.offsets for c in range(*pair)} & set(range(start, stop))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXT)
+def test_counted_tokens_cover_exactly_the_text(kind, template, text):
+    check_counted_cover_the_text(small_tokenizer(kind), template, text)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("kind", ["byte-level", "byte-level-trimming"])
+@given(text=TEXT)
+def test_counted_tokens_decode_to_the_text(kind, template, text):
+    """By an independent road: bytes of the counted tokens, but for what a border token shares."""
+    tokenizer = small_tokenizer(kind)
+    frame = make_frame(template, tokenizer)
+    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
+    ((start, stop),) = prompt.counted
+    decoded = tokenizer.decode(prompt.token_ids[start:stop])
+    assert text in decoded
+    extra = decoded.replace(text, "", 1)
+    assert extra in frame.prefix + frame.suffix
+    assert len(extra) <= 12
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@given(text=TEXT)
+def test_on_the_default_models_tokenizer(real_tokenizer, template, text):
+    check_counted_cover_the_text(real_tokenizer, template, text)
+
+
+def test_stripping_templates_count_the_stripped_text():
+    tokenizer = copy.deepcopy(small_tokenizer())
+    tokenizer.chat_template = STRIPPING_CHAT
+    frame = make_frame("model", tokenizer)
+    loose, tight = make_prompts([item("\n two words  "), item("two words")], tokenizer, frame=frame)
+    assert (loose.token_ids, loose.counted) == (tight.token_ids, tight.counted)
+
+
+def test_scopes_split_the_sequence():
+    tokenizer = small_tokenizer()
+    frame = make_frame("model", tokenizer)
+
+    def of(scope, **options):
+        return make_prompts([item("Hello there.")], tokenizer, frame=frame, scope=scope, **options)[
+            0
+        ]
+
+    prompt, answered, both = of("prompt"), of("response"), of("all")
+    n = len(prompt.token_ids)
+    answer = tokenizer("An answer.", add_special_tokens=False)["input_ids"]
+    assert prompt.counted == ((0, n),)
+    assert answered.token_ids == prompt.token_ids + tuple(answer) == both.token_ids
+    assert answered.counted == ((n, n + len(answer)),)
+    assert both.counted == ((0, n + len(answer)),)
+    written = of("response", generate=5)
+    assert written == Prompt("i", prompt.token_ids, (), False, 5)
+    assert of("all", generate=5) == Prompt("i", prompt.token_ids, ((0, n),), False, 5)
+
+
+@given(
+    limit=st.integers(1, 60), scope=st.sampled_from(["instruction", "prompt", "response", "all"])
+)
+def test_count_tokens_is_an_upper_bound_and_keeps_the_first(limit, scope):
+    tokenizer = small_tokenizer()
+    frame = make_frame("model", tokenizer)
+    (whole,) = make_prompts([item("Count these words.")], tokenizer, frame=frame, scope=scope)
+    (cut,) = make_prompts(
+        [item("Count these words.")], tokenizer, frame=frame, scope=scope, max_tokens=limit
+    )
+    assert cut.token_ids == whole.token_ids
+    assert cut.n_counted == min(limit, whole.n_counted)
+    assert cut.counted[0][0] == whole.counted[0][0]
+
+
+def test_count_tokens_leaves_less_to_write():
+    tokenizer = small_tokenizer()
+    frame = make_frame("raw", tokenizer)
+    for limit, generate in ((3, 3), (9, 5)):
+        (prompt,) = make_prompts(
+            [item("abc")], tokenizer, frame=frame, scope="response", generate=5, max_tokens=limit
+        )
+        assert prompt.generate == generate
+    (prompt,) = make_prompts([item("abc")], tokenizer, frame=frame, scope="all", generate=5)
+    n = prompt.n_counted
+    for limit in (n - 1, n, n + 2):
+        (cut,) = make_prompts(
+            [item("abc")], tokenizer, frame=frame, scope="all", generate=5, max_tokens=limit
+        )
+        assert cut.n_counted + cut.generate == limit
+
+
+def test_bos_rules():
+    tokenizer = small_tokenizer()
+    bos = tokenizer.bos_token_id
+
+    def ids(template, rule):
+        frame = make_frame(template, tokenizer, bos=rule)
+        (prompt,) = make_prompts([item("word")], tokenizer, frame=frame)
+        text = tokenizer.decode(prompt.token_ids[slice(*prompt.counted[0])])
+        assert text == "word"
+        return prompt.token_ids
+
+    for template, auto in (("raw", 1), ("plain", 1), ("model", 0)):
+        assert ids(template, "auto").count(bos) == auto
+        assert ids(template, "always") == (bos, *ids(template, "never"))
+
+
+def test_context_is_kept_or_cut():
+    tokenizer = small_tokenizer()
+    frame = make_frame("raw", tokenizer)
+    (whole,) = make_prompts([item("some words to cut here")], tokenizer, frame=frame)
+    n = len(whole.token_ids)
+    assert make_prompts([item("some words to cut here")], tokenizer, frame=frame, context=n) == [
+        whole
+    ]
+    with pytest.raises(InputError, match=f"instruction i: {n} tokens, but the model reads at most"):
+        make_prompts([item("some words to cut here")], tokenizer, frame=frame, context=n - 1)
+    (cut,) = make_prompts(
+        [item("some words to cut here")], tokenizer, frame=frame, context=n - 3, truncate=True
+    )
+    assert cut.token_ids == whole.token_ids[: n - 3]
+    assert cut.truncated
+    assert cut.counted == ((1, n - 3),)
+
+
+def test_context_with_an_answer_to_write():
+    tokenizer = small_tokenizer()
+    frame = make_frame("raw", tokenizer)
+    options = {"frame": frame, "scope": "response", "generate": 10}
+    (whole,) = make_prompts([item("some words")], tokenizer, **options)
+    n = len(whole.token_ids)
+    with pytest.raises(InputError, match=f"{n} tokens and 10 to write, but the model reads"):
+        make_prompts([item("some words")], tokenizer, context=n + 9, **options)
+    (less,) = make_prompts([item("some words")], tokenizer, context=n + 4, truncate=True, **options)
+    assert (less.token_ids, less.generate, less.truncated) == (whole.token_ids, 4, True)
+    (cut,) = make_prompts([item("some words")], tokenizer, context=n - 2, truncate=True, **options)
+    assert (len(cut.token_ids), cut.generate) == (n - 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scope": "user"}, "scope: expected instruction, prompt, response, all, got 'user'"),
+        ({"max_tokens": 0}, "count-tokens: must be at least 1, got 0"),
+        ({"generate": 4}, "generate: scope instruction counts no answer"),
+        ({"generate": -1, "scope": "all"}, "generate is -1"),
+        ({"context": 2, "truncate": True}, "instruction i: no token of it is left to count"),
+        ({"scope": "response"}, "instruction i: scope response needs a reference"),
+    ],
+)
+def test_bad_arguments(options, message):
+    tokenizer = small_tokenizer()
+    frame = make_frame("model", tokenizer)
+    with pytest.raises(InputError, match=message):
+        make_prompts([item("Hello", reference="")], tokenizer, frame=frame, **options)
+
+
+def test_the_human_half_on_the_default_models_tokenizer(real_tokenizer):
+    tokenizer = real_tokenizer
+    instructions = read_corpus(human_half())
+    frame = make_frame("model", tokenizer)
+    for one, prompt in zip(
+        instructions, make_prompts(instructions, tokenizer, frame=frame), strict=True
+    ):
+        ((start, stop),) = prompt.counted
+        assert tokenizer.decode(prompt.token_ids[start:stop]) == one.text

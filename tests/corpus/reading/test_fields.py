@@ -1,0 +1,113 @@
+"""Rows of other shapes become records of the schema."""
+
+from collections import Counter
+
+import pytest
+
+from sparcom.corpus.reading.fields import FieldMap, parse_fields
+from sparcom.errors import InputError
+
+
+def mapped(row, maps=(), sets=(), notes=None):
+    return parse_fields(maps, sets).record(row, "file", 7, Counter() if notes is None else notes)
+
+
+def test_an_empty_map_hands_rows_through():
+    row = {"id": "a", "extra": 3}
+    assert FieldMap().record(row, "f", 1, Counter()) == (row, None)
+
+
+def test_paths_go_into_objects_and_lists_and_numbers_become_text():
+    row = {"task_id": 12, "q": {"text": "Why?"}, "answers": [{"v": "so"}], "category": "QA"}
+    maps = ["id=task_id", "instruction=q.text", "reference=answers.0.v"]
+    assert mapped(row, maps) == (
+        {"id": "12", "instruction": "Why?", "reference": "so", "category": "QA"},
+        None,
+    )
+
+
+def test_set_values_know_the_row_and_the_file():
+    record, problem = mapped({"instruction": "x"}, sets=["id={file}-{row}", "category=A=B"])
+    assert problem is None
+    assert record == {"instruction": "x", "id": "file-7", "category": "A=B"}
+
+
+@pytest.mark.parametrize("path", ["gone", "here.deeper", "list.3", "list.x"])
+def test_a_missing_path_names_both_fields(path):
+    _, problem = mapped({"here": 1, "list": ["a"]}, [f"reference={path}"])
+    assert problem == (
+        f"field {path!r}, mapped to 'reference', is missing (fields here: here, list)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("maps", "sets", "message"),
+    [
+        (["instruction"], [], "map: expected FIELD=VALUE, got 'instruction'"),
+        (["instructon=q"], [], "did you mean 'instruction'"),
+        (["id=a", "id=b"], [], "map: field 'id' is given twice"),
+        (["id=a"], ["id=b"], "set: field 'id' is mapped too"),
+        ([], ["messages=x"], "set: the schema has no field 'messages'"),
+        ([], ["id="], "set: expected FIELD=VALUE"),
+    ],
+)
+def test_bad_arguments(maps, sets, message):
+    with pytest.raises(InputError, match=message):
+        parse_fields(maps, sets)
+
+
+def test_chat_messages_are_found_by_themselves():
+    notes: Counter[str] = Counter()
+    row = {
+        "id": "c",
+        "category": "QA",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Two and two?"},
+            {"role": "assistant", "content": "Four."},
+            {"role": "user", "content": "Sure?"},
+        ],
+    }
+    record, problem = mapped(row, notes=notes)
+    assert problem is None
+    assert record == {
+        "id": "c",
+        "category": "QA",
+        "instruction": "Two and two?",
+        "reference": "Four.",
+    }
+    assert sorted(notes.values()) == [1, 1]
+
+
+def test_sharegpt_and_parts_and_an_unanswered_turn():
+    record, _ = mapped({"conversations": [{"from": "human", "value": "Hi"}]})
+    assert record == {"instruction": "Hi"}
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    record, _ = mapped({"chat": [{"role": "user", "content": parts}]}, ["messages=chat"])
+    assert record == {"instruction": "ab"}
+
+
+def test_a_row_with_an_instruction_is_no_chat():
+    row = {"instruction": "x", "messages": []}
+    assert mapped(row) == (row, None)
+
+
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        ("text", "must be a list of objects"),
+        (["text"], "must be a list of objects"),
+        ([], "hold no user turn"),
+        ([{"role": "assistant", "content": "x"}], "hold no user turn"),
+        ([{"role": "user", "content": None}], "content that is text"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "content that is text"),
+        ([{"content": "x"}], "must have a role"),
+    ],
+)
+def test_bad_chats(chat, message):
+    _, problem = mapped({"messages": chat})
+    assert message in problem
+
+
+def test_what_is_no_object_is_left_to_the_schema():
+    assert mapped([1], ["id=a"]) == ([1], None)

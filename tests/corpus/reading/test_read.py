@@ -1,0 +1,134 @@
+"""A corpus of any shape, streamed; all of its problems in one report."""
+
+import json
+import tracemalloc
+
+import pytest
+from corpora import NASTY, record, write
+
+from sparcom.corpus.reading.fields import parse_fields
+from sparcom.corpus.reading.problems import ProblemLog
+from sparcom.corpus.reading.read import Corpus, ReadOptions, corpus_files, read_corpus
+from sparcom.errors import InputError
+
+
+def test_a_folder_of_many_formats_is_one_corpus(tmp_path):
+    for at, suffix in enumerate((".jsonl", ".json", ".csv", ".parquet", ".tsv")):
+        write(tmp_path / f"{at}{suffix}", [record(10 * at), record(10 * at + 1)])
+    (tmp_path / "README.md").write_text("not a corpus")
+    ids = [item.id for item in read_corpus(tmp_path)]
+    assert ids == [f"r-{10 * at + k}" for at in range(5) for k in range(2)]
+
+
+def test_every_problem_is_named_by_file_row_and_field(tmp_path):
+    a = write(tmp_path / "a.jsonl", [record(0), record(1, instruction=" "), record(0)])
+    b = write(tmp_path / "b.parquet", [record(2, category="POEM"), record(0)])
+    with pytest.raises(InputError) as caught:
+        read_corpus(tmp_path)
+    assert str(caught.value).split("\n") == [
+        f"{a}:2: field 'instruction' is blank",
+        f"{a}:3: field 'id' repeats 'r-0' of {a}:1",
+        f"{b}:row 1: field 'category' must be one of CLS, CODE, QA, GEN, MATH, SUM, got str 'POEM'",
+        f"{b}:row 2: field 'id' repeats 'r-0' of {a}:1",
+    ]
+
+
+def test_the_report_has_a_limit_and_says_how_many_more(tmp_path):
+    file = write(tmp_path / "a.jsonl", [record(at, id="") for at in range(30)])
+    with pytest.raises(InputError, match=r"\.\.\. and 27 more$") as caught:
+        list(Corpus(file, log=ProblemLog(limit=3)))
+    assert str(caught.value).count("\n") == 3
+
+
+def test_skip_leaves_bad_rows_out_and_records_all_of_them(tmp_path):
+    file = write(
+        tmp_path / "a.jsonl", [record(at, id="" if at % 2 else f"r-{at}") for at in range(9)]
+    )
+    with (tmp_path / "rejects").open("w") as sink:
+        log = ProblemLog(limit=2, sink=sink)
+        items = read_corpus(file, options=ReadOptions(on_error="skip"), log=log)
+    assert [item.id for item in items] == ["r-0", "r-2", "r-4", "r-6", "r-8"]
+    assert (log.count, len(log.kept)) == (4, 2)
+    lines = (tmp_path / "rejects").read_text().splitlines()
+    assert [json.loads(line)["place"] for line in lines] == [f"{file}:{n}" for n in (2, 4, 6, 8)]
+
+
+def test_skip_with_nothing_left_is_an_error(tmp_path):
+    file = write(tmp_path / "a.jsonl", [record(0, id="")])
+    with pytest.raises(InputError, match="field 'id' is blank"):
+        read_corpus(file, options=ReadOptions(on_error="skip"))
+
+
+def test_good_rows_come_before_the_error(tmp_path):
+    file = write(tmp_path / "a.jsonl", [record(0, id=""), record(1)])
+    stream = iter(Corpus(file))
+    assert next(stream).id == "r-1"
+    with pytest.raises(InputError, match="blank"):
+        next(stream)
+
+
+def test_a_corpus_can_be_streamed_twice(tmp_path):
+    corpus = Corpus(write(tmp_path / "a.jsonl", [record(0), record(1)]))
+    assert list(corpus) == list(corpus)
+    assert (corpus.rows, corpus.log.count) == (2, 0)
+
+
+def test_field_maps_and_categories_of_the_user(tmp_path):
+    file = write(tmp_path / "web.csv", [{"prompt": "Say hi", "kind": "chat"}])
+    options = ReadOptions(
+        categories=("chat",),
+        fields=parse_fields(["instruction=prompt", "category=kind"], ["id={file}-{row}"]),
+    )
+    (item,) = Corpus(file, options)
+    assert (item.id, item.category, item.instruction) == ("web-2", "chat", "Say hi")
+
+
+def test_hidden_text_is_escaped_in_messages_and_kept_in_records(tmp_path):
+    rows = [record(0, input=NASTY), record(1, id=NASTY), record(2, id=NASTY)]
+    file = write(tmp_path / "a.jsonl", rows)
+    log = ProblemLog()
+    items = read_corpus(file, options=ReadOptions(on_error="skip"), log=log)
+    assert items[0].input == NASTY
+    assert items[1].id == NASTY
+    shown = log.render()
+    assert not set("\u202e\u200b\x1b\x00") & set(shown)
+    assert "\\u202e" in shown
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "gone", "no such file or folder; give a .jsonl"),
+        (lambda p: p, "the folder holds no .jsonl"),
+        (lambda p: write(p / "a.jsonl", []), "no instructions in it"),
+        (lambda p: (p / "a.txt").touch() or p / "a.txt", "expected .jsonl, .json.* got '.txt'"),
+        (lambda p: (p / "a").touch() or p / "a", "'no suffix'"),
+    ],
+)
+def test_corpora_that_are_none(tmp_path, make, message):
+    with pytest.raises(InputError, match=message):
+        read_corpus(make(tmp_path))
+
+
+def test_bad_on_error():
+    with pytest.raises(InputError, match="on-error: expected stop or skip, got 'ignore'"):
+        ReadOptions(on_error="ignore")
+
+
+def test_files_of_a_folder_are_sorted(tmp_path):
+    for name in ("b.jsonl", "a.csv", "c.json"):
+        (tmp_path / name).touch()
+    assert [file.name for file in corpus_files(tmp_path)] == ["a.csv", "b.jsonl", "c.json"]
+
+
+def test_memory_does_not_hold_the_text(tmp_path):
+    """20,000 records with 60 MB of text pass through 8 MB: digests of ids stay, texts do not."""
+    file = tmp_path / "a.jsonl"
+    with file.open("w") as out:
+        for at in range(20_000):
+            out.write(json.dumps(record(at, input="x" * 3000)) + "\n")
+    tracemalloc.start()
+    assert sum(1 for _ in Corpus(file)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20

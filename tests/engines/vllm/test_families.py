@@ -1,0 +1,37 @@
+"""Gated and ungated families on vLLM, native and through its transformers backend."""
+
+import pytest
+import torch
+from tiny_models import save_tiny_model
+from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells
+
+from sparcom.engines.transformers.engine import describe_model, load_config
+from sparcom.engines.vllm.engine import VllmEngine
+from sparcom.engines.vllm.options import VllmOptions
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+FAMILIES = {
+    "qwen2": SHAPE,
+    "phi3": SHAPE,
+    "gemma2": {**SHAPE, "head_dim": 32},
+    "gpt2": {"n_embd": 64, "n_head": 2},
+    "opt": {**SHAPE, "word_embed_proj_dim": 64},
+    "gpt_neox": SHAPE,
+}
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_counts_equal_the_transformers_engine(tmp_path, family):
+    folder = save_tiny_model(tmp_path, family, torch.float32, **FAMILIES[family])
+    prompts = make_prompts([1, 2, 128, 60, 33, 5, 90])
+    engine = VllmEngine(
+        VllmOptions(str(folder), dtype="float32", batch_tokens=48, slots=4, verify=True)
+    )
+    try:
+        ours = by_id(engine.count(prompts))
+        assert share_of_differing_cells(ours, reference(folder, prompts)) <= 1e-4
+        assert engine.space == describe_model(load_config(engine.options))  # as runs are planned
+    finally:
+        engine.close()

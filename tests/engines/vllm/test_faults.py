@@ -1,0 +1,155 @@
+"""What fails in a worker reaches the caller with its cause, and leaves no process behind."""
+
+import os
+from contextlib import ExitStack, suppress
+
+import psutil
+import pytest
+import torch
+from tiny_models import save_tiny_model
+from vllm_tools import SHAPE, by_id, make_prompts, worker_class
+
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.engines.base import PromptError
+from sparcom.engines.vllm.engine import VllmEngine
+from sparcom.engines.vllm.options import VllmOptions
+from sparcom.errors import CountError, InputError, SparcomError
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+POISON = 91
+pytestmark = pytest.mark.slow
+
+
+def make_worker(name: str) -> type:
+    """The test's workers: made in vLLM's processes, where importing one starts its machinery."""
+    from sparcom.engines.vllm.worker.worker import CountedForward, CountingWorker
+
+    class PoisonedWorker(CountingWorker):
+        """Fails on one token."""
+
+        def execute_model(self, scheduler_output, *args, **options):
+            for request in scheduler_output.scheduled_new_reqs:
+                if POISON in request.prompt_token_ids[1:]:
+                    self.model_runner._model_forward = self.fail
+            return super().execute_model(scheduler_output, *args, **options)
+
+        def fail(self, **inputs):
+            raise ZeroDivisionError("poison\nand more lines")
+
+    class DeafWorker(CountingWorker):
+        """Has a model whose passes nobody counts."""
+
+        def load_model(self, *args, **options):
+            super().load_model(*args, **options)
+            forward: CountedForward = self.model_runner._model_forward
+            self.model_runner._model_forward = forward._forward
+
+    class HooklessWorker(CountingWorker):
+        """Runs on a vLLM without the part that counting hooks into."""
+
+        def _sparcom_instrument(self, config):
+            del self.model_runner.query_start_loc
+            super()._sparcom_instrument(config)
+
+    class RoomlessWorker(CountingWorker):
+        """Fails on one rank, while the other waits for it."""
+
+        def load_model(self, *args, **options):
+            if self.rank == 1:
+                self.model_runner.load_model = self.fail
+            super().load_model(*args, **options)
+
+        def fail(self, *args, **options):
+            raise MemoryError("no room for the weights")
+
+    made = (PoisonedWorker, DeafWorker, HooklessWorker, RoomlessWorker)
+    return {w.__name__: w for w in made}[name]
+
+
+def __getattr__(name: str) -> type:
+    if name.endswith("Worker"):
+        return make_worker(name)
+    raise AttributeError(name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save_tiny_model(tmp_path_factory.mktemp("llama"), "llama", torch.float32, **SHAPE))
+
+
+@pytest.fixture
+def load(folder):
+    engines: list[VllmEngine] = []
+    with ExitStack() as stack:
+
+        def start(worker: str, **options) -> VllmEngine:
+            stack.enter_context(worker_class(f"test_vllm_faults.{worker}"))  # restarts too
+            given = VllmOptions(folder, dtype="float32", slots=4, threads=1, **options)
+            engines.append(VllmEngine(given))
+            return engines[-1]
+
+        yield start
+        for engine in engines:
+            engine.close()
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of vLLM that this one has started, also those whose parent is gone."""
+    here, found = os.getpgrp(), []
+    for process in psutil.process_iter(["pid", "name", "status"]):
+        if process.info["name"].startswith("VLLM") and process.info["status"] != "zombie":
+            with suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == here:
+                    found.append(process)
+    return found
+
+
+def test_a_poisoned_pass_names_ids_and_cause_and_the_engine_starts_anew(load):
+    engine = load("PoisonedWorker")
+    assert workers()
+    good = make_prompts([10, 20])
+    good = [Prompt(p.id, tuple(t % 90 + 1 for t in p.token_ids), p.counted) for p in good]
+    assert len(by_id(engine.count(good))) == 2
+    bad = Prompt("bad", (5, POISON, 6), ((0, 3),))
+    with pytest.raises(PromptError, match=r"ZeroDivisionError: poison$") as caught:
+        list(engine.count([good[0], bad]))
+    assert "bad" in caught.value.ids
+    assert not workers(), "the dead engine's processes are still there"
+    assert len(by_id(engine.count(good))) == 2
+    engine.close()
+    assert not workers()
+    with pytest.raises(SparcomError, match="closed"):
+        list(engine.count(good))
+
+
+def test_a_group_whose_worker_fails_or_is_killed_leaves_none_behind(load):
+    engine = load("PoisonedWorker", tensor_parallel=2, restarts=1)
+    assert len(workers()) == 3, "an engine process and two workers"
+    next(p for p in workers() if "Worker" in p.name()).kill()
+    with pytest.raises(PromptError, match="forward pass failed on"):
+        list(engine.count(make_prompts([100] * 8)))
+    assert not workers()
+    with pytest.raises(PromptError, match=r"ZeroDivisionError: poison$"):
+        list(engine.count([Prompt("bad", (5, POISON, 6), ((0, 3),))]))
+    assert not workers()
+
+
+def test_a_start_that_fails_half_way_leaves_no_process_behind(load):
+    with pytest.raises(SparcomError, match=r"did not start: MemoryError: no room for the weights$"):
+        load("RoomlessWorker", tensor_parallel=2)
+    assert not workers()
+
+
+def test_passes_that_nobody_counts_cannot_go_unnoticed(load):
+    with pytest.raises(
+        CountError, match=r"layer0.dense saw 0 rows of instruction sparcom-self-test"
+    ):
+        load("DeafWorker")
+    assert not workers()
+
+
+def test_a_broken_hook_point_is_named(load):
+    with pytest.raises(InputError, match=r"CPUModelRunner.query_start_loc, which counting hooks"):
+        load("HooklessWorker")
+    assert not workers()

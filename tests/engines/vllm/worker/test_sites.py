@@ -1,0 +1,48 @@
+"""What a loaded vLLM model's MLPs are taken for, from their parts."""
+
+import pytest
+from torch import nn
+
+from sparcom.errors import InputError
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+
+@pytest.fixture(scope="module")
+def sites():
+    from sparcom.engines.vllm.worker import sites
+
+    return sites
+
+
+def mlp(sites, *projections: str) -> nn.Module:
+    """An MLP with an activation module of one input."""
+
+    class Down(sites.RowParallelLinear):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.tp_rank, self.input_size, self.input_size_per_partition = 1, 8, 4
+
+    made = nn.Module()
+    for name in projections:
+        setattr(made, name, nn.Linear(4, 8))
+    made.act_fn, made.down_proj = nn.SiLU(), Down()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("projections", "gated"),
+    [(("gate_proj", "up_proj"), True), (("gate_up_proj",), True), (("up_proj",), False)],
+)
+def test_what_an_mlp_is_taken_for(sites, projections, gated):
+    """Of Nemotron's kind, up_proj alone, none is gated."""
+    ((held, _),) = sites._exchange("model.layers.2.mlp", mlp(sites, *projections), "dense", "gate")
+    assert (held.site.name, held.site.gated, held.apart) == ("layer2.dense", gated, gated)
+    assert (held.site.width, held.units) == (8, (4, 8))
+
+
+def test_the_product_is_refused_where_it_is_made_outside(sites):
+    parts = mlp(sites, "gate_proj", "up_proj")
+    with pytest.raises(InputError, match="layers.2.mlp multiplies gate and up outside"):
+        sites._exchange("model.layers.2.mlp", parts, "dense", "product")
+    assert sites._exchange("model.layers.2.mlp", mlp(sites, "up_proj"), "dense", "product")

@@ -1,0 +1,133 @@
+"""Workers without what makes counts exact: tests show that each part is needed.
+
+vLLM's processes find one by `vllm_workers.ForgetfulWorker`, and make it there: importing vLLM's own
+worker starts its machinery.
+"""
+
+import numpy as np
+
+HANDLINGS = (
+    "positions that were read before",
+    "positions of chunks",
+    "the batch's own order",
+    "passes that nobody asked for",
+    "counts of aborted requests",
+    "the kernel",
+)
+
+
+def make_worker(name: str) -> type:
+    from sparcom.counting import recorder as recorder_module
+    from sparcom.engines.vllm.worker.worker import CountingWorker
+
+    class ForgetfulWorker(CountingWorker):
+        """Forgets one of HANDLINGS when told to.
+
+        Counts that are not conserved are noted, for `sparcom_broken`, and come out as zeros.
+        """
+
+        def load_model(self, *args, **options):
+            super().load_model(*args, **options)
+            self.broken, self.restore = [], lambda: None
+
+        def sparcom_take(self, ids, slots, tokens):
+            reply = super().sparcom_take(ids, slots, tokens)
+            if "error" in reply:
+                self.broken.append(reply["error"])
+                CountingWorker.sparcom_drop(self, slots)
+                zeros = np.zeros(
+                    (len(ids), sum(h.local.width for h in self.sparcom_held)), np.int32
+                )
+                recomputed = self.sparcom_rows.recomputed
+                reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
+                         "recomputed": recomputed}  # fmt: skip
+            return reply
+
+        def sparcom_drop(self, slots):
+            if self.keep_aborted:
+                self.sparcom_rows.close(slots)
+            else:
+                super().sparcom_drop(slots)
+
+        keep_aborted = False
+
+        def sparcom_broken(self) -> list[str]:
+            """What was not conserved since the last call."""
+            broken, self.broken = self.broken, []
+            return broken
+
+        def sparcom_dummy_passes(self) -> None:
+            """The passes of warm-up and profiling, of no request."""
+            self.model_runner.profile_run()
+            self.execute_dummy_batch()
+
+        def sparcom_remember(self) -> None:
+            self.restore()
+            self.restore = lambda: None
+
+        def sparcom_forget(self, handling: str) -> None:
+            """Count without one of HANDLINGS, until `sparcom_remember`."""
+            rows, counter = self.sparcom_rows, self.model_runner._model_forward._counter
+            fill, first_seen = rows.fill, []
+
+            def undo():
+                for held, name in ((rows, "fill"), (counter, "end"), (self, "keep_aborted")):
+                    held.__dict__.pop(name, None)
+                recorder_module.act_mul_count = kernel
+
+            kernel = recorder_module.act_mul_count
+            self.restore = undo
+
+            def forget_read(*step):
+                fill(*step)
+                for reading in rows._readings.values():
+                    reading.read = 0
+
+            def forget_chunks(slot_of_row, requests, notes, lengths, positions):
+                positions = np.concatenate([np.arange(n) for n in lengths])
+                fill(slot_of_row, requests, notes, lengths, positions)
+
+            def forget_order(slot_of_row, requests, notes, lengths, positions):
+                """Requests in the order in which they came first."""
+                first_seen.extend(r for r in requests if r not in first_seen)
+                note_of = dict(zip(requests, notes, strict=True))
+                requests = sorted(requests, key=first_seen.index)
+                fill(slot_of_row, requests, [note_of[r] for r in requests], lengths, positions)
+
+            def wrong_kernel(gate, up, bins, counts, rows, **options):
+                out = kernel(gate, up, bins, counts, rows, **options)
+                counts[:, -1] += (rows > 0).int() * (counts[:, -1] < rows)
+                return out
+
+            match HANDLINGS.index(handling):
+                case 0:
+                    rows.fill = forget_read
+                case 1:
+                    rows.fill = forget_chunks
+                case 2:
+                    rows.fill = forget_order
+                case 3:
+                    counter.end = lambda: None
+                case 4:
+                    self.keep_aborted = True
+                case 5:
+                    recorder_module.act_mul_count = wrong_kernel
+
+    class LateWorker(CountingWorker):
+        """Puts counting into the model when it has been compiled."""
+
+        def _sparcom_instrument(self, config):
+            """Not yet."""
+
+        def compile_or_warm_up_model(self):
+            result = super().compile_or_warm_up_model()
+            super()._sparcom_instrument(self.vllm_config.additional_config)
+            return result
+
+    return {w.__name__: w for w in (ForgetfulWorker, LateWorker)}[name]
+
+
+def __getattr__(name: str) -> type:
+    if name.endswith("Worker"):
+        return make_worker(name)
+    raise AttributeError(name)

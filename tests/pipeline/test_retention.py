@@ -1,0 +1,82 @@
+"""What a run keeps, and that its profile says the same whichever it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import POISON, records, save_tiny_llm, write_corpus
+
+from sparcom.analysis.data.load import load
+from sparcom.analysis.options import AnalysisOptions
+from sparcom.config import RunConfig
+from sparcom.pipeline import CountActor, prepare, run_identify
+from sparcom.store import Run, Span
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    save_tiny_llm(folder / "model")
+    rows = records(40)
+    rows[7]["instruction"] += POISON
+    write_corpus(folder / "corpus.jsonl", rows)
+    return folder
+
+
+def count(work: Path, out: Path, **changes: object) -> Run:
+    """A run without Ray."""
+    config = RunConfig(
+        model=str(work / "model"), corpus=str(work / "corpus.jsonl"), out=str(out), cpus=1,
+        part_size=4, batch_tokens=64, slots=4, **changes,
+    )  # fmt: skip
+    plan = prepare(config)
+    actor = CountActor(plan.work)
+    for part in plan.todo:
+        actor.run(part)
+    plan.store.merge_span(Span(0, plan.parts))
+    return Run(out)
+
+
+def test_every_retention_keeps_the_same_profile(work: Path, tmp_path: Path) -> None:
+    runs = {
+        keep: count(work, tmp_path / keep, retain=keep) for keep in ("counts", "sets", "profile")
+    }
+    tables = [r.store.read_table("profiles/parts-00000-00009.parquet") for r in runs.values()]
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+    assert sum(tables[0]["instructions"].to_pylist()) == 39
+    for keep, folders in (("counts", 2), ("sets", 1), ("profile", 0)):
+        there = {p.name for p in (tmp_path / keep).iterdir() if p.is_dir()}
+        assert len(there & {"counts", "sets"}) == folders
+        assert runs[keep].store.done_parts(keep) == set(range(10))
+
+
+def test_the_stored_profile_is_the_one_that_analysis_makes_of_sets(work, tmp_path) -> None:
+    run = count(work, tmp_path / "run")
+    loaded = load(run, AnalysisOptions())
+    ours = loaded.profiles["neurons"]
+    cells, sums = run.store.read_profile(("category", "source", "length"), ("neurons",))
+    expected = {}
+    for row, members in zip(cells.to_pylist(), sums["neurons"], strict=True):
+        expected[row["category"], row["source"], row["length"]] = (row["instructions"], members)
+    found = sorted(
+        (ours.categories[c], n, m.tolist())
+        for c, n, m in zip(ours.category, ours.count, ours.members, strict=True)
+        if n  # a cell whose only instruction was set aside
+    )
+    assert found == sorted((key[0], n, m.tolist()) for key, (n, m) in expected.items())
+    tokens = run.store.read_profile(("category",), ())[0]["tokens"].to_pylist()
+    assert sum(tokens) == int(np.sum(run.labels["n_counted"].to_numpy()))
+
+
+def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:
+    run = count(work, tmp_path / "run")
+    assert sorted(run.labels["id"].to_pylist()) == sorted(run.store.profile_ids())
+
+
+def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
+    run = count(work, tmp_path / "run")
+    run_identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+    direct = count(work, tmp_path / "direct", rule="top:0.2")
+    name = "profiles/parts-00000-00009.parquet"
+    assert run.store.read_table(name).equals(direct.store.read_table(name))

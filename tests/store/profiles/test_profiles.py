@@ -1,0 +1,227 @@
+"""Profiles: sums by cell, the same however they are merged; refused where instructions overlap."""
+
+import random
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcom.analysis.data.strata import length_bins
+from sparcom.components import ComponentSpace, Site
+from sparcom.counting.counted import Counted
+from sparcom.errors import SparcomError
+from sparcom.selection.rules import Selection, Sets, identify
+from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, part_profile
+from sparcom.store.profiles import merge
+from sparcom.store.profiles.profile_part import SUMS
+from sparcom.store.profiles.spans import covered
+from sparcom.store.tables import stored_matrix
+
+DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
+MOE = ComponentSpace(
+    (Site("dense", 0, 5, "silu"), Site("routed", 1, 2, "silu", experts=9, top_k=2))
+)
+RULE = CellRule((4, 8))
+
+
+def part_of(space: ComponentSpace, first: int, n: int) -> tuple[Counted, Sets, pa.Table]:
+    """Counts, sets and labels of n instructions."""
+    rng = np.random.default_rng(first)
+    tokens = rng.integers(1, 13, n)
+    counts = [rng.integers(0, tokens[:, None] + 1, (n, k)) for k in (space.neurons, space.experts)]
+    ids = tuple(f"i{first + k}" for k in range(n))
+    counted = Counted(ids, tokens, *(c.astype(np.int32) for c in counts))
+    labels = pa.table(
+        {
+            "id": list(ids),
+            "category": [("QA", "SUM", "CODE")[k % 3] for k in range(first, first + n)],
+            "source": [("human", "ai")[k % 2] for k in range(first, first + n)],
+            "n_counted": pa.array(tokens, pa.int32()),
+        }
+    )
+    return counted, identify(counted, space, Selection("top:0.2")), labels
+
+
+def stored(folder: Path, space: ComponentSpace, parts: int = 7, size: int = 20) -> RunStore:
+    """A run of profiles only."""
+    store = RunStore(folder, {"profiles": "mine"})
+    for part in range(parts):
+        counted, sets, labels = part_of(space, part * size, size)
+        profile = part_profile(counted, sets, RULE.keys(labels))
+        store.write_part(part, None, None, [], profile)
+    return store
+
+
+def brute_force(space: ComponentSpace, parts: int, size: int) -> dict[tuple, dict]:
+    """The same sums, instruction by instruction."""
+    cells: dict[tuple, dict] = {}
+    for part in range(parts):
+        counted, sets, labels = part_of(space, part * size, size)
+        bits = [
+            np.unpackbits(b, axis=1, count=w, bitorder="little")
+            for b, w in ((sets.neurons, space.neurons), (sets.experts, space.experts))
+        ]
+        for row, label in enumerate(labels.to_pylist()):
+            length = 0 if label["n_counted"] <= 4 else 1 if label["n_counted"] <= 8 else 2
+            key = (label["category"], label["source"], length, fold_of(label["id"]))
+            cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0, 0, 0, 0]})
+            cell["ids"].append(label["id"])
+            cell["tokens"] += label["n_counted"]
+            rows = (bits[0][row], counted.neurons[row], bits[1][row], counted.experts[row])
+            cell["sums"] = [s + r.astype(int) for s, r in zip(cell["sums"], rows, strict=True)]
+    return cells
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
+def test_a_profile_holds_the_sums_of_every_cell(tmp_path: Path, space: ComponentSpace) -> None:
+    store = stored(tmp_path, space)
+    store.merge_span(Span(0, 7))
+    assert [p.name for p in (tmp_path / "profiles").iterdir()] == ["parts-00000-00006.parquet"]
+    table = pq.read_table(tmp_path / "profiles/parts-00000-00006.parquet")
+    rows = table.to_pylist()
+    found = {name: stored_matrix(table, name) for name in SUMS if name in table.column_names}
+    keys = [tuple(row[k] for k in ("category", "source", "length", "fold")) for row in rows]
+    expected = brute_force(space, 7, 20)
+    assert keys == sorted(expected)
+    for at, (key, row) in enumerate(zip(keys, rows, strict=True)):
+        assert row["ids"] == expected[key]["ids"]
+        assert row["instructions"] == len(row["ids"])
+        assert row["tokens"] == expected[key]["tokens"]
+        for name, values in zip(SUMS, expected[key]["sums"], strict=True):
+            assert (found[name][at].tolist() if name in found else []) == values.tolist()
+            field = table.schema.field(name) if name in found else None  # what a stranger reads
+            if field:
+                kind = f"<u{field.type.byte_width // len(values)}"
+                assert field.metadata == {b"type": b"uint16"}
+                assert np.frombuffer(row[name], kind).tolist() == values.tolist()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 99), st.integers(200, 3000))
+def test_merging_is_associative_whatever_the_windows(parts: int, seed: int, window: int) -> None:
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        once = stored(Path(folder) / "once", MOE, parts, 9)
+        once.merge_span(Span(0, parts))
+        tree = stored(Path(folder) / "tree", MOE, parts, 9)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(merge, "WINDOW_BYTES", window)
+            patch.setattr(merge, "GROUP_BYTES", window // 4)
+            cuts = sorted({0, parts, *(rng.randint(0, parts) for _ in range(3))})
+            for first, stop in pairwise(cuts):
+                tree.merge_span(Span(first, stop))
+            tree.merge_span(Span(0, parts))
+        name = f"profiles/{Span(0, parts).name}"
+        assert tree.read_table(name).equals(once.read_table(name))
+
+
+def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None:
+    """Each part's cells stay below 2^16 tokens; those of the merged profile do not."""
+    store, ids = RunStore(tmp_path), [f"i{k}" for k in range(4)]
+    for part, name in enumerate(ids):
+        many = np.array([[40_000, 7]], np.int32)
+        counted = Counted((name,), np.array([50_000]), many, np.zeros((1, 0), np.int32))
+        space = ComponentSpace((Site("dense", 0, 2, "silu"),))
+        keys = CellRule((), folds=1).keys(
+            pa.table({"id": [name], "category": ["QA"], "source": ["ai"], "n_counted": [50_000]})
+        )
+        store.write_profile(
+            part, part_profile(counted, identify(counted, space, Selection()), keys)
+        )
+    store.merge_span(Span(0, 4))
+    table = store.read_table("profiles/parts-00000-00003.parquet")
+    assert stored_matrix(table, "neuron_counts").tolist() == [[160_000, 28]]
+    assert table.schema.field("neuron_counts").metadata == {b"type": b"uint32"}
+
+
+def test_sums_over_some_keys(tmp_path: Path) -> None:
+    store = stored(tmp_path, MOE)
+    store.merge_span(Span(2, 5))  # some merged, some not
+    cells, sums = store.read_profile(("category", "length"), SUMS)
+    expected: dict[tuple, dict] = {}
+    for key, cell in brute_force(MOE, 7, 20).items():
+        at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0, 0, 0, 0]})
+        at["n"] += len(cell["ids"])
+        at["tokens"] += cell["tokens"]
+        at["sums"] = [a + b for a, b in zip(at["sums"], cell["sums"], strict=True)]
+    keys = list(zip(cells["category"].to_pylist(), cells["length"].to_pylist(), strict=True))
+    assert keys == sorted(expected)
+    assert cells["instructions"].to_pylist() == [expected[k]["n"] for k in keys]
+    assert cells["tokens"].to_pylist() == [expected[k]["tokens"] for k in keys]
+    for at, name in enumerate(SUMS):
+        np.testing.assert_array_equal(sums[name], [expected[k]["sums"][at] for k in keys])
+
+
+def test_profiles_with_a_gap_between_them_are_not_merged(tmp_path: Path) -> None:
+    store = stored(tmp_path, DENSE, parts=3)
+    (tmp_path / "profiles/part-00001.parquet").unlink()
+    with pytest.raises(SparcomError, match="cannot be merged, since part 1 has no .*--resume"):
+        store.merge_span(Span(0, 3))
+    assert covered(store.spans()) == {0, 2}
+
+
+def test_an_instruction_that_two_profiles_hold_is_refused(tmp_path: Path) -> None:
+    store = stored(tmp_path, DENSE, parts=2)
+    (tmp_path / "profiles/part-00001.parquet").write_bytes(
+        (tmp_path / "profiles/part-00000.parquet").read_bytes()
+    )
+    with pytest.raises(SparcomError, match=r"instruction 'i\d+' is in two of .*disjoint"):
+        store.merge_span(Span(0, 2))
+    assert len(list((tmp_path / "profiles").iterdir())) == 2  # nothing lost, nothing left
+
+
+def test_profiles_of_two_runs_are_not_merged(tmp_path: Path) -> None:
+    store = stored(tmp_path, DENSE, parts=1)
+    counted, sets, labels = part_of(DENSE, 20, 20)
+    other = RunStore(tmp_path, {"profiles": "other"})
+    other.write_profile(1, part_profile(counted, sets, RULE.keys(labels)))
+    with pytest.raises(SparcomError, match="belong to different runs"):
+        store.merge_span(Span(0, 2))
+
+
+def test_counts_sets_and_cells_must_be_of_the_same_instructions() -> None:
+    counted, sets, labels = part_of(DENSE, 0, 4)
+    with pytest.raises(SparcomError, match="counts of 4, sets of 4 and cells of 3"):
+        part_profile(counted, sets, RULE.keys(labels.slice(1)))
+
+
+def test_a_part_of_which_nothing_was_counted_merges(tmp_path: Path) -> None:
+    store = stored(tmp_path, MOE, parts=2, size=0)
+    store.merge_span(Span(0, 2))
+    cells, _ = store.read_profile(("category",), ("neurons",))
+    assert len(cells) == 0
+
+
+def test_sums_too_large_for_32_bits_are_refused() -> None:
+    counted, sets, labels = part_of(DENSE, 0, 1)
+    huge = Counted(counted.ids, np.array([1 << 32]), counted.neurons, counted.experts)
+    with pytest.raises(SparcomError, match="4294967296 tokens in one cell"):
+        part_profile(huge, sets, RULE.keys(labels))
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=200))
+def test_length_bins_are_those_of_the_analysis(lengths: list[int]) -> None:
+    tokens = np.array(lengths)
+    rule = CellRule(length_edges(np.bincount(tokens)))
+    labels = pa.table(
+        {
+            "id": [str(k) for k in range(len(tokens))],
+            "category": ["QA"] * len(tokens),
+            "source": ["ai"] * len(tokens),
+            "n_counted": pa.array(tokens),
+        }
+    )
+    bins = np.unique(rule.keys(labels)["length"].to_numpy(), return_inverse=True)[1]
+    np.testing.assert_array_equal(bins, length_bins(tokens))  # which numbers those that occur
+
+
+def test_folds_are_even_and_fixed() -> None:
+    counts = np.bincount([fold_of(f"i{k}") for k in range(10_000)], minlength=10)
+    assert counts.min() > 900
+    assert [fold_of(name) for name in ("a", "b", "é")] == [8, 8, 3]
