@@ -1,6 +1,6 @@
 """Builds the native parts: `sparcom._native` (CPU) always, `sparcom._native_cuda` where nvcc is.
 
-Metadata lives in pyproject.toml. Needs pybind11 and a C++17 compiler, not torch. Obeys
+Metadata lives in pyproject.toml. Resources pybind11 and a C++17 compiler, not torch. Obeys
 SPARCOM_CUDA (1: nvcc must be there; 0: no CUDA part), SPARCOM_CUDA_ARCHITECTURES ("80 90 100 120")
 and SPARCOM_BUILD_JOBS.
 """

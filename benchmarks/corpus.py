@@ -21,7 +21,7 @@ from common import emit, print_card, print_table
 from sparcom.corpus.checking.check import check
 from sparcom.corpus.checking.stats import stats
 from sparcom.corpus.opening import bundled_hexainst
-from sparcom.corpus.prompts.prompts import make_frame, make_prompts
+from sparcom.corpus.prompts.prompts import make_prompts, make_template
 from sparcom.corpus.reading.read import Corpus
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
@@ -90,13 +90,13 @@ def tokenize_ratio(model: str) -> dict[str, float]:
     folder = resolve_model(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     instructions = bundled_hexainst()
-    frame = make_frame("model", tokenizer)
-    prompts = make_prompts(instructions, tokenizer, frame=frame)  # warm
+    template = make_template("model", tokenizer)
+    prompts = make_prompts(instructions, tokenizer, template=template)  # warm
     tokens = sum(len(prompt.token_ids) for prompt in prompts)
     rates = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        make_prompts(instructions, tokenizer, frame=frame)
+        make_prompts(instructions, tokenizer, template=template)
         rates.append(tokens / (time.perf_counter() - started))
     engine = TransformersEngine(EngineOptions(model=folder))
     some, held = [], 0

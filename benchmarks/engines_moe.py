@@ -26,7 +26,7 @@ from common import alternate, emit, median_ratio, print_card, print_table
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.packing import plan_passes
-from sparcom.engines.transformers import experts
+from sparcom.engines.transformers import moe
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import CountError
 from sparcom.selection.rules import Selection, identify
@@ -175,7 +175,7 @@ def run(engine: TransformersEngine, prompts: Sequence[Prompt], rows: int) -> Non
 def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
     """Raise CountError where routed counts differ from a plain loop's on the same pass."""
     seen = []
-    modules = [m for m in engine.model.modules() if experts.is_experts(m)]
+    modules = [m for m in engine.model.modules() if moe.is_experts(m)]
     hooks = [m.register_forward_pre_hook(lambda m, a: seen.append((m, *a[:2]))) for m in modules]
     counted = list(engine.count(prompts))
     for hook in hooks:
@@ -201,7 +201,7 @@ def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
 
 def print_layers(engine: TransformersEngine) -> None:
     """One layer's experts, rows alone: every implementation of transformers, and ours."""
-    module = next(m for m in engine.model.modules() if experts.is_experts(m))
+    module = next(m for m in engine.model.modules() if moe.is_experts(m))
     rows = []
     for tokens in (128, *SHAPES):
         generator = torch.Generator().manual_seed(0)
@@ -210,7 +210,7 @@ def print_layers(engine: TransformersEngine) -> None:
         weights = torch.rand(tokens, 4, generator=generator).bfloat16()
         engine.recorder.begin(torch.arange(tokens) // 100 % engine.options.slots)
         # batched_mm copies the weights of every token: 3 GB at 1024 of them.
-        names = ["eager", "grouped_mm", experts.NAME] + ["batched_mm"] * (tokens <= 128)
+        names = ["eager", "grouped_mm", moe.NAME] + ["batched_mm"] * (tokens <= 128)
 
         def call(name: str, arguments=(hidden, ids, weights)) -> None:
             module.config._experts_implementation = name

@@ -42,7 +42,7 @@ def test_an_int_may_stand_for_a_float(tmp_path: Path) -> None:
 
 
 def test_every_key_can_be_written_and_read_back(tmp_path: Path) -> None:
-    config = RunConfig(limit=3, system="be brief", count_tokens=8, cpus=1, ray_address="auto",
+    config = RunConfig(limit=3, system="be brief", max_tokens=8, cpus=1, ray_address="auto",
                        out="x", verify=True, gpus=0.5, ties="exact")  # fmt: skip
     values = {f.name: getattr(config, f.name) for f in fields(RunConfig)}
     lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None]
@@ -88,7 +88,7 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message
         ({"retain": "all"}, "--retain: expected .*counts.*, got 'all'"),
         ({"engine": "onnx"}, "--engine: expected .*transformers.*, got 'onnx'"),
         ({"limit": 0}, "--limit: must be at least 1, got 0"),
-        ({"count_tokens": -1}, "--count-tokens: must be at least 1, got -1"),
+        ({"max_tokens": -1}, "--max-tokens: must be at least 1, got -1"),
         ({"batch_tokens": 0}, "--batch-tokens: must be at least 1, got 0"),
         ({"slots": 0}, "--slots: must be at least 1, got 0"),
         ({"actors": 0}, "--actors: must be at least 1, got 0"),
@@ -148,7 +148,7 @@ def test_a_run_is_named_after_model_and_corpus(model: str, corpus: str, expected
 
 
 def test_flags_are_written_with_dashes() -> None:
-    assert flag("count_tokens") == "--count-tokens"
+    assert flag("max_tokens") == "--max-tokens"
 
 
 def test_the_paper_s_pairs_come_along() -> None:

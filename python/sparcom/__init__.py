@@ -19,7 +19,7 @@ _HOMES = {
     "analyse": "sparcom.analysis.analyse",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.tuning.compare",
-    "precision_floor": "sparcom.analysis.tuning.floor",
+    "noise_floor": "sparcom.analysis.tuning.noise_floor",
     "run_count": "sparcom.pipeline",
     "run_identify": "sparcom.pipeline",
     "trajectory": "sparcom.analysis.tuning.trajectory",

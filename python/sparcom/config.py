@@ -47,7 +47,7 @@ class RunConfig:
                          "(default: it reads the reference)")  # fmt: skip
     temperature: float = _key(0.0, "vllm: of written tokens; 0 takes the likeliest")
     seed: int = _key(0, "vllm: of written tokens")
-    count_tokens: int | None = _key(None, "count at most the first N tokens of each instruction")
+    max_tokens: int | None = _key(None, "count at most the first N tokens of each instruction")
     truncate: bool = _key(False, "cut prompts that are longer than the model's context")
     threshold: float = _key(0.0, "a neuron fires where its activation exceeds this",
                             group="counting")  # fmt: skip
@@ -93,7 +93,7 @@ class RunConfig:
                 raise InputError(f"{flag(f.name)}: expected {', '.join(choices)}, got {value!r}")
         for name in (
             "limit",
-            "count_tokens",
+            "max_tokens",
             "context",
             "batch_tokens",
             "slots",
@@ -193,7 +193,7 @@ class RunConfig:
 
 
 def flag(name: str) -> str:
-    """`count_tokens` -> `--count-tokens`."""
+    """`max_tokens` -> `--max-tokens`."""
     return "--" + name.replace("_", "-")
 
 

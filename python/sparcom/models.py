@@ -107,7 +107,7 @@ def convert_gguf(source: Path, name: str) -> Path:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    _demand_space(folder.parent, 8 * source.stat().st_size)
+    _check_space(folder.parent, 8 * source.stat().st_size)
     building = folder.with_name(f"{name}.{os.getpid()}.tmp")
     building.mkdir(parents=True, exist_ok=True)
     try:
@@ -133,7 +133,7 @@ def convert_gguf(source: Path, name: str) -> Path:
     return folder
 
 
-def _demand_space(folder: Path, needed: int) -> None:
+def _check_space(folder: Path, needed: int) -> None:
     """Raise InputError where a folder's disk has less than `needed` bytes free."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -157,7 +157,7 @@ def quantisation_of(config: Any) -> dict[str, Any]:
     return {}
 
 
-def demand_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] = ()) -> None:
+def check_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] = ()) -> None:
     """Raise InputError for a model whose weights are quantised.
 
     dequantised: methods that transformers undoes while it loads, which `config` is then told to do.

@@ -1,4 +1,4 @@
-"""A model whose chosen neurons fire for one category's marker only: found exactly, and silenced."""
+"""A model whose chosen neurons fire for one category's marker only: found exactly, and ablated."""
 
 import json
 from pathlib import Path

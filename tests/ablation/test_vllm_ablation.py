@@ -1,4 +1,4 @@
-"""Silencing in vLLM: losses and counts as in the transformers engine, in one piece or in shards."""
+"""Ablation in vLLM: losses and counts as in the transformers engine, in one piece or in shards."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from tiny_models import save_tiny_model
 from tiny_runs import records, save_tiny_llm, write_corpus
 from vllm_tools import SHAPE, by_id, make_prompts, share_of_differing_cells
 
-from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.ablator import Ablator
 from sparcom.ablation.target import Target
-from sparcom.ablation.transformers_silencer import TransformersSilencer
-from sparcom.ablation.vllm_silencer import VllmSilencer
+from sparcom.ablation.transformers_ablator import TransformersAblator
+from sparcom.ablation.vllm_ablator import VllmAblator
 from sparcom.cli.main import main
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
@@ -73,23 +73,23 @@ def targets(space) -> list[Target]:
     return [Target("n", "neurons", some), *experts]
 
 
-def measured(silencer: Silencer, target: Target) -> tuple[np.ndarray, dict]:
-    """(losses, counts) with the target silenced."""
-    with silencer.silenced(target):
-        return silencer.losses(PROMPTS), by_id(silencer.engine.count(PROMPTS))
+def measured(ablator: Ablator, target: Target) -> tuple[np.ndarray, dict]:
+    """(losses, counts) with the target ablated."""
+    with ablator.ablated(target):
+        return ablator.losses(PROMPTS), by_id(ablator.engine.count(PROMPTS))
 
 
 def test_nothing_silenced(engines):
     ours, theirs = engines
-    expected = TransformersSilencer(theirs).losses(PROMPTS)
-    np.testing.assert_allclose(VllmSilencer(ours).losses(PROMPTS), expected, atol=1e-4)
+    expected = TransformersAblator(theirs).losses(PROMPTS)
+    np.testing.assert_allclose(VllmAblator(ours).losses(PROMPTS), expected, atol=1e-4)
     counts = by_id(ours.count(PROMPTS)), by_id(theirs.count(PROMPTS))
     assert share_of_differing_cells(*counts) <= 1e-4
 
 
 @pytest.mark.parametrize("how", ["zero", "mean"])
 def test_silenced(engines, how):
-    silencers = VllmSilencer(engines[0], how), TransformersSilencer(engines[1], how)
+    silencers = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
     whole = silencers[1].losses(PROMPTS)
     before = engines[0].losses(PROMPTS[1:2])
     if how == "mean":
@@ -109,14 +109,14 @@ def test_an_engine_that_starts_anew_keeps_what_is_silenced(reference):
     options = VllmOptions(str(folder), dtype="float32", slots=4, threads=1, ablation=True)
     engine = VllmEngine(options)
     try:
-        silencer, target = VllmSilencer(engine), targets(engine.space)[0]
-        with silencer.silenced(target):
-            before = silencer.losses(PROMPTS[:1])
+        ablator, target = VllmAblator(engine), targets(engine.space)[0]
+        with ablator.ablated(target):
+            before = ablator.losses(PROMPTS[:1])
             engine._start()
-            np.testing.assert_array_equal(silencer.losses(PROMPTS[:1]), before)
-        assert (silencer.losses(PROMPTS[:1]) != before).any()
+            np.testing.assert_array_equal(ablator.losses(PROMPTS[:1]), before)
+        assert (ablator.losses(PROMPTS[:1]) != before).any()
         with pytest.raises(InputError, match="flat indices must be in"):
-            engine.silence(np.array([engine.space.neurons]))
+            engine.ablate(np.array([engine.space.neurons]))
     finally:
         engine.close()
 

@@ -242,7 +242,7 @@ def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
 
 
 def test_an_equal_t_run_says_who_is_shorter(tmp_path: Path) -> None:
-    tokens, config = np.full(240, 12), {"count_tokens": 12}
+    tokens, config = np.full(240, 12), {"max_tokens": 12}
     equal = write_run(tmp_path / "e", _planted(), LABELS, dense_space(), tokens=tokens,
                       config=config)  # fmt: skip
     result = analyse(equal, QUICK)

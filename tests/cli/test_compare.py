@@ -44,12 +44,12 @@ def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(["compare", *runs]) == 0
     text = capsys.readouterr().out
     assert "previous" in text
-    assert "warning: no precision floor given" in text
+    assert "warning: no noise floor given" in text
     assert main(["compare", *runs, "--floor", *runs[:2], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["warnings"] == []
     figures = {row["figure"] for row in found["rows"]}
-    assert figures == {"overlap", "layer shift", "precision floor", "beyond floor"}
+    assert figures == {"overlap", "layer shift", "noise floor", "beyond floor"}
 
 
 def test_the_options_of_an_analysis(runs: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sparcom.components import Site
-from sparcom.counting.masks import silencing_masks
+from sparcom.counting.masks import ablation_masks
 
 SITES = [
     Site("dense", 0, 3, "silu"),
@@ -15,11 +15,11 @@ SITES = [
 def test_masks_of_the_sites_that_hold_silenced_neurons():
     index, values = np.array([8, 2, 5]), np.array([0.5, -1.0, 2.0])
     found = {at: (keep.tolist(), fill.tolist()) for at, keep, fill in
-             silencing_masks(SITES, index, values)}  # fmt: skip
+             ablation_masks(SITES, index, values)}  # fmt: skip
     assert found == {
         0: ([[1, 1, 0]], [[0, 0, -1]]),
         1: ([[1, 1], [0, 1], [1, 0]], [[0, 0], [2, 0], [0, 0.5]]),
     }
-    zeroed = {at: fill.any() for at, _, fill in silencing_masks(SITES, index)}
+    zeroed = {at: fill.any() for at, _, fill in ablation_masks(SITES, index)}
     assert zeroed == {0: False, 1: False}
-    assert list(silencing_masks(SITES, np.zeros(0, np.int64))) == []
+    assert list(ablation_masks(SITES, np.zeros(0, np.int64))) == []

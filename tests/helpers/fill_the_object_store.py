@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import ray
-from service_helpers import slow_config
+from pipeline_helpers import slow_config
 
 from sparcom.pipeline import ray_session, run_count
 from sparcom.pipeline.ray import session

@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import ray
+from pipeline_helpers import slow_config, some_parts_done, when
 from ray.cluster_utils import Cluster
-from service_helpers import slow_config, some_parts_done, when
 
 from sparcom.pipeline import run_count
 

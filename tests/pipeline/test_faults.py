@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from service_helpers import (
+from pipeline_helpers import (
     PARTS,
     Driver,
     actors,
@@ -24,7 +24,7 @@ from service_helpers import (
 from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline import plan, ray_session, run_count
 from sparcom.pipeline.ray import session
-from sparcom.pipeline.ray.leftovers import mapped_by
+from sparcom.pipeline.ray.cleanup import mapped_by
 from sparcom.store import Run, RunStore
 
 pytestmark = pytest.mark.slow  # each kills and restarts a Ray of its own
@@ -226,7 +226,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(work, small_disk, undisturbed, ray_local, monkeypatch) -> None:
-    monkeypatch.setattr(plan, "_demand_space", lambda *_: None)  # it fills up while it runs
+    monkeypatch.setattr(plan, "_check_space", lambda *_: None)  # it fills up while it runs
     run = small_disk / "run"
     (small_disk / "ballast").write_bytes(bytes(1_000_000))
     with pytest.raises(SparcomError, match="cannot be written: .*No space left.*--resume"):

@@ -52,7 +52,7 @@ def test_the_reference_is_read_in_scope_response(tmp_path: Path) -> None:
     assert answered.counted == ((len(asked.token_ids), len(answered.token_ids)),)
 
 
-def test_overwrite_needs_nothing_to_overwrite(tmp_path: Path) -> None:
+def test_overwrite_resources_nothing_to_overwrite(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
     for _ in range(2):
         plan = prepare(config(tmp_path), overwrite=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from service_helpers import results_of
+from pipeline_helpers import results_of
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 from sparcom.cli.main import main
@@ -141,7 +141,7 @@ def test_batch_tokens_flip_only_signs_near_zero_in_float32(work, tmp_path) -> No
 
 
 def test_fewer_counted_tokens_are_the_first_ones(work, tmp_path) -> None:
-    run_here(config_of(work, tmp_path / "run", count_tokens=3))
+    run_here(config_of(work, tmp_path / "run", max_tokens=3))
     counted = all_counts(tmp_path / "run")
     assert (counted.tokens == 3).all()
     assert (counted.neurons <= 3).all()

@@ -12,7 +12,7 @@ from sparcom.config import RunConfig
 from sparcom.engines.vllm.process import launch
 from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline import CountActor, actor, prepare
-from sparcom.planning.engines import demand_sites
+from sparcom.planning.engines import check_sites
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_an_engine_that_counts_other_sites_than_planned_is_refused(found: tuple[
     info = SimpleNamespace(name="vllm")
     engine = SimpleNamespace(info=info, space=ComponentSpace(found))
     with pytest.raises(SparcomError, match=r"engine vllm: expected the site .*, got .*; use the"):
-        demand_sites(engine, ComponentSpace(PLANNED))
-    demand_sites(engine, ComponentSpace(found))
+        check_sites(engine, ComponentSpace(PLANNED))
+    check_sites(engine, ComponentSpace(found))
 
 
 def test_an_actor_stores_nothing_of_an_engine_that_counts_other_sites(

@@ -12,7 +12,7 @@ import pytest
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.tuning.compare import compare
-from sparcom.analysis.tuning.floor import precision_floor
+from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
@@ -383,7 +383,7 @@ def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path
     last.manifest["status"] = "running"
     bits = last.sets.neurons
     bits[:, ::2] = 0
-    floor = precision_floor(*runs[:2])
+    floor = noise_floor(*runs[:2])
     compare(runs[0], last, FEW, floor=floor)
     trajectory(runs, FEW, floor=floor)
     html, page = page_of(str(tmp_path / "tuned"))
@@ -391,7 +391,7 @@ def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path
     assert_numbers(html)
     text = shown(html)
     assert "Tuning moved the ISNs of CLS, CODE, QA, GEN, MATH, SUM beyond the precision" in text
-    assert "Tuning moved the ISEs of no category beyond the precision floor." in text
+    assert "Tuning moved the ISEs of no category beyond the noise floor." in text
     assert "Note: tuned: the run is not complete; finish it with --resume." in text
     assert rows_of(html, "ISNs")[1][-2] == "1.000"
     assert "Along training" in text

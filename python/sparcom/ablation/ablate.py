@@ -1,4 +1,4 @@
-"""`ablate`: what the model loses, category by category, when a set of components is silenced."""
+"""`ablate`: what the model loses, category by category, when a set of components is ablated."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.ablation.silencer import Silencer, check_how
+from sparcom.ablation.ablator import Ablator, check_how
 from sparcom.ablation.target import Target, matched_random, targets, usage
 from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
 from sparcom.config import RunConfig
@@ -25,10 +25,10 @@ BOOTSTRAPS = 1000
 
 @dataclass(frozen=True)
 class AblationOptions:
-    """sets: words of `target.targets`. family: "neurons" | "experts". how: one of `silencer.HOW`.
+    """sets: words of `target.targets`. family: "neurons" | "experts". how: one of `ablator.HOW`.
     draws: matched random sets for each set. limit: instructions of each category; None: all.
     high, low: bounds of general and unique.
-    engine: a key of `silencer.HOW`, whichever engine counted. threads: of it (of each of its
+    engine: a key of `ablator.HOW`, whichever engine counted. threads: of it (of each of its
         workers); None: all cores.
     """
 
@@ -61,7 +61,7 @@ class AblationOptions:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Row [set, category]: the set is silenced, the category's loss measured.
+    """Row [set, category]: the set is ablated, the category's loss measured.
 
     targets: the sets. categories: [C], "all" last; count: [C] instructions of each.
     loss: [C] mean loss of the whole model, nats per token of the reference answer.
@@ -131,11 +131,11 @@ def ablate(
     engine_of = _engine_options(config, options)
     if weights_fingerprint(engine_of.model) != run.manifest["model"]["weights"]:
         raise InputError(f"ablate: model {engine_of.model}: its weights are not those of the run")
-    silencer = _load(engine_of, options)
+    ablator = _load(engine_of, options)
     try:
-        losses = _measure(silencer, config, engine_of, asked, found, drawn, options.how, tick)
+        losses = _measure(ablator, config, engine_of, asked, found, drawn, options.how, tick)
     finally:
-        silencer.engine.close()
+        ablator.engine.close()
     result = summarise(found, [item.category for item in asked], *losses, options, warnings)
     run.store.write_analysis("ablation", result.table())
     return result
@@ -179,58 +179,58 @@ def _engine_options(config: RunConfig, options: AblationOptions) -> EngineOption
                    compile=found.compile and options.how != "mean")  # fmt: skip
 
 
-def _load(engine_of: EngineOptions, options: AblationOptions) -> Silencer:
+def _load(engine_of: EngineOptions, options: AblationOptions) -> Ablator:
     if options.engine == "transformers":
-        from sparcom.ablation.transformers_silencer import TransformersSilencer
+        from sparcom.ablation.transformers_ablator import TransformersAblator
         from sparcom.engines.transformers.engine import TransformersEngine
 
-        return TransformersSilencer(TransformersEngine(engine_of), options.how)
-    from sparcom.ablation.vllm_silencer import VllmSilencer
+        return TransformersAblator(TransformersEngine(engine_of), options.how)
+    from sparcom.ablation.vllm_ablator import VllmAblator
     from sparcom.engines.vllm.engine import VllmEngine
 
-    return VllmSilencer(VllmEngine(engine_of), options.how)
+    return VllmAblator(VllmEngine(engine_of), options.how)
 
 
 def _measure(
-    silencer, config, engine_of, asked, found, drawn, how, tick
+    ablator, config, engine_of, asked, found, drawn, how, tick
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """(loss [n], silenced [sets][n], of random sets [sets][draws, n])."""
 
     def prompts(scope: str) -> list[Prompt]:
-        rule = replace(config, scope=scope, generate=0, count_tokens=None)
+        rule = replace(config, scope=scope, generate=0, max_tokens=None)
         return PromptMaker(rule, engine_of).prompts(asked)
 
     answers = prompts("response")
     if how == "mean":
-        silencer.calibrate(prompts("all"))
+        ablator.calibrate(prompts("all"))
 
     def loss(target: Target | None) -> np.ndarray:
         if target is None:
-            out = silencer.losses(answers)
+            out = ablator.losses(answers)
         else:
-            with silencer.silenced(target):
-                out = silencer.losses(answers)
+            with ablator.ablated(target):
+                out = ablator.losses(answers)
         if tick:
             tick()
         return out
 
     whole = loss(None)
-    silenced = [loss(target) for target in found]
-    return whole, silenced, [np.stack([loss(one) for one in ones]) for ones in drawn]
+    ablated = [loss(target) for target in found]
+    return whole, ablated, [np.stack([loss(one) for one in ones]) for ones in drawn]
 
 
 def summarise(
     found: Sequence[Target],
     labels: Sequence[str],
     whole: np.ndarray,
-    silenced: Sequence[np.ndarray],
+    ablated: Sequence[np.ndarray],
     random: Sequence[np.ndarray],
     options: AblationOptions,
     warnings: Sequence[str] = (),
 ) -> Ablation:
     """The figures of an ablation from losses per instruction.
 
-    labels: [n] categories; whole: [n]; silenced: [sets][n]; random: [sets][draws, n].
+    labels: [n] categories; whole: [n]; ablated: [sets][n]; random: [sets][draws, n].
     Intervals: instructions drawn with replacement within a category (and random sets, for
     `beyond`), paired: one instruction's losses stay together.
     """
@@ -246,7 +246,7 @@ def summarise(
             f"{options.draws} random sets bound every p at {1 / (1 + options.draws):.3f}"
         )
     effects, beyonds = [], []
-    for one, others in zip(silenced, random, strict=True):
+    for one, others in zip(ablated, random, strict=True):
         pairs = [
             _cell(one - whole, others - whole, rows, rng)
             for rows in ([g] for g in groups)

@@ -1,4 +1,4 @@
-"""Which components are silenced: sets named by a word, chosen from a stored run."""
+"""Which components are ablated: sets named by a word, chosen from a stored run."""
 
 from dataclasses import dataclass
 

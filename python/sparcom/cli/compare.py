@@ -22,7 +22,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     """Compare two runs, or follow several; tables go to the last run's analysis/."""
     from sparcom.analysis.tuning.compare import compare
-    from sparcom.analysis.tuning.floor import precision_floor
+    from sparcom.analysis.tuning.noise_floor import noise_floor
     from sparcom.analysis.tuning.trajectory import trajectory
     from sparcom.store import Run
 
@@ -30,7 +30,7 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     runs = [Run(location) for location in arguments.runs]
     if len(runs) < 2:
         raise InputError("compare: expected two runs or more, got one")
-    floor = precision_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
+    floor = noise_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
     if len(runs) > 2:
         rows = trajectory(runs, options, floor=floor).to_pylist()
         warned = runs[-1].store.read_table("analysis/trajectory_warnings.parquet")
@@ -83,7 +83,7 @@ def _render(result: Any, tuned: str) -> str:
                 row += [_figure(change.floor[at].value), "moved" if moved else "not beyond it"]
             rows.append(row)
         if change.beyond_floor:
-            head += ["precision floor", ""]
+            head += ["noise floor", ""]
         lines += ["", render_table(head, rows)]
     lines += ["", *(f"warning: {text}" for text in result.warnings)]
     lines.append(f"tables: {tuned}/analysis/alteration_*.parquet")
@@ -99,10 +99,10 @@ def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:
         for r in rows
         if r["figure"] == "overlap"
     ]  # fmt: skip
-    floors = [r["value"] for r in rows if r["figure"] == "precision floor"]
+    floors = [r["value"] for r in rows if r["figure"] == "noise floor"]
     head = ["run", "against", "family", "category", "Jaccard", "95 % interval", "chance"]
     if floors:
-        head.append("precision floor")
+        head.append("noise floor")
         for row, value in zip(shown, floors, strict=True):
             row.append(_figure(value))
     lines = [render_table(head, shown), "", *(f"warning: {text}" for text in warnings)]

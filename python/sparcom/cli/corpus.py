@@ -57,7 +57,7 @@ def _add_prompting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--bos", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--scope", default="instruction")
-    parser.add_argument("--count-tokens", type=int, metavar="L")
+    parser.add_argument("--max-tokens", type=int, metavar="L")
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _show(arguments: argparse.Namespace) -> Result:
     from transformers import AutoTokenizer
 
     from sparcom.corpus.checking.show import find_instruction, show
-    from sparcom.corpus.prompts.prompts import make_frame, make_prompts
+    from sparcom.corpus.prompts.prompts import make_prompts, make_template
     from sparcom.models import resolve_model
 
     with _opened(arguments) as corpus:
@@ -111,13 +111,13 @@ def _show(arguments: argparse.Namespace) -> Result:
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(arguments.model))
     _, _, other = arguments.template.partition("from:")
     donor = AutoTokenizer.from_pretrained(resolve_model(other)) if other else None
-    frame = make_frame(arguments.template, tokenizer, arguments.system, donor, arguments.bos)
+    template = make_template(arguments.template, tokenizer, arguments.system, donor, arguments.bos)
     (prompt,) = make_prompts(
         [instruction],
         tokenizer,
-        frame=frame,
+        template=template,
         scope=arguments.scope,
-        max_tokens=arguments.count_tokens,
+        max_tokens=arguments.max_tokens,
     )
     return _result(arguments, show(instruction, prompt, tokenizer))
 

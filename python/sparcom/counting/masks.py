@@ -8,18 +8,18 @@ import torch
 from sparcom.components import Site
 
 
-def silencing_masks(
+def ablation_masks(
     sites: Sequence[Site], index: np.ndarray, values: np.ndarray | None = None
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """(site, keep, fill) of each site that holds silenced neurons; h becomes `h * keep + fill`.
 
     sites: in the flat order of `index`, [n] int64, the silenced neurons, each once.
     values: [n] what h becomes; None: 0.
-    keep, fill: [experts or 1, width] float64 on CPU; 0 and the value where silenced, else 1 and 0.
+    keep, fill: [experts or 1, width] float64 on CPU; 0 and the value where ablated, else 1 and 0.
 
     >>> from sparcom.components import Site
     >>> sites = [Site("dense", layer, 3, "silu") for layer in (0, 1)]
-    >>> [(at, keep.tolist()) for at, keep, _ in silencing_masks(sites, np.array([4]))]
+    >>> [(at, keep.tolist()) for at, keep, _ in ablation_masks(sites, np.array([4]))]
     [(1, [[1.0, 0.0, 1.0]])]
     """
     start = 0

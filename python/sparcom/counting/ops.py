@@ -92,7 +92,7 @@ def _fake_out(
     gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out
 ) -> None:
     _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
-    _demand("out", out, gate.dtype, gate, gate.shape)
+    _check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
 def _cpu(gate, *inputs) -> Tensor:
@@ -183,11 +183,11 @@ def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
         and _rows_are_dense(up)
     ):
         _fail("up", f"[{n}, {width}] {_name(gate.dtype)} with unit stride on {gate.device}", up)
-    _demand("bins", bins, torch.int32, gate, (n,))
+    _check_tensor("bins", bins, torch.int32, gate, (n,))
     if rows.dim() != 1:
         _fail("rows", "[bins] int32", rows)
-    _demand("rows", rows, torch.int32, gate, rows.shape)
-    _demand("counts", counts, torch.int32, gate, (rows.shape[0], width))
+    _check_tensor("rows", rows, torch.int32, gate, rows.shape)
+    _check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width))
     if keep is None and fill is None and expert is None:
         return
     experts = keep if keep is not None else fill
@@ -197,9 +197,9 @@ def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
         _fail("keep" if keep is not None else "fill", f"[experts, {width}]", experts)
     for name, value in (("keep", keep), ("fill", fill)):
         if value is not None:
-            _demand(name, value, gate.dtype, gate, (experts.shape[0], width))
+            _check_tensor(name, value, gate.dtype, gate, (experts.shape[0], width))
     if expert is not None:
-        _demand("expert", expert, torch.int32, gate, (n,))
+        _check_tensor("expert", expert, torch.int32, gate, (n,))
     elif experts.shape[0] == 0 and n:
         _fail("keep" if keep is not None else "fill", "[experts, width] of an expert", experts)
 
@@ -208,7 +208,7 @@ def _rows_are_dense(x: Tensor) -> bool:
     return x.stride(1) == 1 or x.shape[1] <= 1
 
 
-def _demand(name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple) -> None:
+def _check_tensor(name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple) -> None:
     if x.dtype is not dtype or x.shape != shape or not x.is_contiguous() or x.device != gate.device:
         expected = f"{list(shape)} {_name(dtype)}, contiguous, on {gate.device}"
         _fail(name, expected, x)

@@ -71,17 +71,17 @@ class Recorder:
         self._buffers = _Buffers(self.sites, slots, self.device)
         self._recount = _Buffers(self.sites, slots, self.device) if verify else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
-        self._silenced: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._sums: list[torch.Tensor] | None = None
 
-    def silence(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+    def ablate(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Silence neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
 
         masks: site -> (keep, fill or None for zeros), each [experts or 1, width] in the model's
             dtype on the recorder's device; {} silences nothing. Counts are as without it, given
             what flows into the site.
         """
-        self._silenced = dict(masks)
+        self._ablated = dict(masks)
 
     @contextmanager
     def summing(self) -> Iterator[list[torch.Tensor]]:
@@ -146,7 +146,7 @@ class Recorder:
     def buffers_of(self, site: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(counts, rows) of a site, for a kernel that computes and counts by itself; None while
         more is asked for than counting: a recount, silenced neurons, sums."""
-        if self._recount is not None or site in self._silenced or self._sums is not None:
+        if self._recount is not None or site in self._ablated or self._sums is not None:
             return None
         return self._buffers.counts[site], self._buffers.rows[site]
 
@@ -175,8 +175,8 @@ class Recorder:
             counts, rows = self._recount.counts[site], self._recount.rows[site]
             reference.act_mul_count(gate, up, bins, counts, rows, **options)
         counts, rows = self._buffers.counts[site], self._buffers.rows[site]
-        if site in self._silenced:
-            keep, fill = self._silenced[site]
+        if site in self._ablated:
+            keep, fill = self._ablated[site]
             held = None if expert is None else expert.clamp(min=0)
             options |= {"keep": keep, "fill": fill, "expert": held}
         with nvtx.site(self.sites[site].name):

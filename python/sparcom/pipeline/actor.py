@@ -16,7 +16,7 @@ from sparcom.pipeline.part import count_part, no_counts
 from sparcom.pipeline.plan import Work
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.metrics import Metrics
-from sparcom.planning.engines import demand_sites, load_engine
+from sparcom.planning.engines import check_sites, load_engine
 from sparcom.selection.rules import identify
 from sparcom.store import Failure, RunStore, part_profile
 
@@ -94,7 +94,7 @@ class CountActor:
         work = self._work
         engine = load_engine(work.engine, work.options, work.gpus)
         try:
-            demand_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
+            check_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
         except SparcomError:
             engine.close()
             raise

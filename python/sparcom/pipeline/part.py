@@ -32,10 +32,10 @@ def count_part(
         try:
             under_way(held := len(group))
             for counted in engine.count(group):
-                _demand_new(counted.ids, done, group)
+                _check_new(counted.ids, done, group)
                 under_way(held := held - len(counted.ids))
                 done.update({name: (counted, row) for row, name in enumerate(counted.ids)})
-            _demand_all(group, done)
+            _check_all(group, done)
         except PromptError as error:
             under_way(0)
             suspects = [p for p in group if p.id in error.ids and p.id not in done]
@@ -67,7 +67,7 @@ def count_part(
     return concat_counted(one_row), failures
 
 
-def _demand_new(ids: Sequence[str], done: Mapping[str, Any], group: Sequence[Prompt]) -> None:
+def _check_new(ids: Sequence[str], done: Mapping[str, Any], group: Sequence[Prompt]) -> None:
     """Raise CountError where an engine counts an instruction twice, or one of no one's asking."""
     wrong = [name for name in ids if name in done] or sorted(set(ids) - {p.id for p in group})
     if wrong or len(set(ids)) < len(ids):
@@ -77,7 +77,7 @@ def _demand_new(ids: Sequence[str], done: Mapping[str, Any], group: Sequence[Pro
         )
 
 
-def _demand_all(group: Sequence[Prompt], done: Mapping[str, Any]) -> None:
+def _check_all(group: Sequence[Prompt], done: Mapping[str, Any]) -> None:
     """Raise CountError where an engine ended without having counted an instruction."""
     lost = [p.id for p in group if p.id not in done]
     if lost:

@@ -17,13 +17,13 @@ import numpy as np
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
 from sparcom.corpus.opening import iter_corpus
-from sparcom.corpus.prompts.prompts import Prompt, make_frame, make_prompts
+from sparcom.corpus.prompts.prompts import Prompt, make_prompts, make_template
 from sparcom.corpus.reading.problems import ProblemLog
 from sparcom.corpus.schema import Instruction
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.models import versions, weights_fingerprint
-from sparcom.planning.changes import demand_same
+from sparcom.planning.changes import check_same
 from sparcom.planning.engines import context_of, engine_options
 from sparcom.selection.rules import Selection
 from sparcom.store import CellRule, RunStore, length_edges, writing_corpus
@@ -102,16 +102,18 @@ class PromptMaker:
         self._tokenizer = tokenizer_of(options.model)
         _, _, other = config.template.partition("from:")
         donor = tokenizer_of(resolve_model(other)) if other else None
-        self._frame = make_frame(config.template, self._tokenizer, config.system, donor, config.bos)
+        self._template = make_template(
+            config.template, self._tokenizer, config.system, donor, config.bos
+        )
         self.skipped = ProblemLog()
 
     def prompts(self, instructions: Sequence[Instruction]) -> list[Prompt]:
         return make_prompts(
             instructions,
             self._tokenizer,
-            frame=self._frame,
+            template=self._template,
             scope=self._config.scope,
-            max_tokens=self._config.count_tokens,
+            max_tokens=self._config.max_tokens,
             context=self._context,
             truncate=self._config.truncate,
             generate=self._config.generate,
@@ -190,7 +192,7 @@ def prepare(
     where a resumed run differs from the stored one.
     """
     store = RunStore(config.run_dir())
-    demand_place(store, resume=resume, overwrite=overwrite)
+    check_location(store, resume=resume, overwrite=overwrite)
     resumed = resume and store.is_run()
     if resumed and config.cpus is None:  # other threads would round differently
         config = replace(config, cpus=store.manifest().get("threads"))
@@ -201,7 +203,7 @@ def prepare(
         for part in maker.parts():
             tally.add(*part)
         manifest = _manifest(config, options, maker.space, tally)
-        demand_same(store.location, store.manifest(), manifest)
+        check_same(store.location, store.manifest(), manifest)
         manifest = {**store.manifest(), **manifest, "created": store.manifest()["created"]}
     else:
         if store.is_abandoned():
@@ -210,7 +212,7 @@ def prepare(
             for instructions, prompts in maker.parts():
                 writer.add(instructions, prompts)
                 tally.add(instructions, prompts)
-            _demand_space(config, store, maker.space, tally.instructions)
+            _check_space(config, store, maker.space, tally.instructions)
             manifest = _manifest(config, options, maker.space, tally)
             manifest["skipped_rows"] = {
                 "count": maker.skipped.count,
@@ -222,7 +224,7 @@ def prepare(
     return _plan(config, options, manifest, tally.tokens_of_part, check if resumed else None)
 
 
-def demand_place(store: RunStore, *, resume: bool, overwrite: bool) -> None:
+def check_location(store: RunStore, *, resume: bool, overwrite: bool) -> None:
     """Raise InputError where something lies in the run directory that must not be touched."""
     if not store.exists():
         return
@@ -309,7 +311,7 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _demand_space(
+def _check_space(
     config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
 ) -> None:
     """Raise InputError where the disk of a local run directory cannot hold the run.

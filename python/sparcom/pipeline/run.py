@@ -12,13 +12,13 @@ from sparcom.errors import SparcomError
 from sparcom.pipeline.actor import PartResult
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
-from sparcom.pipeline.plan import Plan, demand_place, prepare
+from sparcom.pipeline.plan import Plan, check_location, prepare
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import log_to_stderr
-from sparcom.pipeline.ray.needs import needs_of
 from sparcom.pipeline.ray.pool import count_parts
+from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.ray.session import ray_session
-from sparcom.pipeline.ray.watch import Watch
+from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import terminable
 from sparcom.planning.engines import cluster_address
 from sparcom.store import Failure, RunLock, RunStore
@@ -57,7 +57,7 @@ class Session:
             "since": self.since,
             "ended": ended,
             "seconds": round(time.perf_counter() - self.started, 3),
-            "actors": needs_of(plan.config, max(1, len(plan.todo))).actors,
+            "actors": resources_of(plan.config, max(1, len(plan.todo))).actors,
             "actor_seconds": round(sum(r.seconds for r in self.results), 3),
             "parts": len(self.results),
             "prompt_tokens": sum(r.tokens for r in self.results),
@@ -82,7 +82,7 @@ def run_count(
     """
     session = Session()
     store = RunStore(config.run_dir())
-    demand_place(store, resume=resume, overwrite=overwrite)
+    check_location(store, resume=resume, overwrite=overwrite)
     with ExitStack() as stack:
         stack.enter_context(terminable())
         lock = stack.enter_context(RunLock(store.files))
@@ -100,7 +100,7 @@ def run_count(
             else:
                 with Merger(plan, remote=False) as merger:
                     merger.finish()
-            failures, tokens = _demand_all(plan)
+            failures, tokens = _check_complete(plan)
         except BaseException as error:
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             _leave(plan, session, ended)
@@ -111,28 +111,28 @@ def run_count(
 def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
     """Count the parts that are not done, and merge their profiles."""
     failed = len(plan.store.failures(without=set(plan.todo)))
-    needs = needs_of(plan.config, len(plan.todo))
+    resources = resources_of(plan.config, len(plan.todo))
     remote = cluster_address(plan.config) is not None
-    _logger.info("run begins", extra={"parts": len(plan.todo), "actors": needs.actors})
+    _logger.info("run begins", extra={"parts": len(plan.todo), "actors": resources.actors})
     with ray_session(plan.config, len(plan.todo)), Merger(plan, remote=remote) as merger:
         with (
             Progress(plan.prompt_tokens, bar=progress) as shown,
-            Watch(needs) as watch,
+            StallDetector(resources) as detector,
             closing(count_parts(plan)) as results,
         ):
             for result in results:
                 lock.check()
-                watch.alive()
-                _demand_one_engine(plan, session, result)
+                detector.alive()
+                _check_one_engine(plan, session, result)
                 session.results.append(result)
                 shown.add(result)
                 merger.add(result.part)
                 failed += result.failed
-                _demand_few(plan, failed)
+                _check_max_failed(plan, failed)
         merger.finish()
 
 
-def _demand_one_engine(plan: Plan, session: Session, result: PartResult) -> None:
+def _check_one_engine(plan: Plan, session: Session, result: PartResult) -> None:
     """Raise SparcomError where a part was counted otherwise than those before it, in this session
     or an earlier one (on a GPU where they had none, for example); its files are then gone."""
     first = session.results[0].engine if session.results else plan.store.manifest().get("engine")
@@ -149,7 +149,7 @@ def _demand_one_engine(plan: Plan, session: Session, result: PartResult) -> None
     )
 
 
-def _demand_few(plan: Plan, failed: int) -> None:
+def _check_max_failed(plan: Plan, failed: int) -> None:
     if failed > plan.config.max_failed:
         last = plan.store.failures()[-1]
         raise SparcomError(
@@ -159,7 +159,7 @@ def _demand_few(plan: Plan, failed: int) -> None:
         )
 
 
-def _demand_all(plan: Plan) -> tuple[list[Failure], int]:
+def _check_complete(plan: Plan) -> tuple[list[Failure], int]:
     """(what was set aside, counted tokens of the rest, written ones among them).
 
     Raises SparcomError where the profile does not hold every instruction that was not set aside, or

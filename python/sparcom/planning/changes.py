@@ -35,7 +35,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return out
 
 
-def demand_same(location: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+def check_same(location: str, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise InputError, naming what differs, where a resumed run is not the stored one."""
     if changed := changes(old, new):
         raise InputError(

@@ -93,7 +93,7 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
     raise InputError(f"engine: expected transformers or vllm, got {name!r}")
 
 
-def demand_sites(engine: Engine, planned: ComponentSpace) -> None:
+def check_sites(engine: Engine, planned: ComponentSpace) -> None:
     """Raise SparcomError where an engine counts other sites than a run was laid out for."""
     for expected, found in zip_longest(planned.sites, engine.space.sites):
         if found != expected:

@@ -214,10 +214,10 @@ def overlap_by_step(rows: Sequence[dict], title: str) -> Figure:
             label = shorten(name, _LABEL)
             axes.plot(steps, [r["value"] for r in of], color=colour, marker=".", label=label)
             _band(axes, steps, [r["low"] for r in of], [r["high"] for r in of], colour)
-        floor = [r for r in rows if (r["category"], r["figure"]) == ("all", "precision floor")]
+        floor = [r for r in rows if (r["category"], r["figure"]) == ("all", "noise floor")]
         if floor:
             steps = [row["step"] for row in floor]
-            style = {"color": "#999999", "linestyle": ":", "label": "precision floor"}
+            style = {"color": "#999999", "linestyle": ":", "label": "noise floor"}
             axes.plot(steps, [row["value"] for row in floor], **style)
         steps = {row["step"]: row["run"] for row in rows}
         axes.set_xticks(list(steps), [shorten(name, _LABEL) for name in steps.values()])

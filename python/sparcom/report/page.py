@@ -94,8 +94,8 @@ def _warnings(run: Run) -> list[str]:
     return warnings
 
 
-def _limit(count_tokens: int | None) -> str:
-    return "all its tokens" if count_tokens is None else f"at most {count_tokens} tokens"
+def _limit(max_tokens: int | None) -> str:
+    return "all its tokens" if max_tokens is None else f"at most {max_tokens} tokens"
 
 
 def _drawn(options: AnalysisOptions) -> tuple[str, str]:
@@ -121,7 +121,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("tokens, sha256", m["corpus"]["hash"]),
         ("engine", how),
         ("template, scope", f"{config['template']}, {config['scope']}"),
-        ("counted of each", _limit(config.get("count_tokens"))),
+        ("counted of each", _limit(config.get("max_tokens"))),
         ("a neuron fires", f"where {what} exceeds {config['threshold']:g}"),
         ("retained", config["retain"]),
         ("time", f"{m.get('seconds', 0):.1f} s; {m.get('actor_seconds', 0):.1f} s in actors"),

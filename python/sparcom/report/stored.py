@@ -31,7 +31,7 @@ def _alteration(run: Run, rows: list[dict[str, Any]]) -> Section:
     section.texts.append(
         "Overlap of an instruction's sets in the base and in this model: mean Jaccard. Chance: "
         "random sets of the same sizes. The shift is the share of a set that would have to move to "
-        "another layer; its chance has the two runs swapped at random. Precision floor: the "
+        "another layer; its chance has the two runs swapped at random. Noise floor: the "
         "overlap of one model with itself in another dtype or engine; beyond it: how much less "
         "these two overlap."
     )
@@ -43,10 +43,10 @@ def _alteration(run: Run, rows: list[dict[str, Any]]) -> Section:
             cells = [
                 text for figure in ("overlap", "layer shift") for text in _estimate(of[figure])
             ]
-            floor = _figure(of.get("precision floor", {}).get("value"))
+            floor = _figure(of.get("noise floor", {}).get("value"))
             body.append((category, *cells, floor, _interval(of.get("beyond floor", {}), "")))
         head = ("", "overlap", "95 % interval", "chance", "shift", "95 % interval", "chance",
-                "precision floor", "beyond it")  # fmt: skip
+                "noise floor", "beyond it")  # fmt: skip
         section.tables.append(Table((name, *head[1:]), body))
         section.statements += _moved(name, group)
         layers = _rows(run, f"alteration_layers_{family}")
@@ -80,8 +80,8 @@ def _moved(name: str, group: list[dict[str, Any]]) -> list[str]:
     if not beyond:
         return []
     if not moved:
-        return [f"Tuning moved the {name} of no category beyond the precision floor."]
-    return [f"Tuning moved the {name} of {', '.join(moved)} beyond the precision floor."]
+        return [f"Tuning moved the {name} of no category beyond the noise floor."]
+    return [f"Tuning moved the {name} of {', '.join(moved)} beyond the noise floor."]
 
 
 def _frequency_tables(run: Run, family: str) -> list[Table]:
@@ -125,11 +125,11 @@ def _trajectory(run: Run, rows: list[dict[str, Any]]) -> Section:
                 floor = [
                     r["value"] for r in group
                     if (r["step"], r["against"], r["category"]) == at
-                    and r["figure"] == "precision floor"
+                    and r["figure"] == "noise floor"
                 ]  # fmt: skip
                 body.append((f"{row['run']}, against the {row['against']}", *_estimate(row),
                              _figure(floor[0] if floor else None)))  # fmt: skip
-        head = (name, "overlap", "95 % interval", "chance", "precision floor")
+        head = (name, "overlap", "95 % interval", "chance", "noise floor")
         section.tables.append(Table(head, body))
     return section
 

@@ -100,8 +100,7 @@ def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     a: [n, bytes] uint8, packed sets, C-contiguous.
     b: [m, bytes] uint8 likewise; None: a itself, of which half the matrix is computed.
 
-    Returns [n, m] int32. Raises InputError for wrong shapes and dtypes. On a GPU a product of 0/1
-    matrices does the same (bits_torch), so this has no CUDA kernel.
+    Returns [n, m] int32. Raises InputError for wrong shapes and dtypes.
 
     >>> intersections(np.array([[3], [5]], np.uint8))
     array([[2, 1],

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 
 from sparcom.errors import SparcomError
-from sparcom.store.corpus_file import MEND
+from sparcom.store.corpus_file import HINT
 from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.profiles.spans import Span, span_of
 from sparcom.store.run_store import RunStore
@@ -32,7 +32,7 @@ def bad_files(store: RunStore, check: Check = check_here) -> list[Bad]:
     check: reads them; on a cluster, its machines do (`service.checking`).
     Raises SparcomError where corpus.parquet is damaged, which counting does not make again.
     """
-    with store.files.parquet(CORPUS, MEND, streamed=True) as file:
+    with store.files.parquet(CORPUS, HINT, streamed=True) as file:
         _read_through(file)
     names = [
         f"{folder}/{name}"

@@ -13,7 +13,7 @@ from sparcom.errors import SparcomError
 from sparcom.store.files import Files
 
 NAME = "corpus.parquet"
-MEND = "start anew with --overwrite"
+HINT = "start anew with --overwrite"
 LABELS = ["id", "category", "source", "n_counted"]
 _OF_PROMPTS = ["id", "token_ids", "counted", "truncated", "generate"]
 PROMPT_SCHEMA = pa.schema(
@@ -80,12 +80,12 @@ class CorpusReader:
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All instructions, in corpus order."""
-        with self._files.parquet(NAME, MEND) as file:
+        with self._files.parquet(NAME, HINT) as file:
             return file.read(columns=list(columns) if columns else None)
 
     def parts(self) -> int:
         """The number of parts."""
-        with self._files.parquet(NAME, MEND, self._metadata) as file:
+        with self._files.parquet(NAME, HINT, self._metadata) as file:
             self._metadata = file.metadata
             return file.metadata.num_row_groups
 
@@ -95,14 +95,14 @@ class CorpusReader:
         A run's appears whole or not at all, so one that cannot be read is not a run's.
         """
         try:
-            with self._files.parquet(NAME, MEND) as file:
+            with self._files.parquet(NAME, HINT) as file:
                 return file.schema_arrow.names == PROMPT_SCHEMA.names
         except SparcomError:
             return False
 
     def part(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one part."""
-        with self._files.parquet(NAME, MEND, self._metadata) as file:
+        with self._files.parquet(NAME, HINT, self._metadata) as file:
             self._metadata = file.metadata
             return file.read_row_group(part, columns=list(columns))
 

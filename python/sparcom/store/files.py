@@ -95,14 +95,14 @@ class Files:
     def parquet(
         self,
         name: str,
-        mend: str,
+        hint: str,
         metadata: pq.FileMetaData | None = None,
         *,
         streamed: bool = False,
     ) -> Iterator[pq.ParquetFile]:
         """A Parquet file, its pages checked against their checksums.
 
-        mend: what to do where it cannot be read, which a SparcomError then says.
+        hint: what to do where it cannot be read, which a SparcomError then says.
         streamed: fetch it in pieces of 1 MB, in place of whole columns.
         """
         try:
@@ -117,7 +117,7 @@ class Files:
         except (OSError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise SparcomError(
-                f"{self.location}/{name}: not readable as Parquet ({reason}); {mend}"
+                f"{self.location}/{name}: not readable as Parquet ({reason}); {hint}"
             ) from error
 
     # -- writing --------------------------------------------------------------------------------
@@ -210,14 +210,14 @@ class Files:
                     self.delete(f"{folder}/{name}" if folder else name)
 
     @contextmanager
-    def _asking(self, path: str, done: str, mend: str = _REACH) -> Iterator[None]:
+    def _asking(self, path: str, done: str, hint: str = _REACH) -> Iterator[None]:
         """Within the block an error of the file system becomes one of ours, in one line."""
         try:
             yield
         except OSError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             where = self.location + path.removeprefix(self.root)
-            raise SparcomError(f"{where}: cannot be {done}: {reason}; {mend}") from error
+            raise SparcomError(f"{where}: cannot be {done}: {reason}; {hint}") from error
 
     def _info(self, path: str) -> fs.FileInfo:
         with self._asking(path, "looked up"):

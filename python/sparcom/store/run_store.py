@@ -50,7 +50,7 @@ FOLDERS = {"counts": ("counts", "sets"), "sets": ("sets",), "profile": ()}
 """The folders, beside profiles, that a part's results lie in, for each retention."""
 RESULT_FOLDERS = ("counts", "sets", "profiles", "failed")
 _UNFINISHED = re.compile(r"(corpus\.parquet|run\.json)\.[0-9a-f]{8}\.tmp")
-_MEND = "delete this file and finish the run with --resume"
+_HINT = "delete this file and finish the run with --resume"
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class RunStore:
         columns = ["id", "tokens", "sizes"]
         tables = []
         for span in self._spans("sets"):
-            with self.files.parquet(f"sets/{span.name}", _MEND) as file:
+            with self.files.parquet(f"sets/{span.name}", _HINT) as file:
                 tables.append(file.read(columns=columns))
         return pa.concat_tables(tables)
 
@@ -235,7 +235,7 @@ class RunStore:
         """The instructions that the profile sums over."""
         ids: list[str] = []
         for span in outermost(self.spans()):
-            with self.files.parquet(f"profiles/{span.name}", _MEND) as file:
+            with self.files.parquet(f"profiles/{span.name}", _HINT) as file:
                 ids += pc.list_flatten(file.read(columns=["ids"])["ids"]).to_pylist()
         return ids
 
@@ -311,7 +311,7 @@ class RunStore:
         return sorted(s for n in self.files.names(folder) if (s := span_of(n)) is not None)
 
     def read_table(self, name: str) -> pa.Table:
-        with self.files.parquet(name, _MEND) as file:
+        with self.files.parquet(name, _HINT) as file:
             return file.read()
 
     def _write(self, name: str, table: pa.Table) -> None:

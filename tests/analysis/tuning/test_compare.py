@@ -7,7 +7,7 @@ from planted import CATEGORIES, dense_space, draw_sets, mixed_space, planted_pre
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.tuning.alteration import sign_test
 from sparcom.analysis.tuning.compare import compare
-from sparcom.analysis.tuning.floor import precision_floor
+from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -84,7 +84,7 @@ def test_per_instruction_figures_are_those_of_the_sets(tmp_path: Path) -> None:
     assert 0 < overall.chance < overall.value
     assert change.shift[-1].p == pytest.approx(1 / 201)
     assert any("no counts retained" in w for w in result.warnings)
-    assert any("no precision floor given" in w for w in result.warnings)
+    assert any("no noise floor given" in w for w in result.warnings)
     warned = tuned.store.read_table("analysis/alteration_warnings.parquet")["warning"]
     assert tuple(warned.to_pylist()) == result.warnings
 
@@ -93,7 +93,7 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
     base, _ = _runs(tmp_path)
     rng = np.random.default_rng(5)
     other = _base() ^ (rng.random((240, 600)) < 0.01)
-    floor = precision_floor(base, write_run(tmp_path / "fp32", other, LABELS, dense_space()))
+    floor = noise_floor(base, write_run(tmp_path / "fp32", other, LABELS, dense_space()))
     mean, median, worst = floor.summary["neurons"]
     assert worst < median < 1
     assert mean == pytest.approx(median, abs=0.02)
@@ -107,37 +107,37 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
     assert result.floor[-1].low < result.floor[-1].value < result.floor[-1].high
     figures = [r["figure"] for r in tuned.store.read_table(
         "analysis/alteration_summary.parquet").to_pylist() if r["category"] == "all"]  # fmt: skip
-    assert figures == ["overlap", "layer shift", "precision floor", "beyond floor"]
+    assert figures == ["overlap", "layer shift", "noise floor", "beyond floor"]
 
 
 def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
     base, tuned = _runs(tmp_path)
     again = write_run(tmp_path / "again", _base(), LABELS, dense_space())
     with pytest.raises(InputError, match="base twice; expected runs in two dtypes or engines"):
-        precision_floor(base, base)
+        noise_floor(base, base)
     for run, weights in ((base, "a"), (tuned, "b"), (again, "a")):
         run.manifest["model"] = {"weights": weights}
         run.manifest["engine"] = {"name": "vllm", "device": "cpu", "dtype": "float32"}
     with pytest.raises(InputError, match="base and tuned have different weights"):
-        precision_floor(base, tuned)
-    floor = precision_floor(base, again)
+        noise_floor(base, tuned)
+    floor = noise_floor(base, again)
     found = compare(base, tuned, QUICK, floor=floor).warnings
     assert any("vllm on cpu in float32: they round alike, so that it is too low" in w
                for w in found)  # fmt: skip
     again.manifest["engine"]["dtype"] = "bfloat16"
-    floor = precision_floor(base, again)
+    floor = noise_floor(base, again)
     assert not any("floor" in w for w in compare(base, tuned, QUICK, floor=floor).warnings)
     base.manifest["model"] = again.manifest["model"] = {"weights": "c"}
-    foreign = precision_floor(again, base)
+    foreign = noise_floor(again, base)
     base.manifest["model"] = {"weights": "a"}  # the floor's own run, again, keeps c
     found = compare(base, tuned, QUICK, floor=foreign).warnings
     assert any("is of none of the compared models" in w for w in found)
     again.manifest["model"] = {"weights": "a"}
     for run in (base, again):
         run.manifest["selection"] = {**run.manifest["selection"], "rule": "top:0.05"}
-    other = precision_floor(again, base)
+    other = noise_floor(again, base)
     base.manifest["selection"]["rule"] = "top:0.01"
-    with pytest.raises(InputError, match=r"precision floor: base and again differ in rule"):
+    with pytest.raises(InputError, match=r"noise floor: base and again differ in rule"):
         compare(base, tuned, QUICK, floor=other)
     tuned.manifest["model"] = {"weights": "a"}
     found = compare(base, tuned, QUICK).warnings
@@ -234,7 +234,7 @@ def test_only_shared_instructions_are_compared_and_none_is_an_error(tmp_path: Pa
     other = write_run(tmp_path / "other", _base()[:6], ["X"] * 6, dense_space())
     with pytest.raises(InputError, match="share no instruction id"):
         compare(base, other, QUICK)
-    floor = precision_floor(part, base)
+    floor = noise_floor(part, base)
     with pytest.raises(InputError, match="lacks 180 of 240 instructions"):
         compare(base, base, QUICK, floor=floor)
 
@@ -259,7 +259,7 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
         masks.append(masks[-1] ^ (rng.random((240, 600)) < 0.02))
     runs = [write_run(tmp_path / f"step{i}", m, LABELS, dense_space()) for i, m in enumerate(masks)]
     noisy = masks[0] ^ (rng.random((240, 600)) < 0.005)
-    floor = precision_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
+    floor = noise_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
     everything = trajectory(runs, QUICK, floor=floor)
     assert runs[-1].store.read_table("analysis/trajectory.parquet").equals(everything)
     rows = [r for r in everything.to_pylist() if r["figure"] == "overlap"]

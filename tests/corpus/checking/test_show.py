@@ -5,7 +5,7 @@ from corpora import NASTY, record, write
 from small_tokenizers import small_tokenizer
 
 from sparcom.corpus.checking.show import CLOSE, OPEN, find_instruction, show
-from sparcom.corpus.prompts.prompts import make_frame, make_prompts
+from sparcom.corpus.prompts.prompts import make_prompts, make_template
 from sparcom.corpus.reading.read import Corpus
 from sparcom.errors import InputError
 
@@ -14,8 +14,8 @@ def shown(tmp_path, **options):
     corpus = Corpus(write(tmp_path / "a.jsonl", [record(0), record(1, instruction=NASTY)]))
     instruction = find_instruction(corpus, "r-1")
     tokenizer = small_tokenizer()
-    frame = make_frame("model", tokenizer)
-    (prompt,) = make_prompts([instruction], tokenizer, frame=frame, **options)
+    template = make_template("model", tokenizer)
+    (prompt,) = make_prompts([instruction], tokenizer, template=template, **options)
     return instruction, prompt, show(instruction, prompt, tokenizer)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_tokenizers import KINDS, STRIPPING_CHAT, small_tokenizer
 
 from sparcom.corpus.prompts.encode import encode
-from sparcom.corpus.prompts.prompts import Prompt, make_frame, make_prompts
+from sparcom.corpus.prompts.prompts import Prompt, make_prompts, make_template
 from sparcom.corpus.reading.read import read_corpus
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
@@ -49,15 +49,15 @@ def real_tokenizer():
 
 def check_counted_cover_the_text(tokenizer, template, text):
     """Each token is counted if and only if it holds a character of the user's text."""
-    frame = make_frame(template, tokenizer)
-    rendered, start, stop = frame.wrap(text)
-    (encoded,) = encode(tokenizer, [rendered], frame.special)
+    template = make_template(template, tokenizer)
+    rendered, start, stop = template.wrap(text)
+    (encoded,) = encode(tokenizer, [rendered], template.special)
     if not any(max(first, start) < min(last, stop) for first, last in encoded.offsets):
         # SmolLM2 has no token for some control characters, and drops them
         with pytest.raises(InputError, match="no token of it is left to count"):
-            make_prompts([item(text)], tokenizer, frame=frame)
+            make_prompts([item(text)], tokenizer, template=template)
         return
-    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
+    (prompt,) = make_prompts([item(text)], tokenizer, template=template)
     assert list(prompt.token_ids) == encoded.ids
     counted = {at for a, b in prompt.counted for at in range(a, b)}
     for at, (first, last) in enumerate(encoded.offsets):
@@ -79,13 +79,13 @@ def test_counted_tokens_cover_exactly_the_text(kind, template, text):
 def test_counted_tokens_decode_to_the_text(kind, template, text):
     """By an independent road: bytes of the counted tokens, but for what a border token shares."""
     tokenizer = small_tokenizer(kind)
-    frame = make_frame(template, tokenizer)
-    (prompt,) = make_prompts([item(text)], tokenizer, frame=frame)
+    template = make_template(template, tokenizer)
+    (prompt,) = make_prompts([item(text)], tokenizer, template=template)
     ((start, stop),) = prompt.counted
     decoded = tokenizer.decode(prompt.token_ids[start:stop])
     assert text in decoded
     extra = decoded.replace(text, "", 1)
-    assert extra in frame.prefix + frame.suffix
+    assert extra in template.prefix + template.suffix
     assert len(extra) <= 12
 
 
@@ -98,19 +98,21 @@ def test_on_the_default_models_tokenizer(real_tokenizer, template, text):
 def test_stripping_templates_count_the_stripped_text():
     tokenizer = copy.deepcopy(small_tokenizer())
     tokenizer.chat_template = STRIPPING_CHAT
-    frame = make_frame("model", tokenizer)
-    loose, tight = make_prompts([item("\n two words  "), item("two words")], tokenizer, frame=frame)
+    template = make_template("model", tokenizer)
+    loose, tight = make_prompts(
+        [item("\n two words  "), item("two words")], tokenizer, template=template
+    )
     assert (loose.token_ids, loose.counted) == (tight.token_ids, tight.counted)
 
 
 def test_scopes_split_the_sequence():
     tokenizer = small_tokenizer()
-    frame = make_frame("model", tokenizer)
+    template = make_template("model", tokenizer)
 
     def of(scope, **options):
-        return make_prompts([item("Hello there.")], tokenizer, frame=frame, scope=scope, **options)[
-            0
-        ]
+        return make_prompts(
+            [item("Hello there.")], tokenizer, template=template, scope=scope, **options
+        )[0]
 
     prompt, answered, both = of("prompt"), of("response"), of("all")
     n = len(prompt.token_ids)
@@ -129,10 +131,14 @@ def test_scopes_split_the_sequence():
 )
 def test_count_tokens_is_an_upper_bound_and_keeps_the_first(limit, scope):
     tokenizer = small_tokenizer()
-    frame = make_frame("model", tokenizer)
-    (whole,) = make_prompts([item("Count these words.")], tokenizer, frame=frame, scope=scope)
+    template = make_template("model", tokenizer)
+    (whole,) = make_prompts([item("Count these words.")], tokenizer, template=template, scope=scope)
     (cut,) = make_prompts(
-        [item("Count these words.")], tokenizer, frame=frame, scope=scope, max_tokens=limit
+        [item("Count these words.")],
+        tokenizer,
+        template=template,
+        scope=scope,
+        max_tokens=limit,
     )
     assert cut.token_ids == whole.token_ids
     assert cut.n_counted == min(limit, whole.n_counted)
@@ -141,17 +147,27 @@ def test_count_tokens_is_an_upper_bound_and_keeps_the_first(limit, scope):
 
 def test_count_tokens_leaves_less_to_write():
     tokenizer = small_tokenizer()
-    frame = make_frame("raw", tokenizer)
+    template = make_template("raw", tokenizer)
     for limit, generate in ((3, 3), (9, 5)):
         (prompt,) = make_prompts(
-            [item("abc")], tokenizer, frame=frame, scope="response", generate=5, max_tokens=limit
+            [item("abc")],
+            tokenizer,
+            template=template,
+            scope="response",
+            generate=5,
+            max_tokens=limit,
         )
         assert prompt.generate == generate
-    (prompt,) = make_prompts([item("abc")], tokenizer, frame=frame, scope="all", generate=5)
+    (prompt,) = make_prompts([item("abc")], tokenizer, template=template, scope="all", generate=5)
     n = prompt.n_counted
     for limit in (n - 1, n, n + 2):
         (cut,) = make_prompts(
-            [item("abc")], tokenizer, frame=frame, scope="all", generate=5, max_tokens=limit
+            [item("abc")],
+            tokenizer,
+            template=template,
+            scope="all",
+            generate=5,
+            max_tokens=limit,
         )
         assert cut.n_counted + cut.generate == limit
 
@@ -161,8 +177,8 @@ def test_bos_rules():
     bos = tokenizer.bos_token_id
 
     def ids(template, rule):
-        frame = make_frame(template, tokenizer, bos=rule)
-        (prompt,) = make_prompts([item("word")], tokenizer, frame=frame)
+        template = make_template(template, tokenizer, bos=rule)
+        (prompt,) = make_prompts([item("word")], tokenizer, template=template)
         text = tokenizer.decode(prompt.token_ids[slice(*prompt.counted[0])])
         assert text == "word"
         return prompt.token_ids
@@ -174,16 +190,20 @@ def test_bos_rules():
 
 def test_context_is_kept_or_cut():
     tokenizer = small_tokenizer()
-    frame = make_frame("raw", tokenizer)
-    (whole,) = make_prompts([item("some words to cut here")], tokenizer, frame=frame)
+    template = make_template("raw", tokenizer)
+    (whole,) = make_prompts([item("some words to cut here")], tokenizer, template=template)
     n = len(whole.token_ids)
-    assert make_prompts([item("some words to cut here")], tokenizer, frame=frame, context=n) == [
-        whole
-    ]
+    assert make_prompts(
+        [item("some words to cut here")], tokenizer, template=template, context=n
+    ) == [whole]
     with pytest.raises(InputError, match=f"instruction i: {n} tokens, but the model reads at most"):
-        make_prompts([item("some words to cut here")], tokenizer, frame=frame, context=n - 1)
+        make_prompts([item("some words to cut here")], tokenizer, template=template, context=n - 1)
     (cut,) = make_prompts(
-        [item("some words to cut here")], tokenizer, frame=frame, context=n - 3, truncate=True
+        [item("some words to cut here")],
+        tokenizer,
+        template=template,
+        context=n - 3,
+        truncate=True,
     )
     assert cut.token_ids == whole.token_ids[: n - 3]
     assert cut.truncated
@@ -192,8 +212,8 @@ def test_context_is_kept_or_cut():
 
 def test_context_with_an_answer_to_write():
     tokenizer = small_tokenizer()
-    frame = make_frame("raw", tokenizer)
-    options = {"frame": frame, "scope": "response", "generate": 10}
+    template = make_template("raw", tokenizer)
+    options = {"template": template, "scope": "response", "generate": 10}
     (whole,) = make_prompts([item("some words")], tokenizer, **options)
     n = len(whole.token_ids)
     with pytest.raises(InputError, match=f"{n} tokens and 10 to write, but the model reads"):
@@ -208,7 +228,7 @@ def test_context_with_an_answer_to_write():
     ("options", "message"),
     [
         ({"scope": "user"}, "scope: expected instruction, prompt, response, all, got 'user'"),
-        ({"max_tokens": 0}, "count-tokens: must be at least 1, got 0"),
+        ({"max_tokens": 0}, "max-tokens: must be at least 1, got 0"),
         ({"generate": 4}, "generate: scope instruction counts no answer"),
         ({"generate": -1, "scope": "all"}, "generate is -1"),
         ({"context": 2, "truncate": True}, "instruction i: no token of it is left to count"),
@@ -217,17 +237,19 @@ def test_context_with_an_answer_to_write():
 )
 def test_bad_arguments(options, message):
     tokenizer = small_tokenizer()
-    frame = make_frame("model", tokenizer)
+    template = make_template("model", tokenizer)
     with pytest.raises(InputError, match=message):
-        make_prompts([item("Hello", reference="")], tokenizer, frame=frame, **options)
+        make_prompts([item("Hello", reference="")], tokenizer, template=template, **options)
 
 
 def test_the_human_half_on_the_default_models_tokenizer(real_tokenizer):
     tokenizer = real_tokenizer
     instructions = read_corpus(human_half())
-    frame = make_frame("model", tokenizer)
+    template = make_template("model", tokenizer)
     for one, prompt in zip(
-        instructions, make_prompts(instructions, tokenizer, frame=frame), strict=True
+        instructions,
+        make_prompts(instructions, tokenizer, template=template),
+        strict=True,
     ):
         ((start, stop),) = prompt.counted
         assert tokenizer.decode(prompt.token_ids[start:stop]) == one.text

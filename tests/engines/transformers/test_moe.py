@@ -20,7 +20,7 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.packing import Pass, plan_passes
-from sparcom.engines.transformers import experts, sites
+from sparcom.engines.transformers import moe, sites
 from sparcom.engines.transformers.engine import TransformersEngine, describe_model
 from sparcom.selection.rules import Selection, identify
 from sparcom.store import RunStore
@@ -193,7 +193,7 @@ def test_the_layout_for_other_devices_counts_the_same(tmp_path) -> None:
     """Rows in expert order without tiles, as on a GPU; here on the CPU."""
     engine = load(save_tiny_model(tmp_path, "qwen2_moe", torch.bfloat16), "bfloat16", verify=True)
     for module in engine.model.modules():
-        if experts.is_experts(module):
+        if moe.is_experts(module):
             runner = module._sparcom_runner
             runner.run = runner._grouped
     prompts = make_prompts()
@@ -208,7 +208,7 @@ def test_experts_that_no_token_reaches_count_nothing(tmp_path) -> None:
     prompts = make_prompts()
     counted = count_all(engine, prompts)
     assert_equal(counted, PlainLoop(engine).count(prompts))
-    r = counted.experts.reshape(len(prompts), 2, 6)
+    r = counted.moe.reshape(len(prompts), 2, 6)
     assert (r[:, :, 2:] == 0).all()
     np.testing.assert_array_equal(r[:, 0, 0], counted.tokens)
 

@@ -10,8 +10,8 @@ import ray
 from sparcom.pipeline.actor import PartResult
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import LOGGER, log_to_stderr
-from sparcom.pipeline.ray.needs import Needs
-from sparcom.pipeline.ray.watch import Watch
+from sparcom.pipeline.ray.resources import Resources
+from sparcom.pipeline.ray.stall_detector import StallDetector
 
 
 def test_a_structured_log_has_the_run_and_what_happened(capsys: pytest.CaptureFixture) -> None:
@@ -56,7 +56,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 def test_a_wait_for_resources_names_what_is_missing(machines, capsys) -> None:
     log_to_stderr("run1", structured=False)
-    with Watch(Needs(2, {"CPU": 4.0}), silence=0.1):
+    with StallDetector(Resources(2, {"CPU": 4.0}), timeout=0.1):
         time.sleep(0.5)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == (
@@ -67,7 +67,7 @@ def test_a_wait_for_resources_names_what_is_missing(machines, capsys) -> None:
 
 
 def test_a_stall_is_said_and_a_part_ends_it(machines) -> None:
-    watch = Watch(Needs(1, {"CPU": 2.0}))
+    watch = StallDetector(Resources(1, {"CPU": 2.0}))
     assert "the first part is under way or actors wait for their place" in watch.message(40)
     watch.alive()
     assert "parts take long, or" in watch.message(40)

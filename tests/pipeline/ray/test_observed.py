@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from service_helpers import lay_out, results_of, slow_config, wait_for, when
+from pipeline_helpers import lay_out, results_of, slow_config, wait_for, when
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 from sparcom.pipeline import CountActor, prepare, ray_session, run_count

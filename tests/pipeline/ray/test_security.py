@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pyarrow as pa
 import pytest
-from service_helpers import Driver, slow_config
+from pipeline_helpers import Driver, slow_config
 from sweep import run_name
 from tiny_runs import records, save_tiny_llm, write_corpus
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from service_helpers import results_of, some_parts_done, wait_for, when
+from pipeline_helpers import results_of, some_parts_done, wait_for, when
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
 from sparcom.pipeline import ray_session, run_count
-from sparcom.pipeline.ray.leftovers import mapped_by
+from sparcom.pipeline.ray.cleanup import mapped_by
 from sparcom.store import RunStore
 
 pytest.importorskip("vllm", reason="vLLM is not installed")

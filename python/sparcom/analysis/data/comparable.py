@@ -11,7 +11,7 @@ from sparcom.config import RunConfig
 from sparcom.errors import InputError
 from sparcom.store import Run
 
-SETTINGS = ("scope", "count_tokens", "threshold", "signal", "generate", "temperature")
+SETTINGS = ("scope", "max_tokens", "threshold", "signal", "generate", "temperature")
 """Keys of a run's config that change what is counted."""
 
 
@@ -102,12 +102,12 @@ def _check_settings(first: Run, second: Run) -> None:
     rules = sorted({key for run in (first, second) for key in run.manifest.get("selection", {})})
     selecting = _differences(first, second, "selection", rules)
     if counting or selecting:
-        mend = "count one of them again with the other's"
+        hint = "count one of them again with the other's"
         if not counting:
-            mend = "select the sets of one anew with `sparcom identify`"
+            hint = "select the sets of one anew with `sparcom identify`"
         raise InputError(
             f"compare: {name_of(first)} and {name_of(second)} differ in "
-            f"{'; '.join([*counting, *selecting])}; {mend}"
+            f"{'; '.join([*counting, *selecting])}; {hint}"
         )
 
 

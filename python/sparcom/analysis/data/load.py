@@ -223,7 +223,7 @@ def load_warnings(run: Run, labels: Labels, sampled: int) -> list[str]:
             f"pairs are taken among a sample of {sampled} of {counted} instructions; prevalence, "
             "generality and specificity use all of them"
         )
-    asked = run.manifest["config"].get("count_tokens")
+    asked = run.manifest["config"].get("max_tokens")
     if asked and (short := int((labels.tokens < asked).sum())):
         out.append(
             f"{short} of {counted} instructions are shorter than the {asked} tokens counted of "

@@ -30,7 +30,7 @@ class FamilyAlteration:
     overlap: [C + 1] Estimate, mean Jaccard; chance is J0, random sets of the same sizes per site.
     shift: [C + 1] Estimate, total variation between the layer shares before and after; the null
         swaps the two sets of instructions at random.
-    floor: [C + 1] Estimate, mean Jaccard of the precision floor, the same model against itself.
+    floor: [C + 1] Estimate, mean Jaccard of the noise floor, the same model against itself.
     beyond_floor: [C + 1] Estimate, mean (1 - Jaccard) minus that of the floor. Moved: its interval
         lies above 0. Both are None where no floor was given.
     layers: one row per category and site, means over instructions: before, after, kept, gained and
@@ -57,7 +57,7 @@ class FamilyAlteration:
         found = {
             "overlap": self.overlap,
             "layer shift": self.shift,
-            "precision floor": self.floor,
+            "noise floor": self.floor,
             "beyond floor": self.beyond_floor,
         }
         return {name: value for name, value in found.items() if value is not None}

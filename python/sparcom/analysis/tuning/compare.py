@@ -20,8 +20,8 @@ from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.estimate import estimate_table
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.analysis.tuning.alteration import FamilyAlteration, family_alteration
-from sparcom.analysis.tuning.floor import Floor
 from sparcom.analysis.tuning.frequency_change import FrequencyChange, frequency_change
+from sparcom.analysis.tuning.noise_floor import NoiseFloor
 from sparcom.store import Run
 
 
@@ -32,7 +32,7 @@ class Comparison:
     categories: [C]; instructions: how many are compared.
     alterations: "neurons", "experts" -> change of sets.
     frequencies: the same -> change of p and f; empty where a run retains no counts.
-    floor: the precision floor it is held against; None where none was given.
+    floor: the noise floor it is held against; None where none was given.
     tables: name -> Arrow table, as written to the tuned run's analysis/*.parquet.
     """
 
@@ -42,7 +42,7 @@ class Comparison:
     instructions: int
     alterations: dict[str, FamilyAlteration]
     frequencies: dict[str, FrequencyChange]
-    floor: Floor | None
+    floor: NoiseFloor | None
     tables: dict[str, pa.Table]
     warnings: tuple[str, ...]
 
@@ -52,7 +52,7 @@ def compare(
     tuned: Run,
     options: AnalysisOptions | None = None,
     *,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
     write: bool = True,
 ) -> Comparison:
     """Compare two runs; writes alteration_*.parquet into the tuned run unless `write` is False.
@@ -98,12 +98,12 @@ def compare(
     )
 
 
-def floor_warnings(floor: Floor | None, *runs: Run) -> list[str]:
+def floor_warnings(floor: NoiseFloor | None, *runs: Run) -> list[str]:
     """What a reader must know of the floor; raises InputError where it does not fit the runs."""
     if floor is not None:
         return floor.check(*runs)
     return [
-        "no precision floor given: which categories moved more than the same model differs from "
+        "no noise floor given: which categories moved more than the same model differs from "
         "itself in another dtype is not known"
     ]
 
@@ -115,7 +115,7 @@ def _alteration(
     common: Common,
     labels: Labels,
     weights: np.ndarray,
-    floor: Floor | None,
+    floor: NoiseFloor | None,
     rng: np.random.Generator,
     warnings: list[str],
 ) -> FamilyAlteration:

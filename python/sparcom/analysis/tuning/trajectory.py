@@ -13,7 +13,7 @@ from sparcom.analysis.stats.estimate import Estimate, estimate_table
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.analysis.tuning.alteration import FamilyAlteration, family_alteration
 from sparcom.analysis.tuning.compare import floor_warnings
-from sparcom.analysis.tuning.floor import Floor
+from sparcom.analysis.tuning.noise_floor import NoiseFloor
 from sparcom.errors import InputError
 from sparcom.store import Run
 
@@ -24,13 +24,13 @@ def trajectory(
     runs: Sequence[Run],
     options: AnalysisOptions | None = None,
     *,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
     write: bool = True,
 ) -> pa.Table:
     """Checkpoints in order: one row per checkpoint, family, category ("all" last) and figure.
 
     Each is compared with the first checkpoint (`against` "first") and with the one before
-    ("previous"). Figures: overlap (mean Jaccard), layer shift, and with a floor "precision floor"
+    ("previous"). Figures: overlap (mean Jaccard), layer shift, and with a floor "noise floor"
     and "beyond floor", as in `FamilyAlteration`. Writes trajectory.parquet and its warnings into
     the last run unless `write` is False.
     Raises InputError for fewer than two runs, and where runs or floor do not compare.
@@ -64,7 +64,7 @@ def trajectory(
 
 
 def _changes(
-    first: Run, second: Run, options: AnalysisOptions, floor: Floor | None
+    first: Run, second: Run, options: AnalysisOptions, floor: NoiseFloor | None
 ) -> tuple[list[FamilyAlteration], tuple[str, ...]]:
     """(change of each family, warnings) between two checkpoints."""
     common = check_comparable(first, second)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from sparcom.corpus.hexainst.recipes import Recipe, Source
-from sparcom.corpus.hexainst.templates import MissingFieldError, fill
+from sparcom.corpus.hexainst.row_template import MissingFieldError, fill
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
 

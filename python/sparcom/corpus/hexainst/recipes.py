@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 
-from sparcom.corpus.hexainst.templates import check_template
+from sparcom.corpus.hexainst.row_template import check_template
 from sparcom.corpus.reading.hub import HubData
 from sparcom.errors import InputError
 

@@ -1,6 +1,6 @@
 """From instructions to token ids, and which of the tokens are counted.
 
-A frame (`corpus.frames`) wraps the user's text; the scope says which tokens are counted:
+A template (`chat_template`) wraps the user's text; the scope says which tokens are counted:
 
     instruction   those that hold at least one character of the user's own text
     prompt        all of the rendered prompt
@@ -12,12 +12,12 @@ A frame (`corpus.frames`) wraps the user's text; the scope says which tokens are
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
 from sparcom.corpus.prompts.encode import Encoded, covering, encode
-from sparcom.corpus.prompts.frames import Frame, make_frame
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
 
-__all__ = ["SCOPES", "Frame", "Prompt", "make_frame", "make_prompts"]
+__all__ = ["SCOPES", "Prompt", "PromptTemplate", "make_prompts", "make_template"]
 
 SCOPES = ("instruction", "prompt", "response", "all")
 _ANSWERED = ("response", "all")
@@ -54,7 +54,7 @@ def make_prompts(
     instructions: Sequence[Instruction],
     tokenizer,
     *,
-    frame: Frame,
+    template: PromptTemplate,
     scope: str = "instruction",
     max_tokens: int | None = None,
     context: int | None = None,
@@ -72,12 +72,12 @@ def make_prompts(
         all; 0 feeds it the reference instead.
     Raises InputError naming the instruction.
 
-    >>> frame = make_frame("model", tokenizer)
-    >>> make_prompts(instructions, tokenizer, frame=frame, scope="instruction", max_tokens=64)
+    >>> template = make_template("model", tokenizer)
+    >>> make_prompts(instructions, tokenizer, template=template, scope="instruction", max_tokens=64)
     """
     _check_arguments(scope, max_tokens, generate)
-    wrapped = [frame.wrap(item.text) for item in instructions]
-    encoded = encode(tokenizer, [text for text, _, _ in wrapped], frame.special)
+    wrapped = [template.wrap(item.text) for item in instructions]
+    encoded = encode(tokenizer, [text for text, _, _ in wrapped], template.special)
     answers = [Encoded([], [])] * len(instructions)
     if scope in _ANSWERED and not generate:
         if blank := next((item.id for item in instructions if not item.reference), None):
@@ -90,7 +90,7 @@ def make_prompts(
     for item, (_, start, stop), asked, answer in zip(
         instructions, wrapped, encoded, answers, strict=True
     ):
-        asked = _with_bos(asked, tokenizer.bos_token_id, frame.bos)
+        asked = _with_bos(asked, tokenizer.bos_token_id, template.bos)
         n = len(asked.ids)
         counted: Ranges = {
             "instruction": covering(asked.offsets, start, stop),
@@ -107,7 +107,7 @@ def _check_arguments(scope: str, max_tokens: int | None, generate: int) -> None:
     if scope not in SCOPES:
         raise InputError(f"scope: expected {', '.join(SCOPES)}, got {scope!r}")
     if max_tokens is not None and max_tokens < 1:
-        raise InputError(f"count-tokens: must be at least 1, got {max_tokens}")
+        raise InputError(f"max-tokens: must be at least 1, got {max_tokens}")
     if generate < 0 or (generate and scope not in _ANSWERED):
         raise InputError(
             f"generate: scope {scope} counts no answer, so none is written; use scope response or "

@@ -17,7 +17,7 @@ from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.transformers import attention, sites
 from sparcom.errors import InputError, SparcomError
-from sparcom.models import demand_plain_weights, versions
+from sparcom.models import check_plain_weights, versions
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 DEQUANTISED = ("fp8", "mxfp4")  # what transformers turns into plain weights while it loads them
@@ -166,7 +166,7 @@ def load_config(options: EngineOptions):
         )
     except (OSError, ValueError) as error:
         raise InputError(f"model {options.model}: {_first_line(error)}") from error
-    demand_plain_weights(options.model, config, dequantised=DEQUANTISED)
+    check_plain_weights(options.model, config, dequantised=DEQUANTISED)
     return config
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.transformers import experts
+from sparcom.engines.transformers import moe
 from sparcom.errors import InputError
 
 # Class names of transformers' and torch's activation modules, and their f.
@@ -105,7 +105,7 @@ def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
     for child_name, module in block.named_modules(prefix=name):
         parts = dict(module.named_children())
-        form = "routed" if experts.is_experts(module) else _form(parts)
+        form = "routed" if moe.is_experts(module) else _form(parts)
         if form is None:
             continue
         act = next((n for n in _ACT_NAMES if n in parts or hasattr(module, n)), None)
@@ -113,7 +113,7 @@ def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
         if form == "routed":
             owner = block.get_submodule(child_name.removeprefix(f"{name}.").rpartition(".")[0])
             try:
-                site = experts.describe_experts(module, owner, layer, f)
+                site = moe.describe_experts(module, owner, layer, f)
             except InputError as error:
                 raise InputError(_unsupported(None, child_name, module, str(error))) from None
             yield Ffn(site, child_name, module, form, act or "")
@@ -171,7 +171,7 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> None:
                 "it cannot run here; load the whole model, without offloading"
             )
     routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.form == "routed"]
-    experts.instrument_experts(routed, recorder, batch_tokens)
+    moe.instrument_experts(routed, recorder, batch_tokens)
     count = recorder.count
     for at, ffn in enumerate(ffns):
         if ffn.form == "routed":
@@ -223,7 +223,7 @@ def probe_inputs(ffns: list[Ffn]) -> dict[int, tuple[torch.Tensor, ...]]:
             continue
         seen.add(key)
         if ffn.form == "routed":
-            inputs[at] = experts.probe_experts(ffn.module, ffn.site, PROBE_ROWS)
+            inputs[at] = moe.probe_experts(ffn.module, ffn.site, PROBE_ROWS)
             continue
         weight = next(ffn.module.parameters())
         first = next(m for m in ffn.module.children() if hasattr(m, "weight"))

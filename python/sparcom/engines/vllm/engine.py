@@ -56,7 +56,7 @@ class VllmEngine:
         self._processes: list[Any] = []
         self._stream: Stream | None = None
         self.count_bytes = 0
-        self._silenced: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
+        self._ablated: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
         self._apart: list[str] = []  # names of sites (HeldSite.apart)
         self.space: ComponentSpace
         self.shards: list[Shard] = []
@@ -102,7 +102,7 @@ class VllmEngine:
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
-    def silence(self, index: np.ndarray, values: np.ndarray | None = None) -> None:
+    def ablate(self, index: np.ndarray, values: np.ndarray | None = None) -> None:
         """Silence these neurons, and no others, in every later pass (`options.ablation`).
 
         index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
@@ -114,10 +114,10 @@ class VllmEngine:
             raise InputError(f"silence: flat indices must be in [0, {self.space.neurons})")
         stream = self._open_to_ablation()
         if values is not None:
-            self._demand_h("silence: values")
+            self._require_h("silence: values")
         if stream.error is None:  # else the next start sends it
-            self._send_silenced(stream, index, values)
-        self._silenced = index, values
+            self._send_ablated(stream, index, values)
+        self._ablated = index, values
 
     @contextmanager
     def summing(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -128,7 +128,7 @@ class VllmEngine:
         InputError.
         """
         stream = self._open_to_ablation()
-        self._demand_h("summing")
+        self._require_h("summing")
         if self.options.compile and self.info.device != "cpu":
             raise InputError("summing: CUDA graphs cannot sum; load the engine with compile=False")
 
@@ -209,7 +209,7 @@ class VllmEngine:
             raise SparcomError("this engine is closed")
         return self._stream
 
-    def _demand_h(self, what: str) -> None:
+    def _require_h(self, what: str) -> None:
         """Raise InputError where h is made outside the activation module, which sees f(gate)."""
         if self._apart:
             raise InputError(
@@ -217,10 +217,10 @@ class VllmEngine:
                 "vLLM does not see h there; silence by zero, or use the transformers engine"
             )
 
-    def _send_silenced(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
+    def _send_ablated(self, stream: Stream, index: np.ndarray, values: np.ndarray | None) -> None:
         if values is not None:
             values = np.asarray(values, np.float64).tobytes()
-        self._call(stream, "sparcom_silence", self.space.to_json(), index.tobytes(), values)
+        self._call(stream, "sparcom_ablate", self.space.to_json(), index.tobytes(), values)
 
     def _call(self, stream: Stream, method: str, *args: Any) -> list[Any]:
         """A method of all workers, called while no instruction is under way; their replies."""
@@ -267,8 +267,8 @@ class VllmEngine:
         agree = lockstep.agree if self._launched_outside else None
         self._stream = Stream(serving, options.slots, self._end_of_engine(fault_file), agree)
         self._self_test()
-        if len(self._silenced[0]):  # of the engine before this one
-            self._send_silenced(self._stream, *self._silenced)
+        if len(self._ablated[0]):  # of the engine before this one
+            self._send_ablated(self._stream, *self._ablated)
 
     def _stop(self) -> None:
         """End vLLM and what it has started, whole or half-way."""

@@ -93,7 +93,7 @@ class CountingConfig:
     threshold, signal: when a neuron fires.
     slots, verify: of the recorder; they do not change the compiled graph.
     kernel: `fingerprint.kernel_version`: the sources, the sites that they find, the native build.
-    ablation: every site reads `keep` and `fill` (`ablation.Silencing`).
+    ablation: every site reads `keep` and `fill` (`ablation.AblationBuffers`).
     """
 
     threshold: float

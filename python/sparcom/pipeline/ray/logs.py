@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(run_id: str, *, structured: bool = True) -> None:
-    """Send the service's log of a run to stderr, in place of where it went before.
+    """Send the pipeline's log of a run to stderr, in place of where it went before.
 
     structured: all of it as JSON lines; else warnings alone, as text.
     """

@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import Any
 
 from sparcom.config import RunConfig
-from sparcom.engines.vllm.shards.places import free_places_of_job
+from sparcom.engines.vllm.shards.placement_groups import free_placement_groups_of_job
 from sparcom.errors import SparcomError
 from sparcom.pipeline.actor import ERRORS, CountActor, PartResult
 from sparcom.pipeline.plan import Plan
-from sparcom.pipeline.ray.needs import needs_of
+from sparcom.pipeline.ray.resources import resources_of
 
 _logger = logging.getLogger("sparcom.pipeline")
 
@@ -43,7 +43,7 @@ def count_parts(plan: Plan) -> Iterator[PartResult]:
             _logger.warning("%s; starting actors again", first_cause(error))
         finally:
             if plan.config.workers > 1:
-                free_places_of_job()
+                free_placement_groups_of_job()
 
 
 def _one_pool(plan: Plan, parts: list[int]) -> Iterator[PartResult]:
@@ -86,7 +86,7 @@ def pool_of(config: RunConfig, parts: int) -> Any:
 
 def actor_arguments(config: RunConfig) -> dict[str, Any]:
     """Resources and restarts of an actor, as Ray takes them."""
-    each = dict(needs_of(config, 1).each)
+    each = dict(resources_of(config, 1).each)
     out: dict[str, Any] = {
         "num_cpus": each.pop("CPU"),
         "max_restarts": config.restarts,

@@ -14,8 +14,8 @@ import psutil
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline.ray.leftovers import SharedFiles, remove_noted, temporary_files_in
-from sparcom.pipeline.ray.needs import needs_of
+from sparcom.pipeline.ray.cleanup import SharedFiles, remove_noted, temporary_files_in
+from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.signals import terminable, undisturbed
 from sparcom.planning.engines import cluster_address
 
@@ -103,21 +103,21 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]:
     """What a local Ray is started with: room for all actors, and no more machine than there is."""
-    needs = needs_of(config, parts)
+    resources = resources_of(config, parts)
     custom = config.custom_resources()
     if custom:
         raise InputError(
             f"--resources {config.resources}: only a cluster's machines have further resources; "
             "name the cluster with --ray-address"
         )
-    if needs.total("GPU") > (gpus := _gpus()):
+    if resources.total("GPU") > (gpus := _gpus()):
         raise InputError(
-            f"--gpus: {needs.actors} actors take {needs.total('GPU'):g} GPUs, this machine has "
-            f"{gpus}; ask for fewer, or name a cluster with --ray-address"
+            f"--gpus: {resources.actors} actors take {resources.total('GPU'):g} GPUs, this machine "
+            f"has {gpus}; ask for fewer, or name a cluster with --ray-address"
         )
     return {
         # One logical CPU more than the actors take: Ray Data has small tasks of its own.
-        "num_cpus": int(needs.total("CPU")) + 1,
+        "num_cpus": int(resources.total("CPU")) + 1,
         "include_dashboard": config.dashboard,
         "dashboard_host": "127.0.0.1",
         "object_store_memory": _STORE_BYTES,

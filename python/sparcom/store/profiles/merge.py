@@ -21,7 +21,7 @@ from sparcom.store.tables import stored_matrix, sum_dtype, sum_field, width_of
 
 WINDOW_BYTES = 64 << 20
 GROUP_BYTES = 4 << 20
-MEND = "delete this file and finish the run with --resume"
+HINT = "delete this file and finish the run with --resume"
 _SCALARS = (*KEYS, "instructions", "tokens")
 _BYTES_PER_ID = 64
 
@@ -39,7 +39,7 @@ def merge_profiles(files: Files, names: Sequence[str], target: str) -> None:
     Raises SparcomError where they belong to different runs, or hold an instruction twice.
     """
     with ExitStack() as stack:
-        opened = [stack.enter_context(files.parquet(name, MEND)) for name in names]
+        opened = [stack.enter_context(files.parquet(name, HINT)) for name in names]
         metadata = _common_metadata(names, opened)
         cells, at = _align(opened)
         kind = sum_kind(cells["tokens"].to_numpy())
@@ -63,7 +63,7 @@ def read_sums(
     [cells, components] uint32. Memory: the result, and one row group.
     """
     with ExitStack() as stack:
-        opened = [stack.enter_context(files.parquet(name, MEND)) for name in names]
+        opened = [stack.enter_context(files.parquet(name, HINT)) for name in names]
         keys = pa.concat_tables([f.read(columns=list(_SCALARS)) for f in opened])
         cells, index = _distinct(keys, by)
         sum_kind(cells["tokens"].to_numpy())

@@ -116,7 +116,7 @@ def test_means_are_refused_where_the_activation_does_not_give_h():
     engine = FakeEngine(ablation=True)
     engine._apart = ["layer0.dense"]
     with pytest.raises(InputError, match=r"values: layer0.dense multiplies .*; silence by zero"):
-        engine.silence(np.array([1]), np.array([0.5]))
+        engine.ablate(np.array([1]), np.array([0.5]))
     with pytest.raises(InputError, match=r"summing: layer0.dense multiplies"), engine.summing():
         pass
 

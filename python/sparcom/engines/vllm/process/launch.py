@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.errors import InputError
-from sparcom.models import demand_plain_weights
+from sparcom.models import check_plain_weights
 
 TESTED = ("0.32.0",)
 DEFAULT_CONTEXT = 8192
@@ -79,7 +79,7 @@ def read_facts(options: VllmOptions) -> ModelFacts:
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {options.model}: {first}") from error
-    demand_plain_weights(options.model, whole)
+    check_plain_weights(options.model, whole)
     config = whole.get_text_config()
 
     def first_of(*names: str) -> int:

@@ -105,7 +105,7 @@ class Stream:
         """Queue instructions; raises the error that ended the stream, where it has ended."""
         job = Job(prompts, scored, left=len(prompts), unread=len(prompts))
         with self._wake:
-            self._demand_open()
+            self._require_open()
             self._open.append(job)
             self._unseen.append(job)
             self._arrived += 1
@@ -133,12 +133,12 @@ class Stream:
         """
         result: Future = Future()
         with self._wake:
-            self._demand_open()
+            self._require_open()
             self._calls.append((function, result))
             self._wake.notify_all()
         return result.result()
 
-    def _demand_open(self) -> None:
+    def _require_open(self) -> None:
         if self.error is not None or self._closing:
             raise self.error or SparcomError("this engine is closed")
 

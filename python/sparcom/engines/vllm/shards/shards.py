@@ -20,7 +20,7 @@ from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.process.stream import Finished
-from sparcom.engines.vllm.shards import places
+from sparcom.engines.vllm.shards import placement_groups
 from sparcom.engines.vllm.shards.held import merge_parts
 from sparcom.errors import InputError, SparcomError
 
@@ -111,7 +111,7 @@ class ShardGroup:
 
         options, cpus = self.options, self.options.threads or 1
         bundle = {"CPU": cpus, **({"GPU": self._gpus} if self._gpus else {})}
-        self._group = places.reserve([bundle] * options.world_size, self._strategy)
+        self._group = placement_groups.reserve([bundle] * options.world_size, self._strategy)
         try:
             ray.get(self._group.ready())
             self._actors = [self._make_actor(rank, cpus) for rank in range(options.world_size)]

@@ -1,4 +1,4 @@
-"""Silencing in a worker: `keep` and `fill` of every site, at one address for good.
+"""AblationBuffers in a worker: `keep` and `fill` of every site, at one address for good.
 
 Graphs, torch's and CUDA's, read these buffers in every pass; only what they hold is exchanged.
 """
@@ -8,11 +8,11 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 
-from sparcom.counting.masks import silencing_masks
+from sparcom.counting.masks import ablation_masks
 from sparcom.counting.recorder import Recorder
 
 
-class Silencing:
+class AblationBuffers:
     """Silences neurons of a worker's recorder, and sums its outputs for their means.
 
     dtype: of the model's activations. The buffers take twice the neurons in it.
@@ -24,7 +24,7 @@ class Silencing:
         for at, site in enumerate(recorder.sites):
             keep = torch.ones(site.bins, site.width, dtype=dtype, device=recorder.device)
             self._masks[at] = keep, torch.zeros_like(keep)
-        recorder.silence(self._masks)
+        recorder.ablate(self._masks)
         self._summing = ExitStack()
         self._sums: list[torch.Tensor] = []
 
@@ -33,7 +33,7 @@ class Silencing:
         for keep, fill in self._masks.values():
             keep.fill_(1)
             fill.zero_()
-        for at, *masks in silencing_masks(self._recorder.sites, index, values):
+        for at, *masks in ablation_masks(self._recorder.sites, index, values):
             for buffer, mask in zip(self._masks[at], masks, strict=True):
                 buffer.copy_(mask)
 

@@ -13,7 +13,7 @@ from vllm.model_executor.layers.linear import RowParallelLinear
 from sparcom.components import Site
 from sparcom.engines.vllm.shards.held import HeldSite, place_of
 from sparcom.engines.vllm.worker.counting_op import CountedActivation
-from sparcom.engines.vllm.worker.experts import Bank
+from sparcom.engines.vllm.worker.moe import Bank
 from sparcom.errors import InputError
 
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
@@ -50,7 +50,7 @@ def instrument(model: nn.Module, signal: str) -> tuple[list[HeldSite], list[Bank
     for at, (_, counting) in enumerate(found):
         counting.site_index = at
     held = [site for site, _ in found]
-    _demand_every_layer(model, held)
+    _check_every_layer(model, held)
     return held, [counting for _, counting in found if isinstance(counting, Bank)]
 
 
@@ -110,7 +110,7 @@ def _refuse_experts(name: str, module: nn.Module) -> None:
         )
 
 
-def _demand_every_layer(model: nn.Module, found: Sequence[HeldSite]) -> None:
+def _check_every_layer(model: nn.Module, found: Sequence[HeldSite]) -> None:
     """Every decoder layer with weights must have a site: nothing is counted silently."""
     layers = set()
     for name, _ in model.named_parameters():

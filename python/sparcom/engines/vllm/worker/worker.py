@@ -20,10 +20,10 @@ from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.vllm.options import CountingConfig
 from sparcom.engines.vllm.shards.held import shard_of
-from sparcom.engines.vllm.worker.ablation import Silencing
+from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
-from sparcom.engines.vllm.worker.experts import bind_experts, counted_experts
+from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
 from sparcom.engines.vllm.worker.sites import instrument
 from sparcom.errors import InputError, SparcomError
@@ -111,7 +111,7 @@ class CountingWorker(PlainWorker):
         use_counter(counter)
         self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
         if config.ablation:
-            self.sparcom_silencing = Silencing(recorder, self.model_config.dtype)
+            self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
         runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
 
     def sparcom_sites(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class CountingWorker(PlainWorker):
         self.sparcom_recorder.drop(slots)
         self.sparcom_rows.close(slots)
 
-    def sparcom_silence(
+    def sparcom_ablate(
         self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
     ) -> None:
         """Silence this rank's part of some neurons, and no others, from the next pass on.
@@ -156,16 +156,16 @@ class CountingWorker(PlainWorker):
         values: [n] float64 as bytes, what replaces them, or None for 0.
         """
         mine = shard_of(ComponentSpace.from_json(sites), self.sparcom_held).neuron_indices()
-        silenced = np.frombuffer(index, np.int64)
-        _, local, at = np.intersect1d(mine, silenced, assume_unique=True, return_indices=True)
-        self.sparcom_silencing.set(
+        ablated = np.frombuffer(index, np.int64)
+        _, local, at = np.intersect1d(mine, ablated, assume_unique=True, return_indices=True)
+        self.sparcom_ablation.set(
             local, None if values is None else np.frombuffer(values, np.float64)[at]
         )
 
     def sparcom_sum(self, begin: bool) -> bytes:
         """[local neurons] float64 as bytes: sums over counted rows since the last call that began
         (`Recorder.summing`), b"" without one. begin: sum anew from here on; else no more."""
-        return self.sparcom_silencing.sums(begin)
+        return self.sparcom_ablation.sums(begin)
 
 
 class CountedForward:

@@ -1,4 +1,4 @@
-"""Silencing components of a loaded transformers engine, and its losses on reference answers.
+"""AblationBuffers components of a loaded transformers engine, and its losses on reference answers.
 
 Neurons are silenced by the kernel itself (`keep` and `fill`), in every row. An expert is silenced
 by zero output (all its neurons), by the mean of its neurons, or by routing around it: its router
@@ -13,33 +13,33 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.ablator import Ablator
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
-from sparcom.counting.masks import silencing_masks
+from sparcom.counting.masks import ablation_masks
 from sparcom.engines.base import predicted
 from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError, SparcomError
 
 
-class TransformersSilencer(Silencer):
+class TransformersAblator(Ablator):
     """Silences components of a transformers engine that was loaded with counting."""
 
     engine: TransformersEngine
     engine_name = "transformers"
 
     @contextmanager
-    def silenced(self, target: Target) -> Iterator[None]:
-        """As `Silencer.silenced`; how "route" is done here."""
+    def ablated(self, target: Target) -> Iterator[None]:
+        """As `Ablator.silenced`; how "route" is done here."""
         around = self.how == "route"
-        with self._routed_around(target) if around else super().silenced(target):
+        with self._routed_around(target) if around else super().ablated(target):
             yield
 
-    def _silence(self, index: np.ndarray, values: np.ndarray | None) -> None:
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
         space, model = self.engine.space, self.engine.model
-        masks = silencing_masks(space.sites, index, values)
-        self.engine.recorder.silence(
+        masks = ablation_masks(space.sites, index, values)
+        self.engine.recorder.ablate(
             {at: tuple(m.to(model.device, model.dtype) for m in both) for at, *both in masks}
         )
 

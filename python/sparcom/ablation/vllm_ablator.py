@@ -1,4 +1,4 @@
-"""Silencing components of a running vLLM engine, and its losses on reference answers.
+"""AblationBuffers components of a running vLLM engine, and its losses on reference answers.
 
 Every worker's kernel reads `keep` and `fill` at one address, compiled or not; what they hold is
 exchanged between passes. Losses are vLLM's own log-probabilities of the prompt's tokens.
@@ -9,19 +9,19 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from sparcom.ablation.silencer import Silencer
+from sparcom.ablation.ablator import Ablator
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
 
 
-class VllmSilencer(Silencer):
+class VllmAblator(Ablator):
     """Silences components of a vLLM engine that was loaded with `ablation=True`."""
 
     engine: VllmEngine
     engine_name = "vllm"
 
-    def _silence(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        self.engine.silence(index, values)
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
+        self.engine.ablate(index, values)
 
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         return self.engine.summing()

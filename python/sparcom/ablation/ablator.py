@@ -1,4 +1,4 @@
-"""Silencing components of a loaded engine, and its losses on reference answers."""
+"""AblationBuffers components of a loaded engine, and its losses on reference answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +16,15 @@ HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
 """How each engine silences."""
 
 
-class Silencer(ABC):
-    """Measures losses of an engine with components silenced.
+class Ablator(ABC):
+    """Measures losses of an engine with components ablated.
 
     engine: the loaded engine. how: one of `HOW` of it; "mean" needs `calibrate` first.
 
-    >>> silencer = TransformersSilencer(engine, "zero")
-    >>> plain = silencer.losses(prompts)
-    >>> with silencer.silenced(target):
-    ...     effect = silencer.losses(prompts) - plain
+    >>> ablator = TransformersAblator(engine, "zero")
+    >>> plain = ablator.losses(prompts)
+    >>> with ablator.ablated(target):
+    ...     effect = ablator.losses(prompts) - plain
     """
 
     engine_name: str
@@ -52,18 +52,18 @@ class Silencer(ABC):
         return self._means
 
     @contextmanager
-    def silenced(self, target: Target) -> Iterator[None]:
-        """Within the block, the components of a target are silenced."""
+    def ablated(self, target: Target) -> Iterator[None]:
+        """Within the block, the components of a target are ablated."""
         index, values = neurons_of(target, self.engine.space), None
         if self.how == "mean":
             if self._means is None:
                 raise SparcomError("ablate: the mean was asked for, but calibrate() has not run")
             values = self._means[index]
-        self._silence(index, values)
+        self._ablate(index, values)
         try:
             yield
         finally:
-            self._silence(np.zeros(0, np.int64), None)
+            self._ablate(np.zeros(0, np.int64), None)
 
     def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens.
@@ -78,7 +78,7 @@ class Silencer(ABC):
         return out
 
     @abstractmethod
-    def _silence(self, index: np.ndarray, values: np.ndarray | None) -> None:
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
         """In every later pass, h of these neurons and of no others is `values` (None: 0).
 
         index: [n] flat indices, sorted, each once.

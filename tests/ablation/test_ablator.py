@@ -1,4 +1,4 @@
-"""Silencing: exact on edited weights, undone afterwards, and losses against plain torch."""
+"""AblationBuffers: exact on edited weights, undone afterwards, and losses against plain torch."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from sparcom.ablation.ablate import AblationOptions
 from sparcom.ablation.target import Target
-from sparcom.ablation.transformers_silencer import TransformersSilencer
+from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
@@ -44,9 +44,9 @@ def plain_losses(model: torch.nn.Module) -> np.ndarray:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
 def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> None:
     engine = engine_of(tmp_path, family)
-    silencer = TransformersSilencer(engine)
+    ablator = TransformersAblator(engine)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
-    whole = silencer.losses(PROMPTS)
+    whole = ablator.losses(PROMPTS)
     np.testing.assert_allclose(whole, plain_losses(model), rtol=1e-4)
     down = {
         "llama": lambda: model.model.layers[1].mlp.down_proj.weight[:, :7],
@@ -58,28 +58,28 @@ def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> N
     first = start + (2 * site.width if site.experts else 0)
     with torch.no_grad():
         down().zero_()
-    with silencer.silenced(Target("t", "neurons", np.arange(first, first + 7))):
-        silenced = silencer.losses(PROMPTS)
-    np.testing.assert_allclose(silenced, plain_losses(model), rtol=1e-4)
-    assert (silenced != whole).any()
-    np.testing.assert_array_equal(silencer.losses(PROMPTS), whole)
+    with ablator.ablated(Target("t", "neurons", np.arange(first, first + 7))):
+        ablated = ablator.losses(PROMPTS)
+    np.testing.assert_allclose(ablated, plain_losses(model), rtol=1e-4)
+    assert (ablated != whole).any()
+    np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
 
 
 def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "llama")
-    silencer = TransformersSilencer(engine, "mean")
+    ablator = TransformersAblator(engine, "mean")
     target = Target("t", "neurons", np.arange(5))
-    with pytest.raises(SparcomError, match="calibrate"), silencer.silenced(target):
+    with pytest.raises(SparcomError, match="calibrate"), ablator.ablated(target):
         pass
     seen = []
     hook = engine.model.model.layers[0].mlp.down_proj.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].reshape(-1, inputs[0].shape[-1]).clone())
     )
     one = [Prompt("all", PROMPTS[0].token_ids, ((0, 17),))]
-    means = silencer.calibrate(one)
+    means = ablator.calibrate(one)
     np.testing.assert_allclose(means[:56], seen[0][:17].double().mean(0), rtol=1e-5)
-    with silencer.silenced(target):
-        silencer.losses(one)
+    with ablator.ablated(target):
+        ablator.losses(one)
     hook.remove()
     expected = torch.from_numpy(means[:5]).float().expand(17, 5)
     torch.testing.assert_close(seen[1][:17, :5], expected)
@@ -88,18 +88,18 @@ def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen2_moe", "mixtral", "qwen3_moe"])
 def test_routing_around_experts(tmp_path: Path, family: str) -> None:
     engine = engine_of(tmp_path, family)
-    silencer, around = TransformersSilencer(engine, "zero"), TransformersSilencer(engine, "route")
+    ablator, around = TransformersAblator(engine, "zero"), TransformersAblator(engine, "route")
     whole = around.losses(PROMPTS)
     target = Target("t", "experts", np.array([0, 3]))
-    with around.silenced(target):
+    with around.ablated(target):
         counted = next(engine.count(PROMPTS))
         routed = around.losses(PROMPTS)
     assert counted.experts[:, [0, 3]].sum() == 0
     assert counted.experts[:, :6].sum() > 0
     assert (next(engine.count(PROMPTS)).experts[:, [0, 3]] > 0).any()
     np.testing.assert_array_equal(around.losses(PROMPTS), whole)
-    with silencer.silenced(target):
-        zeroed = silencer.losses(PROMPTS)
+    with ablator.ablated(target):
+        zeroed = ablator.losses(PROMPTS)
     assert (zeroed != routed).any()
     assert (zeroed != whole).any()
 
@@ -107,22 +107,22 @@ def test_routing_around_experts(tmp_path: Path, family: str) -> None:
 def test_a_router_that_still_chooses_a_closed_expert_is_refused(tmp_path: Path) -> None:
     """DeepSeek-V3 takes the best of score + bias: an expert of score 0 may be among them."""
     engine = engine_of(tmp_path, "deepseek_v3")
-    silencer, target = TransformersSilencer(engine, "route"), Target("t", "experts", np.array([0]))
-    with silencer.silenced(target):
+    ablator, target = TransformersAblator(engine, "route"), Target("t", "experts", np.array([0]))
+    with ablator.ablated(target):
         assert next(engine.count(PROMPTS)).experts[:, 0].sum() == 0
     engine.model.model.layers[1].mlp.gate.e_score_correction_bias[0] = 2
     refused = r"router of layer1.routed \(DeepseekV3TopkRouter\) cannot be routed around; .*zero"
-    with pytest.raises(SparcomError, match=refused), silencer.silenced(target):
-        silencer.losses(PROMPTS)
+    with pytest.raises(SparcomError, match=refused), ablator.ablated(target):
+        ablator.losses(PROMPTS)
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
     with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):
-        TransformersSilencer(engine, "off")
+        TransformersAblator(engine, "off")
     with (
         pytest.raises(InputError, match="each token takes 2: 5 cannot be routed around"),
-        TransformersSilencer(engine, "route").silenced(Target("t", "experts", np.arange(5))),
+        TransformersAblator(engine, "route").ablated(Target("t", "experts", np.arange(5))),
     ):
         pass
 

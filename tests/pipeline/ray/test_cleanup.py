@@ -9,9 +9,9 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
-from service_helpers import wait_for
+from pipeline_helpers import wait_for
 
-from sparcom.pipeline.ray.leftovers import SharedFiles, mapped_by, remove_noted, temporary_files_in
+from sparcom.pipeline.ray.cleanup import SharedFiles, mapped_by, remove_noted, temporary_files_in
 
 pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs Linux's /dev/shm")
 Held = tuple[subprocess.Popen, Path]

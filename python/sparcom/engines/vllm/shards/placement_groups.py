@@ -34,7 +34,7 @@ def reserve(bundles: Sequence[Mapping[str, float]], strategy: str) -> Any:
     return placement_group([dict(b) for b in bundles], strategy=strategy, name=name)
 
 
-def free_places_of_job() -> None:
+def free_placement_groups_of_job() -> None:
     """Free, from the driver, what actors of this job have left; called when no pool runs."""
     import ray
 

@@ -1,4 +1,4 @@
-"""The precision floor: how far a model is from itself in another dtype or engine.
+"""The noise floor: how far a model is from itself in another dtype or engine.
 
 A change between two models counts only beyond it (`compare`'s `floor`).
 """
@@ -21,7 +21,7 @@ from sparcom.store import Run
 
 
 @dataclass(frozen=True)
-class Floor:
+class NoiseFloor:
     """Two runs of one model, instruction by instruction.
 
     run: the first of them; first, second: their names; warnings: what a reader must know.
@@ -52,12 +52,11 @@ class Floor:
             check_comparable(runs[0], self.run)
         except InputError as error:
             text = str(error).removeprefix("compare: ")
-            raise InputError(f"precision floor: {text}") from error
+            raise InputError(f"noise floor: {text}") from error
         out = list(self.warnings)
         if (mine := weights_of(self.run)) and mine not in {weights_of(run) for run in runs}:
             out.append(
-                f"the precision floor ({self.first}, {self.second}) is of none of the compared "
-                "models"
+                f"the noise floor ({self.first}, {self.second}) is of none of the compared models"
             )
         return out
 
@@ -67,27 +66,27 @@ class Floor:
         missing = [name for name in ids if name not in row_of]
         if missing:
             raise InputError(
-                f"compare: the precision floor ({self.first}, {self.second}) lacks {len(missing)} "
+                f"compare: the noise floor ({self.first}, {self.second}) lacks {len(missing)} "
                 f"of {len(ids)} instructions, among them {missing[0]}; measure it on the same "
                 "corpus"
             )
         return self.jaccard[family][[row_of[name] for name in ids]]
 
 
-def precision_floor(first: Run, second: Run) -> Floor:
+def noise_floor(first: Run, second: Run) -> NoiseFloor:
     """Overlap of two runs of one model that differ in dtype or engine only.
 
     Raises InputError where the runs cannot be compared, are one run, or have different weights.
     """
     if first.store.location == second.store.location:
         raise InputError(
-            f"precision floor: {name_of(first)} twice; expected runs in two dtypes or engines"
+            f"noise floor: {name_of(first)} twice; expected runs in two dtypes or engines"
         )
     common = check_comparable(first, second)
     weights = [weights_of(first), weights_of(second)]
     if None not in weights and weights[0] != weights[1]:
         raise InputError(
-            f"precision floor: {name_of(first)} and {name_of(second)} have different weights; "
+            f"noise floor: {name_of(first)} and {name_of(second)} have different weights; "
             "expected one model in two dtypes or engines"
         )
     values = {}
@@ -99,7 +98,7 @@ def precision_floor(first: Run, second: Run) -> Floor:
     how = [tuple(e.get(key) for key in ("name", "device", "dtype")) for e in engines]
     if how[0] == how[1] and None not in how[0]:
         warnings.append(
-            f"the precision floor ({name_of(first)}, {name_of(second)}) is of two runs by "
+            f"the noise floor ({name_of(first)}, {name_of(second)}) is of two runs by "
             f"{' on '.join(how[0][:2])} in {how[0][2]}: they round alike, so that it is too low"
         )
-    return Floor(first, name_of(first), name_of(second), ids, values, tuple(warnings))
+    return NoiseFloor(first, name_of(first), name_of(second), ids, values, tuple(warnings))

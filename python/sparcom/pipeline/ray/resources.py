@@ -11,7 +11,7 @@ GB = 10**9
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """actors: how many; each: resources of one; workers: those of each worker that it leads."""
 
     actors: int
@@ -27,7 +27,7 @@ class Needs:
         return self.actors * sum(piece.get(name, 0.0) for piece in self.bundles)
 
 
-def needs_of(config: RunConfig, parts: int) -> Needs:
+def resources_of(config: RunConfig, parts: int) -> Resources:
     """What the replicas of a config take; no more of them than there are parts."""
     worker: dict[str, float] = {"CPU": float(cpus_per_actor(config))}
     if config.gpus:
@@ -37,40 +37,41 @@ def needs_of(config: RunConfig, parts: int) -> Needs:
         more["memory"] = config.memory * GB
     actors = max(1, min(config.actors, parts))
     if config.workers == 1:
-        return Needs(actors, worker | more)
-    return Needs(actors, {"CPU": 1.0} | more, (worker,) * config.workers)
+        return Resources(actors, worker | more)
+    return Resources(actors, {"CPU": 1.0} | more, (worker,) * config.workers)
 
 
-def lacking(needs: Needs, machines: Sequence[Amounts], free: Amounts) -> str:
+def missing_resources(resources: Resources, machines: Sequence[Amounts], free: Amounts) -> str:
     """What a cluster lacks for the actors, in words; "" where nothing does.
 
     machines: all resources of each machine; free: the cluster's resources that nobody holds.
     """
-    for piece in needs.bundles:
+    for piece in resources.bundles:
         if any(all(m.get(n, 0.0) >= a for n, a in piece.items()) for m in machines):
             continue
         best = max(
             machines, key=lambda m: sum(m.get(n, 0.0) >= a for n, a in piece.items()), default={}
         )
         short = ", ".join(
-            f"{shown(n, a)} (has {shown(n, best.get(n, 0.0))})"
+            f"{format_amount(n, a)} (has {format_amount(n, best.get(n, 0.0))})"
             for n, a in piece.items()
             if best.get(n, 0.0) < a
         )
         return f"none of {len(machines)} machines can hold an actor; the best lacks {short}"
-    names = {name for piece in needs.bundles for name in piece}
+    names = {name for piece in resources.bundles for name in piece}
     held = {n: sum(m.get(n, 0.0) for m in machines) for n in names}
     few = [
-        f"{shown(n, needs.total(n))} (has {shown(n, held[n])}, {shown(n, free.get(n, 0.0))} free)"
+        f"{format_amount(n, wanted)} (has {format_amount(n, held[n])}, "
+        f"{format_amount(n, free.get(n, 0.0))} free)"
         for n in sorted(names)
-        if held[n] < needs.total(n)
+        if held[n] < (wanted := resources.total(n))
     ]
     if few:
-        return f"the cluster is smaller than {needs.actors} actors need: {', '.join(few)}"
+        return f"the cluster is smaller than {resources.actors} actors need: {', '.join(few)}"
     return ""
 
 
-def shown(name: str, amount: float) -> str:
+def format_amount(name: str, amount: float) -> str:
     """`4 CPU`, `0.5 GPU`, `12.0 GB memory`."""
     if name == "memory":
         return f"{amount / GB:.1f} GB memory"

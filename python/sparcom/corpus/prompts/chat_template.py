@@ -1,7 +1,7 @@
-"""Frames: what a template puts around the user's text.
+"""Templates: what one puts around the user's text.
 
 `model` is the tokenizer's own chat template, `from:MODEL` that of another model (a base model is
-so read as its tuned one is), `plain` a fixed text frame, `raw` nothing.
+so read as its tuned one is), `plain` a fixed text, `raw` nothing.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from sparcom.errors import InputError
 
 PLAIN = "Instruction:\n{text}\n\nResponse:\n"
 BOS = ("auto", "always", "never")
-# Stands for the user's text while the frame around it is found; no template rewrites letters.
+# Stands for the user's text while what stands around it is found; no template rewrites letters.
 _MARK = "SPARCOMxUSERxTEXT"
 
 
 @dataclass(frozen=True)
-class Frame:
+class PromptTemplate:
     """What a template puts around the user's text.
 
     strips: the template trims white space off the text's ends (LLaMA-2's does).
-    special: the tokenizer adds its own special tokens (BOS), since the frame holds none.
+    special: the tokenizer adds its own special tokens (BOS), since the template holds none.
     bos: "auto" leaves the first token to template and tokenizer; "always" and "never" see to it
         that exactly one, or no, beginning-of-sequence token leads.
     """
@@ -36,15 +36,15 @@ class Frame:
         return self.prefix + text + self.suffix, len(self.prefix), len(self.prefix) + len(text)
 
 
-def make_frame(
+def make_template(
     template: str, tokenizer, system: str | None = None, donor=None, bos: str = "auto"
-) -> Frame:
-    """The frame of a template.
+) -> PromptTemplate:
+    """What a template puts around the user's text.
 
     template: "model" | "plain" | "raw" | "from:MODEL".
     tokenizer: the model's own; donor: that of MODEL where the template is `from:`.
     system: system prompt; None leaves the template's default.
-    bos: see `Frame`.
+    bos: see `PromptTemplate`.
     Raises InputError where there is no chat template, or it drops the system prompt or changes
     the user's text.
     """
@@ -55,7 +55,7 @@ def make_frame(
     if template in ("plain", "raw"):
         prefix, suffix = (PLAIN if template == "plain" else "{text}").split("{text}")
         prefix = f"{system}\n\n{prefix}" if system else prefix
-        return Frame(prefix, suffix, strips=False, special=True, bos=bos)
+        return PromptTemplate(prefix, suffix, strips=False, special=True, bos=bos)
     if template != "model" and not template.startswith("from:"):
         raise InputError(f"template: expected model, plain, raw or from:MODEL, got {template!r}")
     owner = tokenizer if template == "model" else donor
@@ -64,11 +64,11 @@ def make_frame(
             f"template {template}: this tokenizer has no chat template (a base model has none); "
             "use template plain, or from:MODEL with the chat model's name"
         )
-    prefix, suffix, strips = _chat_frame(template, owner, system)
-    return Frame(prefix, suffix, strips, special=False, bos=bos)
+    prefix, suffix, strips = _chat_template(template, owner, system)
+    return PromptTemplate(prefix, suffix, strips, special=False, bos=bos)
 
 
-def _chat_frame(template: str, owner, system: str | None) -> tuple[str, str, bool]:
+def _chat_template(template: str, owner, system: str | None) -> tuple[str, str, bool]:
     """(prefix, suffix, strips) of a chat template, found by rendering a mark."""
 
     def render(text: str) -> str:

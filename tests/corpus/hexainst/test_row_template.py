@@ -2,7 +2,7 @@
 
 import pytest
 
-from sparcom.corpus.hexainst.templates import MissingFieldError, check_template, fill
+from sparcom.corpus.hexainst.row_template import MissingFieldError, check_template, fill
 from sparcom.errors import InputError
 
 ROW = {

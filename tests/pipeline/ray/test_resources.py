@@ -4,16 +4,16 @@ import pytest
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
-from sparcom.pipeline.ray.needs import Needs, lacking, needs_of
 from sparcom.pipeline.ray.pool import actor_arguments, namer
+from sparcom.pipeline.ray.resources import Resources, missing_resources, resources_of
 from sparcom.pipeline.ray.session import local_options
 
 
-def test_needs_follow_the_config() -> None:
+def test_resources_follow_the_config() -> None:
     config = RunConfig(actors=4, cpus=2, gpus=1, memory=3.5, resources="A100=1, fast=0.5")
     each = {"CPU": 2.0, "GPU": 1, "memory": 3.5e9, "A100": 1.0, "fast": 0.5}
-    assert needs_of(config, 100) == Needs(4, each)
-    assert needs_of(config, 3).actors == 3  # no more than there are parts
+    assert resources_of(config, 100) == Resources(4, each)
+    assert resources_of(config, 3).actors == 3  # no more than there are parts
     assert actor_arguments(config) == {
         "num_cpus": 2.0, "num_gpus": 1, "memory": 3.5e9, "resources": {"A100": 1.0, "fast": 0.5},
         "max_restarts": 3, "max_task_retries": 3,
@@ -22,9 +22,9 @@ def test_needs_follow_the_config() -> None:
 
 def test_a_replica_of_workers_leads_them_without_a_gpu_of_its_own() -> None:
     config = RunConfig(engine="vllm", tensor_parallel=2, cpus=3, gpus=1, actors=2)
-    needs = needs_of(config, 10)
-    assert needs.bundles == [{"CPU": 1.0}, {"CPU": 3.0, "GPU": 1}, {"CPU": 3.0, "GPU": 1}]
-    assert (needs.total("CPU"), needs.total("GPU")) == (14, 4)
+    resources = resources_of(config, 10)
+    assert resources.bundles == [{"CPU": 1.0}, {"CPU": 3.0, "GPU": 1}, {"CPU": 3.0, "GPU": 1}]
+    assert (resources.total("CPU"), resources.total("GPU")) == (14, 4)
     assert "num_gpus" not in actor_arguments(config)
 
 
@@ -34,30 +34,30 @@ MACHINE = {"CPU": 8.0, "GPU": 1.0, "memory": 16e9}
 @pytest.mark.parametrize(
     ("needs", "machines", "free", "message"),
     [
-        (Needs(2, {"CPU": 4.0}), [MACHINE], MACHINE, ""),
+        (Resources(2, {"CPU": 4.0}), [MACHINE], MACHINE, ""),
         (
-            Needs(1, {"CPU": 4.0, "GPU": 2.0}),
+            Resources(1, {"CPU": 4.0, "GPU": 2.0}),
             [MACHINE, MACHINE],
             MACHINE,
             "none of 2 machines can hold an actor; the best lacks 2 GPU (has 1 GPU)",
         ),
         (
-            Needs(1, {"CPU": 1.0, "memory": 32e9}),
+            Resources(1, {"CPU": 1.0, "memory": 32e9}),
             [MACHINE],
             MACHINE,
             "the best lacks 32.0 GB memory (has 16.0 GB memory)",
         ),
         (
-            Needs(3, {"CPU": 2.0, "GPU": 1.0}),
+            Resources(3, {"CPU": 2.0, "GPU": 1.0}),
             [MACHINE, MACHINE],
             {"CPU": 12.0, "GPU": 0.5},
             "the cluster is smaller than 3 actors need: 3 GPU (has 2 GPU, 0.5 GPU free)",
         ),
-        (Needs(1, {"CPU": 1.0}), [], {}, "none of 0 machines can hold an actor"),
+        (Resources(1, {"CPU": 1.0}), [], {}, "none of 0 machines can hold an actor"),
     ],
 )
-def test_what_lacks_is_named(needs, machines, free, message) -> None:
-    said = lacking(needs, machines, free)
+def test_what_lacks_is_named(resources, machines, free, message) -> None:
+    said = missing_resources(resources, machines, free)
     assert (message in said) if message else said == ""
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 from small_tokenizers import CHAT, STRIPPING_CHAT, small_tokenizer
 
-from sparcom.corpus.prompts.frames import make_frame
+from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.errors import InputError
 
 
@@ -16,30 +16,30 @@ def with_chat(template):
 
 
 def test_chat_frame_with_and_without_a_system_prompt():
-    frame = make_frame("model", small_tokenizer())
-    assert frame.prefix == "<|start|>user\n"
-    assert frame.suffix == "<|end|>\n<|start|>assistant\n"
-    assert (frame.strips, frame.special) == (False, False)
-    frame = make_frame("model", small_tokenizer(), system="Be brief.")
-    assert frame.prefix == "<|start|>system\nBe brief.<|end|>\n<|start|>user\n"
+    template = make_template("model", small_tokenizer())
+    assert template.prefix == "<|start|>user\n"
+    assert template.suffix == "<|end|>\n<|start|>assistant\n"
+    assert (template.strips, template.special) == (False, False)
+    template = make_template("model", small_tokenizer(), system="Be brief.")
+    assert template.prefix == "<|start|>system\nBe brief.<|end|>\n<|start|>user\n"
 
 
 def test_a_template_that_strips():
-    frame = make_frame("model", with_chat(STRIPPING_CHAT))
-    assert frame.strips
-    assert frame.wrap(" \n text ") == ("<s>[INST] text [/INST]", 10, 14)
+    template = make_template("model", with_chat(STRIPPING_CHAT))
+    assert template.strips
+    assert template.wrap(" \n text ") == ("<s>[INST] text [/INST]", 10, 14)
 
 
 def test_plain_and_raw_frames():
-    frame = make_frame("plain", small_tokenizer(), system="Be brief.")
-    assert frame.wrap("x")[0] == "Be brief.\n\nInstruction:\nx\n\nResponse:\n"
-    assert frame.special
-    assert make_frame("raw", small_tokenizer()).wrap(" x ") == (" x ", 0, 3)
+    template = make_template("plain", small_tokenizer(), system="Be brief.")
+    assert template.wrap("x")[0] == "Be brief.\n\nInstruction:\nx\n\nResponse:\n"
+    assert template.special
+    assert make_template("raw", small_tokenizer()).wrap(" x ") == (" x ", 0, 3)
 
 
 def test_from_takes_the_donors_template():
     base = with_chat(None)
-    assert make_frame("from:tuned", base, donor=small_tokenizer()) == make_frame(
+    assert make_template("from:tuned", base, donor=small_tokenizer()) == make_template(
         "model", small_tokenizer()
     )
 
@@ -59,13 +59,13 @@ def test_from_takes_the_donors_template():
 )
 def test_templates_that_cannot_be_used(template, chat, system, message):
     with pytest.raises(InputError, match=message):
-        make_frame(template, with_chat(chat), system=system)
+        make_template(template, with_chat(chat), system=system)
 
 
 def test_bos_needs_a_token_and_a_known_rule():
     with pytest.raises(InputError, match="bos: expected auto, always, never, got 'on'"):
-        make_frame("raw", small_tokenizer(), bos="on")
+        make_template("raw", small_tokenizer(), bos="on")
     tokenizer = copy.deepcopy(small_tokenizer())
     tokenizer.bos_token = None
     with pytest.raises(InputError, match="no beginning-of-sequence token"):
-        make_frame("raw", tokenizer, bos="always")
+        make_template("raw", tokenizer, bos="always")

@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray.util import placement_group_table
 
-from sparcom.engines.vllm.shards import places
+from sparcom.engines.vllm.shards import placement_groups
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +24,7 @@ class Leader:
     """Takes the CPUs that are left, both unless told otherwise."""
 
     def reserve(self, cpus: int = 2) -> bool:
-        return places.reserve([{"CPU": 1}] * cpus, "STRICT_PACK").wait(30)
+        return placement_groups.reserve([{"CPU": 1}] * cpus, "STRICT_PACK").wait(30)
 
 
 def taken() -> int:
@@ -38,7 +38,7 @@ def test_a_restarted_leader_takes_the_place_of_its_predecessor() -> None:
     assert ray.get(leader.reserve.remote())
     assert taken() == 1
     ray.kill(leader)
-    places.free_places_of_job()
+    placement_groups.free_placement_groups_of_job()
 
 
 def test_a_leader_of_two_groups_keeps_both_until_it_is_restarted() -> None:
@@ -49,7 +49,7 @@ def test_a_leader_of_two_groups_keeps_both_until_it_is_restarted() -> None:
     assert ray.get(leader.reserve.remote(2))
     assert taken() == 1
     ray.kill(leader)
-    places.free_places_of_job()
+    placement_groups.free_placement_groups_of_job()
 
 
 def test_what_a_dead_leader_left_is_free_for_the_next() -> None:
@@ -57,16 +57,16 @@ def test_what_a_dead_leader_left_is_free_for_the_next() -> None:
     assert ray.get(leader.reserve.remote())
     ray.kill(leader)
     assert taken() == 1  # as Ray has it: else this module is not needed
-    places.free_places_of_job()
+    placement_groups.free_placement_groups_of_job()
     after = Leader.remote()
     assert ray.get(after.reserve.remote())
     ray.kill(after)
-    places.free_places_of_job()
+    placement_groups.free_placement_groups_of_job()
 
 
 def test_a_driver_s_own_group_is_left_alone() -> None:
-    group = places.reserve([{"CPU": 1}], "PACK")
+    group = placement_groups.reserve([{"CPU": 1}], "PACK")
     assert group.wait(30)
-    places.free_places_of_job()
+    placement_groups.free_placement_groups_of_job()
     assert taken() == 1
     ray.util.remove_placement_group(group)
