@@ -390,7 +390,7 @@ def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path
     assert_no_fetch(html, page)
     assert_numbers(html)
     text = shown(html)
-    assert "Tuning moved the ISNs of CLS, CODE, QA, GEN, MATH, SUM beyond the precision" in text
+    assert "Tuning moved the ISNs of CLS, CODE, QA, GEN, MATH, SUM beyond the noise" in text
     assert "Tuning moved the ISEs of no category beyond the noise floor." in text
     assert "Note: tuned: the run is not complete; finish it with --resume." in text
     assert rows_of(html, "ISNs")[1][-2] == "1.000"
