@@ -36,7 +36,8 @@ from sparcom.analysis.stats.resample import (
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import CATEGORIES, Instruction
-from sparcom.selection.rules import Selection, Sets
+from sparcom.selection.rules import Selection
+from sparcom.selection.sets import Sets
 from sparcom.store import Run, RunStore
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
@@ -123,7 +124,8 @@ def _sets(rows: np.ndarray, tokens: np.ndarray, bits: np.ndarray) -> Sets:
     none = np.zeros((len(rows), 0), np.int32)
     sizes = np.bitwise_count(bits).sum(1, dtype=np.int32)[:, None]
     ids = tuple(f"i{row}" for row in rows)
-    return Sets(ids, tokens, bits, np.ones_like(sizes), sizes, none.astype(np.uint8), none, none)
+    experts = none.astype(np.uint8)
+    return Sets(ids, tokens, bits, np.ones_like(sizes), sizes, experts, none, none, SPACE)
 
 
 # -- what is timed ------------------------------------------------------------------------------

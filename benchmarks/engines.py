@@ -24,7 +24,8 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import CountError
-from sparcom.pipeline import engine_options, plan_prompts
+from sparcom.planning.options import engine_options
+from sparcom.planning.prompts import PromptMaker
 
 SHAPES = (512, 1024, 2048)
 
@@ -61,7 +62,7 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
     """Print table and JSON line of the transformers engine."""
     config = RunConfig(model=arguments.model, corpus=arguments.corpus)
     options = engine_options(config)
-    prompts = plan_prompts(config, options, load_corpus(config.corpus))[1]
+    prompts = PromptMaker(config, options).prompts(load_corpus(config.corpus))
     prompts = spread(prompts, arguments.tokens)
     tokens = sum(len(p.token_ids) for p in prompts)
     engines = {

@@ -35,8 +35,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from common import emit, print_card, print_table
 from sparcom.config import RunConfig
-from sparcom.pipeline import count_part, count_parts, load_engine, prepare, ray_session
+from sparcom.engines.count_part import count_part
+from sparcom.engines.load import load_engine
 from sparcom.pipeline.merging import Merger
+from sparcom.pipeline.plan import prepare
+from sparcom.pipeline.ray.pool import count_parts
+from sparcom.pipeline.ray.session import ray_session
 from sparcom.selection.rules import identify
 from sparcom.store import CellRule, part_profile
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from job import add_session, load, report, run_job, session_arguments
 
 from sparcom.analysis.tuning.compare import compare
-from sparcom.pipeline import run_count
+from sparcom.pipeline.run import count
 from sparcom.store import Run
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     arguments = parser.parse_args()
     configs = [load(path, arguments.set) for path in (arguments.config, arguments.tuned)]
     how = session_arguments(arguments)
-    base, tuned = (run_count(config, structured_log=True, **how) for config in configs)
+    base, tuned = (count(config, structured_log=True, **how) for config in configs)
     result = compare(Run(base.location), Run(tuned.location))
     found = {
         "base": asdict(base),

@@ -7,12 +7,12 @@ The config is the one of `sparcom count`; `--set key=value` overrides its keys.
 
 from job import read_config, report, run_job, session_arguments
 
-from sparcom.pipeline import run_count
+from sparcom.pipeline.run import count
 
 
 def main() -> int:
     config, arguments = read_config(__doc__)
-    summary = run_count(config, structured_log=True, **session_arguments(arguments))
+    summary = count(config, structured_log=True, **session_arguments(arguments))
     return report(summary, failed=summary.failed)
 
 

@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 from job import read_config, report, run_job, session_arguments
 
-from sparcom.pipeline import run_count
+from sparcom.pipeline.run import count
 from sparcom.report.page import write_report
 
 
 def main() -> int:
     config, arguments = read_config(__doc__)
-    summary = run_count(config, structured_log=True, **session_arguments(arguments))
+    summary = count(config, structured_log=True, **session_arguments(arguments))
     page = write_report(config.run_dir())
     return report({**asdict(summary), "report": page}, failed=summary.failed)
 

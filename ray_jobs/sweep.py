@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from job import add_session, load, report, run_job, session_arguments
 
 from sparcom.errors import SparcomError
-from sparcom.pipeline import run_count
+from sparcom.pipeline.run import count
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     for number, model in enumerate(arguments.models):
         config = replace(shared, model=model, out=f"{arguments.out}/{run_name(number, model)}")
         try:
-            summary = run_count(config, structured_log=True, **session_arguments(arguments))
+            summary = count(config, structured_log=True, **session_arguments(arguments))
             done[model] = asdict(summary)
             failed += summary.failed
         except SparcomError as error:

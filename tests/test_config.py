@@ -96,8 +96,8 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message
         ({"context": 0, "engine": "vllm"}, "--context: must be at least 1, got 0"),
         ({"context": 64}, "--context: only --engine vllm has it"),
         ({"part_size": 0}, "--part-size: must be at least 1, got 0"),
-        ({"gpus": -1.0}, "--gpus: must not be negative, got -1.0"),
-        ({"gpus": float("nan")}, "--gpus: must not be negative, got nan"),
+        ({"gpus": -1.0}, "--gpus: must be at least 0, got -1.0"),
+        ({"gpus": float("nan")}, "--gpus: must be at least 0, got nan"),
         ({"threshold": float("nan")}, "--threshold: must be a number, got nan"),
         ({"threshold": float("inf")}, "--threshold: must be a number, got inf"),
         ({"rule": "top:2"}, "rule: expected top:NUMBER .* got 'top:2'"),
@@ -182,7 +182,7 @@ def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
         ({"map": ("nonsense",)}, "map"),
         ({"categories": "A,,B"}, "categories: expected distinct names"),
         ({"generate": 4}, "only --engine vllm writes answers"),
-        ({"temperature": -1.0}, "must not be negative"),
+        ({"temperature": -1.0}, "--temperature: must be at least 0, got -1.0"),
     ],
 )
 def test_bad_corpus_keys(changes: dict, message: str) -> None:

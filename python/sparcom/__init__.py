@@ -1,30 +1,74 @@
 """SPARCOM: which neurons and experts of a language model work for which kind of instruction.
 
     >>> import sparcom
-    >>> sparcom.run_count(sparcom.RunConfig(corpus="hexainst", limit=5, out="runs/small"))
-    >>> run = sparcom.Run("runs/small")
+    >>> model = sparcom.Model("default")
+    >>> counts = model.count(["What is 17 * 23?", "Summarise: ..."])  # in memory
+    >>> sets = sparcom.select(counts, rule="top:0.01")
+    >>> run = sparcom.Run("runs/first")  # what `sparcom run` has stored
 
-Names are loaded when first used: `import sparcom` alone pulls in neither torch nor ray.
+`__all__` is the public API. Names are loaded when first used: `import sparcom` alone loads neither
+torch nor ray.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 _HOMES = {
     "AblationOptions": "sparcom.ablation.ablate",
+    "AnalysisOptions": "sparcom.analysis.options",
+    "ComponentSpace": "sparcom.components",
+    "CountError": "sparcom.errors",
+    "Counts": "sparcom.api.counts",
     "InputError": "sparcom.errors",
-    "Run": "sparcom.store",
+    "Instruction": "sparcom.corpus.schema",
+    "Model": "sparcom.api.model",
+    "Run": "sparcom.store.run",
     "RunConfig": "sparcom.config",
+    "Sets": "sparcom.selection.sets",
+    "Site": "sparcom.components",
     "SparcomError": "sparcom.errors",
     "ablate": "sparcom.ablation.ablate",
     "analyse": "sparcom.analysis.analyse",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.tuning.compare",
+    "count": "sparcom.pipeline.run",
+    "identify": "sparcom.pipeline.identify",
+    "load_corpus": "sparcom.corpus.opening",
     "noise_floor": "sparcom.analysis.tuning.noise_floor",
-    "run_count": "sparcom.pipeline",
-    "run_identify": "sparcom.pipeline",
+    "read_components": "sparcom.component_list",
+    "select": "sparcom.api.counts",
     "trajectory": "sparcom.analysis.tuning.trajectory",
+    "write_components": "sparcom.component_list",
     "write_report": "sparcom.report.page",
 }
+
+if TYPE_CHECKING:
+    from sparcom.ablation.ablate import AblationOptions as AblationOptions
+    from sparcom.ablation.ablate import ablate as ablate
+    from sparcom.analysis.analyse import analyse as analyse
+    from sparcom.analysis.options import AnalysisOptions as AnalysisOptions
+    from sparcom.analysis.tuning.compare import compare as compare
+    from sparcom.analysis.tuning.noise_floor import noise_floor as noise_floor
+    from sparcom.analysis.tuning.trajectory import trajectory as trajectory
+    from sparcom.api.counts import Counts as Counts
+    from sparcom.api.counts import select as select
+    from sparcom.api.model import Model as Model
+    from sparcom.component_list import read_components as read_components
+    from sparcom.component_list import write_components as write_components
+    from sparcom.components import ComponentSpace as ComponentSpace
+    from sparcom.components import Site as Site
+    from sparcom.config import RunConfig as RunConfig
+    from sparcom.corpus.opening import load_corpus as load_corpus
+    from sparcom.corpus.schema import Instruction as Instruction
+    from sparcom.errors import CountError as CountError
+    from sparcom.errors import InputError as InputError
+    from sparcom.errors import SparcomError as SparcomError
+    from sparcom.native import build_info as build_info
+    from sparcom.pipeline.identify import identify as identify
+    from sparcom.pipeline.run import count as count
+    from sparcom.report.page import write_report as write_report
+    from sparcom.selection.sets import Sets as Sets
+    from sparcom.store.run import Run as Run
 
 __all__ = sorted(_HOMES)
 

@@ -3,10 +3,10 @@
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sparcom.corpus.prompts.prompts import SCOPES
 from sparcom.corpus.reading.fields import parse_fields
@@ -16,117 +16,133 @@ from sparcom.errors import InputError
 from sparcom.selection.rules import TIES, Selection
 from sparcom.store import RETAIN
 
+Affects = Literal["prompts", "counts", "sets", "nothing"]
+"""What a key decides of a run's results.
 
-def _key(default: Any, text: str, **extra: Any) -> Any:
-    return field(default=default, metadata={"help": text, **extra})
+prompts: which tokens are read and counted; the fingerprint of the corpus tells it.
+counts: the counts of given tokens, to the last bit, or which part they are stored in.
+sets: which components are selected from the counts.
+nothing: nothing that is stored (the model is told by the bytes of its weights).
+"""
+
+RENAMED = {"count_tokens": "max_tokens"}
+"""Keys of older versions, and their name now."""
+
+
+def _key(default: Any, text: str, affects: Affects, **extra: Any) -> Any:
+    """A field of `RunConfig`.
+
+    extra: choices; least (the smallest allowed value); group (a new section of --help starts
+    here); vllm=True (an option of that engine alone); meaning=True (changes what a count means, so
+    that runs which differ in it are not compared).
+    """
+    return field(default=default, metadata={"help": text, "affects": affects, **extra})
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that says what a run does; see `sparcom run --help` for each key."""
 
-    # Field order is the order of --help. `group` starts a new section there.
+    # Field order is the order of --help.
     model: str = _key("default", "'default' (SmolLM2-135M-Instruct), a folder, a .gguf file, or a "
-                      "hub id", group="model")  # fmt: skip
-    dtype: str = _key("bfloat16", "number type the model runs in",
+                      "hub id", "nothing", group="model")  # fmt: skip
+    dtype: str = _key("bfloat16", "number type the model runs in", "counts",
                       choices=("bfloat16", "float16", "float32", "auto"))  # fmt: skip
-    trust_remote_code: bool = _key(False, "run code that comes with the model")
-    corpus: str = _key("hexainst", "'hexainst' (bundled), a .jsonl or .parquet file, or a folder "
-                       "of them", group="corpus")  # fmt: skip
-    categories: str = _key(",".join(CATEGORIES), "allowed categories as A,B,C, or 'any'")
-    map: tuple[str, ...] = _key((), "OURS=THEIRS: take a field of a record from another one")
-    set: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record")
-    on_error: str = _key("stop", "bad rows: stop, or leave them out", choices=("stop", "skip"))
-    limit: int | None = _key(None, "only the first N instructions of each category")
-    template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL")
-    system: str | None = _key(None, "system prompt (default: the template's own)")
+    trust_remote_code: bool = _key(False, "run code that comes with the model", "counts")
+    corpus: str = _key("hexainst", "'hexainst' (bundled), a .jsonl, .json, .csv, .tsv or .parquet "
+                       "file, a folder of them, or hub:OWNER/NAME", "nothing",
+                       group="corpus")  # fmt: skip
+    categories: str = _key(",".join(CATEGORIES), "allowed categories as A,B,C, or 'any'", "prompts")
+    map: tuple[str, ...] = _key((), "OURS=THEIRS: take a field of a record from another one",
+                                "prompts")  # fmt: skip
+    set: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record",
+                                "prompts")  # fmt: skip
+    on_error: str = _key("stop", "bad rows: stop, or leave them out", "prompts",
+                         choices=("stop", "skip"))  # fmt: skip
+    limit: int | None = _key(None, "only the first N instructions of each category", "prompts",
+                             least=1)  # fmt: skip
+    template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL",
+                         "prompts")  # fmt: skip
+    system: str | None = _key(None, "system prompt (default: the template's own)", "prompts")
     bos: str = _key("auto", "first token: as template and tokenizer have it, always, or never",
-                    choices=("auto", "always", "never"))  # fmt: skip
-    scope: str = _key("instruction", "which tokens are counted", choices=SCOPES)
+                    "prompts", choices=("auto", "always", "never"))  # fmt: skip
+    scope: str = _key("instruction", "which tokens are counted", "prompts", choices=SCOPES,
+                      meaning=True)  # fmt: skip
     generate: int = _key(0, "scopes response and all: count up to N tokens that the model writes "
-                         "(default: it reads the reference)")  # fmt: skip
-    temperature: float = _key(0.0, "vllm: of written tokens; 0 takes the likeliest")
-    seed: int = _key(0, "vllm: of written tokens")
-    max_tokens: int | None = _key(None, "count at most the first N tokens of each instruction")
-    truncate: bool = _key(False, "cut prompts that are longer than the model's context")
-    threshold: float = _key(0.0, "a neuron fires where its activation exceeds this",
-                            group="counting")  # fmt: skip
-    signal: str = _key("gate", "which activation: f(gate), or the product with up",
-                       choices=("gate", "product"))  # fmt: skip
-    verify: bool = _key(False, "recount everything with plain torch and demand equality")
-    rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F",
+                         "(default: it reads the reference)", "prompts", least=0,
+                         meaning=True)  # fmt: skip
+    temperature: float = _key(0.0, "of written tokens; 0 takes the likeliest", "counts", vllm=True,
+                              least=0, meaning=True)  # fmt: skip
+    seed: int = _key(0, "of written tokens", "counts", vllm=True)
+    max_tokens: int | None = _key(None, "count at most the first N tokens of each instruction",
+                                  "prompts", least=1, meaning=True)  # fmt: skip
+    truncate: bool = _key(False, "cut prompts that are longer than the model's context", "prompts")
+    threshold: float = _key(0.0, "a neuron fires where its activation exceeds this", "counts",
+                            group="counting", meaning=True)  # fmt: skip
+    signal: str = _key("gate", "which activation: f(gate), or the product with up", "counts",
+                       choices=("gate", "product"), meaning=True)  # fmt: skip
+    verify: bool = _key(False, "count everything again with plain torch and require equality",
+                        "nothing")  # fmt: skip
+    rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F", "sets",
                      group="sets")  # fmt: skip
-    expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X")
-    ties: str = _key(Selection.ties, "components tied at the cut", choices=TIES)
-    pool: bool = _key(False, "rank dense, shared and routed neurons together")
-    engine: str = _key("transformers", "what runs the model", choices=("transformers", "vllm"),
-                       group="engine and cluster")  # fmt: skip
-    compile: bool = _key(False, "vllm: run the model under torch.compile")
-    tensor_parallel: int = _key(1, "vllm: workers that share each layer")
-    pipeline_parallel: int = _key(1, "vllm: workers that share the layers among them")
-    expert_parallel: bool = _key(False, "vllm: tensor-parallel workers hold whole experts")
-    context: int | None = _key(None, "vllm: longest sequence in tokens, prompt and answer "
-                               "(default: the model's own, at most 8192)")  # fmt: skip
-    batch_tokens: int = _key(1024, "activation rows of one forward pass")
-    slots: int = _key(64, "instructions in one forward pass at most; bounds count memory")
-    actors: int = _key(1, "model replicas")
+    expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X",
+                            "sets")  # fmt: skip
+    ties: str = _key(Selection.ties, "components tied at the cut", "sets", choices=TIES)
+    pool: bool = _key(False, "rank dense, shared and routed neurons together", "sets")
+    engine: str = _key("transformers", "what runs the model", "counts",
+                       choices=("transformers", "vllm"), group="engine and cluster")  # fmt: skip
+    compile: bool = _key(False, "run the model under torch.compile", "counts", vllm=True)
+    tensor_parallel: int = _key(1, "workers that share each layer", "counts", vllm=True, least=1)
+    pipeline_parallel: int = _key(1, "workers that share the layers among them", "counts",
+                                  vllm=True, least=1)  # fmt: skip
+    expert_parallel: bool = _key(False, "tensor-parallel workers hold whole experts", "counts",
+                                 vllm=True)  # fmt: skip
+    context: int | None = _key(None, "longest sequence in tokens, prompt and answer (default: the "
+                               "model's own, at most 8192)", "counts", vllm=True,
+                               least=1)  # fmt: skip
+    batch_tokens: int = _key(1024, "activation rows of one forward pass", "counts", least=1)
+    slots: int = _key(64, "instructions in one forward pass at most; bounds count memory",
+                      "nothing", least=1)  # fmt: skip
+    actors: int = _key(1, "model replicas", "nothing", least=1)
     max_actors: int | None = _key(None, "let the pool grow to so many replicas where the cluster "
-                                  "has room (default: as many as actors)")  # fmt: skip
+                                  "has room (default: as many as actors)", "nothing",
+                                  least=1)  # fmt: skip
     cpus: int | None = _key(None, "CPU threads per actor, or per worker of a parallel model "
-                            "(default: the local cores shared out; 1 on a cluster)")  # fmt: skip
-    gpus: float = _key(0.0, "GPUs per actor, or per worker of a parallel model")
-    memory: float | None = _key(None, "GB of memory reserved for each actor")
-    resources: str = _key("", "further Ray resources of each actor, as NAME=AMOUNT,...")
-    restarts: int = _key(3, "how often an actor that died is started again")
-    max_failed: int = _key(100, "stop when more instructions than this had to be set aside")
+                            "(default: the local cores shared out; 1 on a cluster)", "nothing",
+                            least=1)  # fmt: skip
+    gpus: float = _key(0.0, "GPUs per actor, or per worker of a parallel model", "nothing", least=0)
+    memory: float | None = _key(None, "GB of memory reserved for each actor", "nothing")
+    resources: str = _key("", "further Ray resources of each actor, as NAME=AMOUNT,...", "nothing")
+    restarts: int = _key(3, "how often an actor that died is started again", "nothing", least=0)
+    max_failed: int = _key(100, "stop when more instructions than this had to be set aside",
+                           "nothing", least=0)  # fmt: skip
     ray_address: str | None = _key(None, "a running cluster's address (default: $RAY_ADDRESS, else "
-                                   "a local Ray, stopped at the end)")  # fmt: skip
-    dashboard: bool = _key(False, "start the local Ray's dashboard, on loopback")
-    part_size: int = _key(128, "instructions per part: the unit of work and of resuming")
-    out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", group="output")
-    retain: str = _key("counts", "what is stored per instruction", choices=RETAIN)
+                                   "a local Ray, stopped at the end)", "nothing")  # fmt: skip
+    dashboard: bool = _key(False, "start the local Ray's dashboard, on loopback", "nothing")
+    part_size: int = _key(128, "instructions per part: the unit of work and of resuming", "counts",
+                          least=1)  # fmt: skip
+    out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", "nothing",
+                           group="output")  # fmt: skip
+    retain: str = _key("counts", "what is stored per instruction", "sets", choices=RETAIN)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
+            least = f.metadata.get("least")
             if choices and value not in choices:
                 raise InputError(f"{flag(f.name)}: expected {', '.join(choices)}, got {value!r}")
-        for name in (
-            "limit",
-            "max_tokens",
-            "context",
-            "batch_tokens",
-            "slots",
-            "actors",
-            "max_actors",
-            "tensor_parallel",
-            "pipeline_parallel",
-            "cpus",
-            "part_size",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{flag(name)}: must be at least 1, got {value}")
-        if not 0 <= self.gpus < math.inf:
-            raise InputError(f"--gpus: must not be negative, got {self.gpus}")
+            if None not in (least, value) and not least <= value < math.inf:
+                raise InputError(f"{flag(f.name)}: must be at least {least}, got {value}")
         if not math.isfinite(self.threshold):
             raise InputError(f"--threshold: must be a number, got {self.threshold}")
-        self._check_answers()
+        if self.generate and self.engine != "vllm":
+            raise InputError("--generate: only --engine vllm writes answers; without it the model "
+                             "reads the reference")  # fmt: skip
         self._check_cluster()
         self.selection()
         self.reading()
 
-    def _check_answers(self) -> None:
-        if self.generate < 0 or self.temperature < 0:
-            raise InputError("--generate, --temperature: must not be negative")
-        if self.generate and self.engine != "vllm":
-            raise InputError("--generate: only --engine vllm writes answers; without it the model "
-                             "reads the reference")  # fmt: skip
-
     def _check_cluster(self) -> None:
-        for name in ("restarts", "max_failed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{flag(name)}: must not be negative, got {getattr(self, name)}")
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise InputError(f"--memory: must be over 0 GB, got {self.memory}")
         if self.max_actors is not None and self.max_actors < self.actors:
@@ -184,17 +200,40 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """The config of `to_json`'s keys and values."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """The config of `to_json`'s keys and values, of this version or an older one."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored(values).items()})
 
     def to_json(self) -> dict[str, Any]:
         """The keys and values, as JSON holds them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
+def keys(**wanted: Any) -> tuple[str, ...]:
+    """The keys whose metadata are as wanted.
+
+    >>> keys(affects="sets")
+    ('rule', 'expert_rule', 'ties', 'pool', 'retain')
+    """
+    return tuple(
+        f.name
+        for f in fields(RunConfig)
+        if all(f.metadata.get(name) == value for name, value in wanted.items())
+    )
+
+
+def stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run.json, keys of older versions under their name of now."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
+
 def flag(name: str) -> str:
     """`max_tokens` -> `--max-tokens`."""
     return "--" + name.replace("_", "-")
+
+
+def near_key(name: str, known: Iterable[str]) -> str:
+    """The known key that a misspelt one is nearest to."""
+    return difflib.get_close_matches(name, list(known), 1, cutoff=0.0)[0]
 
 
 def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
@@ -215,9 +254,12 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
     checked: dict[str, Any] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
+        if name in RENAMED:
+            raise InputError(f"config {path}: {key!r} is now called {RENAMED[name]!r}")
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
-            raise InputError(f"config {path}: unknown key {key!r}; did you mean {near!r}?")
+            raise InputError(
+                f"config {path}: unknown key {key!r}; did you mean {near_key(name, known)!r}?"
+            )
         checked[name] = typed(f"config {path}: {key}", known[name].type, value)
     return replace(RunConfig(**checked), **overrides)
 

@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparcom.ablation.ablate import AblationOptions, ablate
 from sparcom.analysis.analyse import analyse
-from sparcom.analysis.components.component_file import (
+from sparcom.cli.main import main
+from sparcom.component_list import (
     COMPONENT_SCHEMA,
     component_indices,
     write_components,
 )
-from sparcom.cli.main import main
 from sparcom.report.page import write_report
 from sparcom.store import Run
 

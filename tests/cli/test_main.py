@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
-from sparcom import pipeline
 from sparcom.cli.main import main
 from sparcom.config import RunConfig
 from sparcom.errors import CountError
-from sparcom.pipeline import ray_session
+from sparcom.pipeline import run as run_module
+from sparcom.pipeline.plan import prepare
+from sparcom.pipeline.ray.session import ray_session
 from sparcom.store import Run
 
 ROWS = records(12)
@@ -122,7 +123,7 @@ def test_a_prompt_over_the_context_is_refused_or_cut_and_recorded(work, tmp_path
     error = refused(capsys, ["count", *given])
     match(r"instruction long: \d+ tokens, but the model reads at most 128; .*--truncate", error)
     assert not (tmp_path / "run").exists()
-    store = pipeline.prepare(config_of(given, truncate=True)).store
+    store = prepare(config_of(given, truncate=True)).store
     table = store.corpus(["id", "n_tokens", "truncated"]).to_pylist()
     assert [(r["id"], r["truncated"]) for r in table] == [("i00", False), ("long", True)]
     assert table[1]["n_tokens"] == 128
@@ -180,7 +181,7 @@ def test_a_model_folder_that_lacks_something_is_refused(
 
 def test_an_existing_run_is_refused_and_left_as_it_is(work, tmp_path, capsys) -> None:
     given = arguments(work, tmp_path / "run")
-    pipeline.prepare(config_of(given))
+    prepare(config_of(given))
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     error = refused(capsys, ["run", *given])
     match("exists already; finish it with --resume, replace it with --overwrite", error)
@@ -258,7 +259,7 @@ def test_failures_and_interrupts_have_codes_of_their_own(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "run_count", fail)
+    monkeypatch.setattr(run_module, "count", fail)
     assert main(["count", *arguments(work, tmp_path / "run")]) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -332,7 +333,7 @@ def test_run_then_report_then_identify(work, tmp_path, capsys, ray_local) -> Non
     given = arguments(work, tmp_path / "run")
     assert main(["run", *given, "--json"]) == 0
     summary = one_object(capsys)
-    assert (summary["instructions"], summary["failed"], summary["complete"]) == (12, 0, True)
+    assert (summary["instructions"], summary["failed"]) == (12, 0)
     page = tmp_path / "run/report.html"
     assert summary["report"] == str(page)
     first = page.read_bytes()

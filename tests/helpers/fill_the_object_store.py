@@ -9,8 +9,9 @@ import numpy as np
 import ray
 from pipeline_helpers import slow_config
 
-from sparcom.pipeline import ray_session, run_count
 from sparcom.pipeline.ray import session
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     config = slow_config(work, run)
     with ray_session(config):
         held = [ray.put(np.full(10 << 20, k, np.uint8)) for k in range(30)]
-        run_count(config)
+        count(config)
         folder = Path(ray._private.worker._global_node.get_session_dir_path())
         files = [file for file in folder.rglob("*") if "ray_spilled" in str(file)]
         print("spilled", len(files), flush=True)

@@ -9,7 +9,7 @@ import ray
 from pipeline_helpers import slow_config, some_parts_done, when
 from ray.cluster_utils import Cluster
 
-from sparcom.pipeline import run_count
+from sparcom.pipeline.run import count
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         print("node removed", flush=True)
 
     with when(some_parts_done(run), remove):
-        run_count(slow_config(work, run, actors=2))
+        count(slow_config(work, run, actors=2))
     ray.shutdown()
     cluster.shutdown()
 

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
+from sparcom.pipeline.run import RunSummary
+from sparcom.store import RunStore
 
 PARTS = 12
 
@@ -32,6 +34,11 @@ def slow_config(work: Path, out: Path, **changes: Any) -> RunConfig:
         "cpus": 1, "part_size": 4, "batch_tokens": 3072, "slots": 1,
     }  # fmt: skip
     return RunConfig(**{**values, **changes})
+
+
+def is_complete(summary: RunSummary) -> bool:
+    """Whether the run that a summary is of says so itself."""
+    return RunStore(summary.location).manifest()["status"] == "complete"
 
 
 def results_of(run: Path) -> Mapping[str, bytes | list]:

@@ -11,7 +11,8 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
-from sparcom.selection.rules import Group, Selection, Sets, expert_groups, neuron_groups
+from sparcom.selection.rules import Group, Selection, expert_groups, neuron_groups
+from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, Run, RunStore, length_edges, part_profile
 
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
@@ -127,6 +128,7 @@ def _sets(counted: Counted, space: ComponentSpace) -> Sets:
         pack(experts),
         np.ones_like(expert_sizes),
         expert_sizes,
+        space,
     )
 
 

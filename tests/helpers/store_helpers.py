@@ -26,8 +26,8 @@ def assert_equal(a: object, b: object) -> None:
     """Two Counted or two Sets: ids, every array, and its shape."""
     assert type(a) is type(b)
     for name, value in vars(a).items():
-        if name == "ids":
-            assert value == b.ids
+        if not isinstance(value, np.ndarray):
+            assert value == getattr(b, name)
         else:
             np.testing.assert_array_equal(value, getattr(b, name))
             assert value.shape == getattr(b, name).shape

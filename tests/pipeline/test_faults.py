@@ -13,6 +13,7 @@ from pipeline_helpers import (
     PARTS,
     Driver,
     actors,
+    is_complete,
     lay_out,
     results_of,
     slow_config,
@@ -22,9 +23,11 @@ from pipeline_helpers import (
 )
 
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline import plan, ray_session, run_count
+from sparcom.pipeline import plan
 from sparcom.pipeline.ray import session
 from sparcom.pipeline.ray.cleanup import mapped_by
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
 from sparcom.store import Run, RunStore
 
 pytestmark = pytest.mark.slow  # each kills and restarts a Ray of its own
@@ -50,7 +53,7 @@ def ray_local(work: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def undisturbed(work: Path, ray_local: None) -> dict:
-    run_count(slow_config(work, work / "undisturbed"))
+    count(slow_config(work, work / "undisturbed"))
     return results_of(work / "undisturbed")
 
 
@@ -71,10 +74,10 @@ def kill_one() -> int:
 def test_an_actor_killed_in_the_middle_of_a_part(work, tmp_path, undisturbed, ray_local) -> None:
     run = tmp_path / "run"
     with when(some_parts_done(run), kill_one) as killed:
-        summary = run_count(slow_config(work, run))
+        summary = count(slow_config(work, run))
     assert killed
     assert not psutil.pid_exists(killed[0])
-    assert summary.complete
+    assert is_complete(summary)
     assert results_of(run) == undisturbed
 
 
@@ -93,7 +96,7 @@ def test_restarts_are_bounded(work, tmp_path, ray_local) -> None:
     thread.start()
     try:
         with pytest.raises(SparcomError, match="an actor could not go on, after 1 restarts"):
-            run_count(slow_config(work, run, restarts=1))
+            count(slow_config(work, run, restarts=1))
     finally:
         over.set()
         thread.join()
@@ -128,8 +131,8 @@ def test_a_driver_that_is_killed_leaves_nothing_and_is_resumed(
     done = RunStore(run).done_parts("counts")
     assert 2 <= len(done) < PARTS
     assert Run(run).manifest["status"] == "running"
-    summary = run_count(slow_config(work, run), resume=True)
-    assert summary.complete
+    summary = count(slow_config(work, run), resume=True)
+    assert is_complete(summary)
     assert results_of(run) == undisturbed
     assert sorted(p.name for p in run.iterdir()) == [
         "corpus.parquet", "counts", "profiles", "run.json", "sets"
@@ -160,7 +163,7 @@ def test_a_signal_ends_the_run_in_order(
     manifest = Run(run).manifest
     assert (manifest["status"], manifest["sessions"][0]["ended"]) == ("stopped", "interrupted")
     assert not (run / "lock").exists()
-    run_count(slow_config(work, run), resume=True)
+    count(slow_config(work, run), resume=True)
     assert results_of(run) == undisturbed
     ended = [s["ended"] for s in Run(run).manifest["sessions"]]
     assert ended == ["interrupted", "complete"]
@@ -173,7 +176,7 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(work, tmp_path, undist
     wait_for(some_parts_done(run))
     for how in ({"resume": True}, {"overwrite": True}):
         with pytest.raises(InputError, match=f"another driver .*process {driver.process.pid} on"):
-            run_count(slow_config(work, run), **how)
+            count(slow_config(work, run), **how)
     code, _, err = driver.look().end()
     assert (code, err) == (0, "")
     assert driver.left() == []
@@ -199,17 +202,17 @@ def test_a_corrupt_file_is_found_and_its_parts_are_counted_again(
     subprocess.run(["cp", "-r", work / "undisturbed", run], check=True)
     (run / name).write_bytes(harm((run / name).read_bytes()))
     (run / "sets/part-00005.parquet.0123abcd.tmp").write_bytes(b"half")
-    run_count(slow_config(work, run), resume=True)
+    count(slow_config(work, run), resume=True)
     assert results_of(run) == undisturbed
 
 
 def test_a_file_of_another_run_is_not_taken(work, tmp_path, undisturbed, ray_local) -> None:
     other, run = tmp_path / "other", tmp_path / "run"
-    run_count(slow_config(work, other, threshold=0.5))
+    count(slow_config(work, other, threshold=0.5))
     subprocess.run(["cp", "-r", work / "undisturbed", run], check=True)
     foreign = (other / "sets/part-00002.parquet").read_bytes()
     (run / "sets/part-00002.parquet").write_bytes(foreign)
-    run_count(slow_config(work, run), resume=True)
+    count(slow_config(work, run), resume=True)
     assert results_of(run) == undisturbed
 
 
@@ -230,11 +233,11 @@ def test_a_full_disk(work, small_disk, undisturbed, ray_local, monkeypatch) -> N
     run = small_disk / "run"
     (small_disk / "ballast").write_bytes(bytes(1_000_000))
     with pytest.raises(SparcomError, match="cannot be written: .*No space left.*--resume"):
-        run_count(slow_config(work, run))
+        count(slow_config(work, run))
     assert not list(run.rglob("*.tmp"))
     (small_disk / "ballast").unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    run_count(slow_config(work, run), resume=True)
+    count(slow_config(work, run), resume=True)
     assert results_of(run) == undisturbed
 
 

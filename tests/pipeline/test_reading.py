@@ -9,7 +9,7 @@ from tiny_runs import save_tiny_llm
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
-from sparcom.pipeline import prepare
+from sparcom.pipeline.plan import prepare
 
 
 def config(folder: Path, **changes: object) -> RunConfig:

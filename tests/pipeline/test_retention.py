@@ -9,7 +9,9 @@ from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.config import RunConfig
-from sparcom.pipeline import CountActor, prepare, run_identify
+from sparcom.pipeline.actor import CountActor
+from sparcom.pipeline.identify import identify
+from sparcom.pipeline.plan import prepare
 from sparcom.store import Run, Span
 
 
@@ -76,7 +78,7 @@ def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:
 
 def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
     run = count(work, tmp_path / "run")
-    run_identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+    identify(str(tmp_path / "run"), {"rule": "top:0.2"})
     direct = count(work, tmp_path / "direct", rule="top:0.2")
     name = "profiles/parts-00000-00009.parquet"
     assert run.store.read_table(name).equals(direct.store.read_table(name))

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pipeline_helpers import results_of
+from pipeline_helpers import is_complete, results_of
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 from sparcom.cli.main import main
 from sparcom.config import RunConfig, flag
 from sparcom.counting.counted import Counted
 from sparcom.errors import CountError, InputError, SparcomError
-from sparcom.pipeline import CountActor, prepare, ray_session, run_count, run_identify
 from sparcom.pipeline import run as run_module
-from sparcom.pipeline.actor import PartResult
-from sparcom.pipeline.plan import Plan
-from sparcom.selection.rules import Sets
+from sparcom.pipeline.actor import CountActor, PartResult
+from sparcom.pipeline.identify import identify
+from sparcom.pipeline.plan import Plan, prepare
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
+from sparcom.selection.sets import Sets
 from sparcom.store import (
     CellRule,
     Run,
@@ -84,8 +86,8 @@ def all_counts(folder: Path) -> Counted:
 @pytest.fixture(scope="module")
 def whole(work: Path, ray_local: None) -> Path:
     """A run on one actor of Ray."""
-    summary = run_count(config_of(work, work / "whole"))
-    assert (summary.instructions, summary.failed, summary.complete) == (20, 0, True)
+    summary = count(config_of(work, work / "whole"))
+    assert (summary.instructions, summary.failed) == (20, 0)
     return work / "whole"
 
 
@@ -106,7 +108,7 @@ def test_two_actors_and_any_order_of_parts_give_the_same_bytes(work, whole, tmp_
     expected = parts_of(whole)
     assert len(expected) == 10
     assert run_here(config_of(work, tmp_path / "reversed"), [3, 0, 4, 2, 1]) == expected
-    run_count(config_of(work, tmp_path / "two", actors=2))
+    count(config_of(work, tmp_path / "two", actors=2))
     assert parts_of(tmp_path / "two") == expected
 
 
@@ -157,7 +159,7 @@ def test_resuming_counts_what_is_missing_and_nothing_else(work, tmp_path, ray_lo
     (tmp_path / "run/counts/part-00002.parquet").write_bytes(b"half a file")
     kept = tmp_path / "run/sets/part-00001.parquet"
     os.utime(kept, (1, 1))
-    summary = run_count(config, resume=True)
+    summary = count(config, resume=True)
     assert parts_of(tmp_path / "run") == expected
     assert kept.stat().st_mtime == 1
     assert summary.prompt_tokens == sum(
@@ -165,7 +167,7 @@ def test_resuming_counts_what_is_missing_and_nothing_else(work, tmp_path, ray_lo
     )
     manifest = Run(tmp_path / "run").manifest
     assert manifest["status"] == "complete"
-    assert run_count(config, resume=True).complete  # nothing left to do
+    assert is_complete(count(config, resume=True))  # nothing left to do
     assert Run(tmp_path / "run").manifest == manifest
 
 
@@ -192,7 +194,7 @@ def test_a_run_whose_corpus_is_damaged_is_not_resumed(work, whole, tmp_path) -> 
     (run / "corpus.parquet").write_bytes(data[:4] + bytes(60) + data[64:])
     before = (run / "run.json").read_bytes()
     with pytest.raises(SparcomError, match="corpus.parquet: not readable .*start anew with"):
-        run_count(config_of(work, run), resume=True)
+        count(config_of(work, run), resume=True)
     assert (run / "run.json").read_bytes() == before
 
 
@@ -205,7 +207,7 @@ def test_a_profile_that_lacks_instructions_is_not_complete(work, tmp_path) -> No
     for file in others:
         file.unlink()
     with pytest.raises(SparcomError, match="expected 20 instructions, got 4 and 0 .*--resume"):
-        run_count(config, resume=True)
+        count(config, resume=True)
     assert Run(tmp_path / "run").manifest["status"] == "stopped"
 
 
@@ -219,7 +221,7 @@ def test_the_error_that_ended_a_run_is_the_one_that_is_raised(work, tmp_path, mo
     monkeypatch.setattr("sparcom.pipeline.run._count", failing(CountError("3 is not 4")))
     monkeypatch.setattr("sparcom.pipeline.run.write_facts", failing(OSError("no connection")))
     with pytest.raises(CountError, match="3 is not 4"):
-        run_count(config_of(work, tmp_path / "run"))
+        count(config_of(work, tmp_path / "run"))
 
 
 def edit_corpus(work: Path, folder: Path) -> dict:
@@ -285,14 +287,14 @@ def test_a_part_of_another_kind_of_engine_stops_the_run_and_is_not_done(
 
     monkeypatch.setattr(run_module, "count_parts", mixed)
     with pytest.raises(SparcomError, match=r"came from an actor with device 'cuda' after 'cpu'"):
-        run_count(config)
+        count(config)
     alike = 0
     with pytest.raises(SparcomError, match=r"with device 'cuda' after 'cpu'"):
-        run_count(config, resume=True)
+        count(config, resume=True)
     monkeypatch.undo()
-    assert run_count(config, resume=True).complete
-    whole = run_count(config_of(work, tmp_path / "whole"))
-    assert whole.complete
+    assert is_complete(count(config, resume=True))
+    whole = count(config_of(work, tmp_path / "whole"))
+    assert is_complete(whole)
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
@@ -374,9 +376,9 @@ def assert_same(ours: Counted | Sets, expected: Counted | Sets) -> None:
 def test_a_part_of_which_all_fail_does_not_stop_the_run(work, tmp_path, ray_local) -> None:
     corpus, run = str(poisoned(tmp_path, range(4, 8))), tmp_path / "run"
     with pytest.raises(SparcomError, match="4 instructions were set aside, more than --max-failed"):
-        run_count(config_of(work, run, corpus=corpus, max_failed=3))
-    summary = run_count(config_of(work, run, corpus=corpus, max_failed=4), resume=True)
-    assert (summary.instructions, summary.failed, summary.complete) == (16, 4, True)
+        count(config_of(work, run, corpus=corpus, max_failed=3))
+    summary = count(config_of(work, run, corpus=corpus, max_failed=4), resume=True)
+    assert (summary.instructions, summary.failed) == (16, 4)
     assert sorted(f.id for f in RunStore(run).failures()) == ["i04", "i05", "i06", "i07"]
 
 
@@ -384,16 +386,16 @@ def test_an_instruction_that_fails_again_is_counted_once(work, tmp_path, ray_loc
     config = config_of(
         work, tmp_path / "run", corpus=str(poisoned(tmp_path, BAD)), max_failed=len(BAD)
     )
-    run_count(config)
+    count(config)
     (tmp_path / "run/sets/part-00000.parquet").unlink()
-    assert run_count(config, resume=True).failed == len(BAD)
+    assert count(config, resume=True).failed == len(BAD)
 
 
 def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:
     corpus = poisoned(tmp_path, range(20))
     message = r"failed on all 20 instructions; .* index out of range.*--overwrite"
     with pytest.raises(SparcomError, match=message):
-        run_count(config_of(work, tmp_path / "run", corpus=str(corpus)))
+        count(config_of(work, tmp_path / "run", corpus=str(corpus)))
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
 
 
@@ -404,7 +406,7 @@ def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_l
     with pytest.raises(
         CountError, match=r"^conservation: layer0.dense saw \d+ rows of instruction"
     ):
-        run_count(config)
+        count(config)
     assert not RunStore(tmp_path / "run").has_counts()
 
 
@@ -413,7 +415,7 @@ def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_l
 
 def test_sets_selected_anew_are_those_of_a_run_with_that_rule(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
-    summary = run_identify(str(tmp_path / "run"), {"rule": "top:0.2", "ties": "exact"})
+    summary = identify(str(tmp_path / "run"), {"rule": "top:0.2", "ties": "exact"})
     assert (summary["instructions"], summary["rule"]) == (20, "top:0.2")
     direct = config_of(work, tmp_path / "direct", rule="top:0.2", ties="exact")
     assert run_here(direct) == parts_of(tmp_path / "run")
@@ -427,11 +429,11 @@ def test_a_stopped_run_gets_new_sets_for_what_is_counted(work, tmp_path, ray_loc
     """Parts 0, 2 and 3 of five are: no profile may cover part 1, which is counted on resuming."""
     run = tmp_path / "run"
     run_here(config_of(work, run), [0, 2, 3])
-    assert run_identify(str(run), {"rule": "top:0.2"})["instructions"] == 12
+    assert identify(str(run), {"rule": "top:0.2"})["instructions"] == 12
     assert RunStore(run).done_parts("counts") == {0, 2, 3}
     direct = config_of(work, tmp_path / "direct", rule="top:0.2")
     expected = run_here(direct)
-    run_count(direct_to(direct, run), resume=True)
+    count(direct_to(direct, run), resume=True)
     assert parts_of(run) == expected
     cells, _ = RunStore(run).read_profile(("category",), ())
     assert sum(cells["instructions"].to_pylist()) == 20
@@ -442,7 +444,7 @@ def test_a_part_that_was_half_written_gets_no_new_sets(work, whole, tmp_path) ->
     store = RunStore(shutil.copytree(whole, tmp_path / "run"))
     counted = dict(store.count_parts())[1]
     store.files.write_table("counts/part-00001.parquet", counts_table(rows_of(counted, [0, 2])))
-    assert run_identify(store.location, {"rule": "top:0.2"})["instructions"] == 16
+    assert identify(store.location, {"rule": "top:0.2"})["instructions"] == 16
     assert store.done_parts("counts") == {0, 2, 3, 4}
     assert store.manifest()["status"] == "stopped"
 
@@ -459,7 +461,7 @@ def test_the_manifest_is_read_once_the_run_is_held(work, tmp_path, monkeypatch) 
             return super().__enter__()
 
     monkeypatch.setattr("sparcom.pipeline.reselect.RunLock", Waiting)
-    run_identify(store.location, {"rule": "top:0.2"})
+    identify(store.location, {"rule": "top:0.2"})
     assert store.manifest()["status"] == "complete"
 
 
@@ -471,11 +473,11 @@ def test_figures_of_the_sets_that_were_go_with_them(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
     store = RunStore(tmp_path / "run")
     store.write_analysis("ablation", pa.table({"effect": [1.0]}))
-    run_identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+    identify(str(tmp_path / "run"), {"rule": "top:0.2"})
     assert not store.files.is_file("analysis/ablation.parquet")
 
 
 def test_sets_cannot_be_selected_anew_without_counts(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run", retain="sets"))
     with pytest.raises(InputError, match="retained no counts, .*--retain counts"):
-        run_identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+        identify(str(tmp_path / "run"), {"rule": "top:0.2"})

@@ -9,9 +9,11 @@ import ray
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
-from sparcom.pipeline import CountActor, Plan, prepare, ray_session
+from sparcom.pipeline.actor import CountActor
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
+from sparcom.pipeline.plan import Plan, prepare
+from sparcom.pipeline.ray.session import ray_session
 from sparcom.store import check
 from sparcom.store.profiles.spans import FAN
 

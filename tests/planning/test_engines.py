@@ -9,10 +9,12 @@ from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.config import RunConfig
+from sparcom.engines.load import check_sites
 from sparcom.engines.vllm.process import launch
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline import CountActor, actor, prepare
-from sparcom.planning.engines import check_sites
+from sparcom.pipeline import actor
+from sparcom.pipeline.actor import CountActor
+from sparcom.pipeline.plan import prepare
 
 
 @pytest.fixture

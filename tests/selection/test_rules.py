@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
 from sparcom.errors import InputError
-from sparcom.selection.rules import TIES, Selection, Sets, identify, index_hash, select_top
+from sparcom.selection.rules import TIES, Selection, identify, index_hash, select_top
+from sparcom.selection.sets import Sets
 
 MOE = ComponentSpace(
     (

@@ -14,7 +14,8 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
 from sparcom.errors import InputError, SparcomError
-from sparcom.selection.rules import Selection, Sets, identify
+from sparcom.selection.rules import Selection, identify
+from sparcom.selection.sets import Sets
 from sparcom.store import SCHEMA_VERSION, CellRule, Failure, Run, RunStore, part_profile
 from sparcom.store.files import Files
 
@@ -70,7 +71,7 @@ def test_a_run_comes_back(tmp_path: Path, space: ComponentSpace) -> None:
     for number, counted in store.count_parts():
         expected = counted_of(space, counted.ids, number)
         assert_equal(counted, expected)
-    for (_, counted), (_, sets) in zip(store.count_parts(), store.set_parts(), strict=True):
+    for (_, counted), (_, sets) in zip(store.count_parts(), store.set_parts(space), strict=True):
         assert_equal(sets, identify(counted, space, Selection("top:0.2")))
 
 
@@ -115,7 +116,7 @@ def test_sets_alone_may_be_retained(tmp_path: Path) -> None:
     sets = identify(counted_of(DENSE, ("a",)), DENSE, Selection())
     store.write_part(0, None, sets, [])
     assert not store.has_counts()
-    assert_equal(store.read_sets(), sets)
+    assert_equal(store.read_sets(DENSE), sets)
 
 
 # -- twice, and half ------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_what_an_interrupted_writer_left_is_not_read(tmp_path: Path) -> None:
     store = stored(tmp_path / "run")
     (tmp_path / "run/sets/part-00009.parquet.ab12cd34.tmp").write_bytes(b"PAR1 half")
     assert store.done_parts("counts") == {0, 1, 2}
-    assert len(store.read_sets().ids) == 5
+    assert len(store.read_sets(DENSE).ids) == 5
 
 
 @pytest.mark.parametrize("missing", ["counts", "sets", "profiles"])
@@ -332,7 +333,11 @@ def test_a_corrupt_part_is_named_and_how_to_mend_it(tmp_path: Path, folder: str,
     store = stored(tmp_path / "run")
     path = tmp_path / f"run/{folder}/part-00001.parquet"
     path.write_bytes(harm(path.read_bytes()))
-    read = store.read_sets if folder == "sets" else lambda: list(store.count_parts())
+    read = (
+        (lambda: store.read_sets(DENSE))
+        if folder == "sets"
+        else (lambda: list(store.count_parts()))
+    )
     message = (
         f"{folder}/part-00001.parquet: not readable as Parquet .*delete this file and .*--resume"
     )
@@ -352,7 +357,7 @@ def test_one_flipped_bit_is_no_other_set(tmp_path: Path, folder: str) -> None:
     data[start + column.total_compressed_size - 1] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(SparcomError, match=f"{folder}/part-00001.parquet: not readable"):
-        list(store.set_parts() if folder == "sets" else store.count_parts())
+        list(store.set_parts(DENSE) if folder == "sets" else store.count_parts())
 
 
 def test_a_corpus_that_cannot_be_read_is_not_mended_by_resuming(tmp_path: Path) -> None:
@@ -390,6 +395,6 @@ def test_empty_sets_survive(tmp_path: Path) -> None:
     store.write_corpus(instructions(1), prompts(1), 1)
     write(store, 0, counted_of(MOE, ()), MOE, [Failure("i0", "why")])
     assert store.done_parts("counts") == {0}
-    sets = store.read_sets()
+    sets = store.read_sets(MOE)
     assert isinstance(sets, Sets)
     assert sets.neurons.shape == (0, 3)

@@ -22,7 +22,7 @@ def test_counts_and_sets_survive_their_tables(space, ids, seed, top) -> None:
     counted = counted_of(space, tuple(ids), seed, top)
     assert_equal(counts_of(counts_table(counted)), counted)
     sets = identify(counted, space, Selection("top:0.2"))
-    assert_equal(sets_of(sets_table(sets)), sets)
+    assert_equal(sets_of(sets_table(sets), space), sets)
 
 
 @pytest.mark.parametrize(("tokens", "bits"), [(65_535, 16), (65_536, 32), (1_000_000, 32)])
@@ -36,7 +36,7 @@ def test_counts_over_16_bits_take_32(tokens: int, bits: int) -> None:
 
 def test_a_slice_of_a_table_reads_its_own_rows() -> None:
     sets = identify(counted_of(MOE, tuple("abcd")), MOE, Selection("top:0.2"))
-    part = sets_of(sets_table(sets).slice(1, 2))
+    part = sets_of(sets_table(sets).slice(1, 2), MOE)
     assert part.ids == ("b", "c")
     np.testing.assert_array_equal(part.neurons, sets.neurons[1:3])
     np.testing.assert_array_equal(part.cuts, sets.cuts[1:3])

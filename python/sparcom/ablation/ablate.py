@@ -16,8 +16,8 @@ from sparcom.corpus.schema import FIELDS, Instruction, to_instruction
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
-from sparcom.pipeline.plan import PromptMaker
-from sparcom.planning.engines import engine_options
+from sparcom.planning.options import engine_options
+from sparcom.planning.prompts import PromptMaker
 from sparcom.store import Run
 
 BOOTSTRAPS = 1000

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.components.component_file import read_components
 from sparcom.analysis.data.load import category_order
+from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
 from sparcom.store import Run

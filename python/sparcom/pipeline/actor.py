@@ -11,14 +11,14 @@ import pyarrow as pa
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import Engine
+from sparcom.engines.count_part import Failure, count_part
+from sparcom.engines.load import check_sites, load_engine
 from sparcom.errors import CountError, InputError, SparcomError
-from sparcom.pipeline.part import count_part, no_counts
 from sparcom.pipeline.plan import Work
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.metrics import Metrics
-from sparcom.planning.engines import check_sites, load_engine
 from sparcom.selection.rules import identify
-from sparcom.store import Failure, RunStore, part_profile
+from sparcom.store import RunStore, part_profile
 
 ERRORS = {error.__name__: error for error in (InputError, CountError, SparcomError)}
 _logger = logging.getLogger("sparcom.pipeline")
@@ -74,8 +74,6 @@ class CountActor:
                 self._engine = self._load()
             engine = self._engine
             counted, failures = count_part(engine, prompts, self._metrics.under_way)
-        if counted is None:
-            counted = no_counts(engine.space)
         self._write(part, counted, failures, labels)
         result = PartResult(
             part=part,

@@ -20,7 +20,7 @@ from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.ray.session import ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import terminable
-from sparcom.planning.engines import cluster_address
+from sparcom.planning.options import cluster_address
 from sparcom.store import Failure, RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.profiles.spans import part_name
@@ -40,7 +40,6 @@ class RunSummary:
     tokens: int
     prompt_tokens: int
     seconds: float
-    complete: bool
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Session:
         }
 
 
-def run_count(
+def count(
     config: RunConfig,
     *,
     resume: bool = False,
@@ -76,7 +75,7 @@ def run_count(
 
     progress: show a bar. structured_log: write JSON lines to stderr (what jobs do).
 
-    >>> summary = run_count(RunConfig(corpus="hexainst", out="runs/first"))
+    >>> summary = count(RunConfig(corpus="hexainst", out="runs/first"))
 
     Raises SparcomError where the run had to stop; what is stored then, `resume` finishes.
     """
@@ -200,7 +199,6 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         tokens=tokens,
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
-        complete=True,
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay

@@ -2,14 +2,8 @@
 
 from typing import Any
 
-from sparcom.config import RunConfig
+from sparcom.config import RunConfig, keys, stored
 from sparcom.errors import InputError
-
-FREE_KEYS = frozenset(
-    ("model", "corpus", "out", "slots", "verify", "actors", "max_actors", "cpus", "gpus", "memory",
-     "resources", "restarts", "max_failed", "ray_address", "dashboard")
-)  # fmt: skip
-"""Keys of a config that change nothing that is stored; model and corpus are told by their bytes."""
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -17,11 +11,12 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A run of a version that did not know a key was made with what is now the key's default.
     """
-    before = RunConfig().to_json() | old["config"]
+    free = keys(affects="nothing")
+    before = RunConfig().to_json() | stored(old["config"])
     out = [
         f"{key} ({before[key]!r} -> {new['config'].get(key)!r})"
         for key in before
-        if key not in FREE_KEYS and before[key] != new["config"].get(key)
+        if key not in free and before[key] != new["config"].get(key)
     ]
     if old["model"]["weights"] != new["model"]["weights"]:
         out.append("the model's weights")

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.config import stored
 from sparcom.corpus.text import printable
 from sparcom.report import figures
 from sparcom.report.section import Section
@@ -121,7 +122,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("tokens, sha256", m["corpus"]["hash"]),
         ("engine", how),
         ("template, scope", f"{config['template']}, {config['scope']}"),
-        ("counted of each", _limit(config.get("max_tokens"))),
+        ("counted of each", _limit(stored(config).get("max_tokens"))),
         ("a neuron fires", f"where {what} exceeds {config['threshold']:g}"),
         ("retained", config["retain"]),
         ("time", f"{m.get('seconds', 0):.1f} s; {m.get('actor_seconds', 0):.1f} s in actors"),

@@ -23,6 +23,7 @@ import numpy as np
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
 from sparcom.errors import InputError
+from sparcom.selection.sets import Sets
 
 TIES = ("inclusive", "exclusive", "exact")
 
@@ -47,27 +48,6 @@ class Selection:
         _parse(self.expert_rule, ("top", "per-layer", "fixed", "lift"))
         if self.ties not in TIES:
             raise InputError(f"ties: expected {', '.join(TIES)}, got {self.ties!r}")
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Sets of some instructions, one row each.
-
-    ids: instruction ids.
-    tokens: [n] int64, T.
-    neurons: [n, ceil(neurons / 8)] uint8, bit i % 8 of byte i // 8 is neuron i; experts likewise.
-    cuts: [n, groups] int32, what a count must reach to be selected; sizes: [n, groups] int32.
-    expert_cuts, expert_sizes: the same for experts.
-    """
-
-    ids: tuple[str, ...]
-    tokens: np.ndarray
-    neurons: np.ndarray
-    cuts: np.ndarray
-    sizes: np.ndarray
-    experts: np.ndarray
-    expert_cuts: np.ndarray
-    expert_sizes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -150,7 +130,7 @@ def identify(counted: Counted, space: ComponentSpace, selection: Selection) -> S
         selection.ties,
     )  # fmt: skip
     return Sets(
-        counted.ids, counted.tokens, neurons, cuts, sizes, experts, expert_cuts, expert_sizes
+        counted.ids, counted.tokens, neurons, cuts, sizes, experts, expert_cuts, expert_sizes, space
     )
 
 

@@ -1,16 +1,46 @@
 """A finished run, opened for reading."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcom.components import ComponentSpace
-from sparcom.selection.rules import Sets
+from sparcom.corpus.schema import CATEGORIES
+from sparcom.errors import InputError
+from sparcom.selection.sets import Sets
+from sparcom.store.profiles.cells import KEYS
+from sparcom.store.profiles.profile_part import SUMS
 from sparcom.store.run_store import RunStore
 
 LABELS = ("id", "category", "source", "origin", "n_tokens", "n_counted", "truncated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Sums over the instructions of a run, one row for each combination of some keys.
+
+    keys: Arrow table of the keys, `instructions` and `tokens` (summed T) of each row.
+    prevalence: [rows, neurons] float32, share of the instructions whose set holds the neuron.
+    frequency: [rows, neurons] float32, summed c / summed T; NaN where no token was counted.
+    expert_prevalence, expert_frequency: [rows, experts] likewise, with r in the place of c.
+    """
+
+    keys: pa.Table
+    prevalence: np.ndarray
+    frequency: np.ndarray
+    expert_prevalence: np.ndarray
+    expert_frequency: np.ndarray
+
+
+def _share(sums: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """[rows, components] float32: sums over total [rows]; NaN where total is 0."""
+    out = np.full(sums.shape, np.nan, np.float32)
+    return np.divide(sums, total[:, None], out=out, where=total[:, None] > 0, casting="unsafe")
 
 
 class Run:
@@ -30,7 +60,79 @@ class Run:
 
     @cached_property
     def sets(self) -> Sets:
-        return self.store.read_sets()
+        """The sets of all instructions, in the order in which they are stored."""
+        return self.store.read_sets(self.space)
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The categories that were counted: HexaInst's in its order, then others by name."""
+        present = set(self.labels["category"].to_pylist())
+        known = [name for name in CATEGORIES if name in present]
+        return (*known, *sorted(present - set(known)))
+
+    def frequencies(self, instruction: str) -> np.ndarray:
+        """[neurons] float32: p = c / T on one instruction; NaN if none of its tokens was counted.
+
+        Raises InputError if no instruction has this id, or the run did not retain its counts.
+        """
+        return self._counts_of(instruction, "neurons")
+
+    def expert_frequencies(self, instruction: str) -> np.ndarray:
+        """[experts] float32: f = r / T on one instruction; otherwise as `frequencies`."""
+        return self._counts_of(instruction, "experts")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables that `analyse`, `compare` and `ablate` have written."""
+        names = self.store.files.names("analysis")
+        return tuple(n.removesuffix(".parquet") for n in names if n.endswith(".parquet"))
+
+    def table(self, name: str) -> pa.Table:
+        """A table of the analysis; `.to_pandas()` makes a DataFrame of it.
+
+        Raises InputError if it has not been written, naming those that were.
+        """
+        if name not in self.tables:
+            have = ", ".join(self.tables) or "none; run sparcom report"
+            raise InputError(f"{self.store.location}: no table {name!r} (there are: {have})")
+        return self.store.read_table(f"analysis/{name}.parquet")
+
+    def profile(self, by: str | Sequence[str] = "category") -> "Profile":
+        """Prevalences and frequencies, summed over everything but some keys.
+
+        by: one or several of category, source, length (bin) and fold.
+
+        >>> profile = run.profile(by="category")
+        >>> profile.keys["category"], profile.prevalence.shape
+        """
+        keys = (by,) if isinstance(by, str) else tuple(by)
+        if unknown := [key for key in keys if key not in KEYS]:
+            raise InputError(f"profile: by must be of {', '.join(KEYS)}, got {unknown[0]!r}")
+        cells, sums = self.store.read_profile(keys, SUMS)
+        count = cells["instructions"].to_numpy()
+        tokens = cells["tokens"].to_numpy()
+        empty = np.zeros((len(cells), 0), np.uint32)
+        return Profile(
+            keys=cells,
+            prevalence=_share(sums["neurons"], count),
+            frequency=_share(sums["neuron_counts"], tokens),
+            expert_prevalence=_share(sums.get("experts", empty), count),
+            expert_frequency=_share(sums.get("expert_counts", empty), tokens),
+        )
+
+    def _counts_of(self, instruction: str, family: str) -> np.ndarray:
+        for _, counted in self.store.count_parts():
+            if instruction in counted.ids:
+                row = counted.ids.index(instruction)
+                counts: np.ndarray = getattr(counted, family)
+                return _share(counts[row : row + 1], counted.tokens[row : row + 1])[0]
+        if not self.store.has_counts():
+            raise InputError(f"{self.store.location}: this run did not retain its counts")
+        raise InputError(f"{self.store.location}: no instruction has the id {instruction!r}")
+
+    def __repr__(self) -> str:
+        size = f"{self.manifest['corpus']['instructions']:,} instructions"
+        return f"Run({self.store.location!r}, {size}, {self.manifest['status']})"
 
     @cached_property
     def labels(self) -> pa.Table:

@@ -16,7 +16,6 @@ all files of its retention are there; writing it again replaces it by itself.
 import json
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
+from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
+from sparcom.engines.count_part import Failure
 from sparcom.errors import InputError, SparcomError
-from sparcom.selection.rules import Sets
+from sparcom.selection.sets import Sets
 from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.corpus_file import CorpusReader, writing_corpus
 from sparcom.store.files import Files
@@ -44,21 +45,15 @@ from sparcom.store.tables import (
     sets_table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Schema versions that this version opens; 1 has no stamps in run.json."""
 RETAIN = ("counts", "sets", "profile")
 FOLDERS = {"counts": ("counts", "sets"), "sets": ("sets",), "profile": ()}
 """The folders, beside profiles, that a part's results lie in, for each retention."""
 RESULT_FOLDERS = ("counts", "sets", "profiles", "failed")
 _UNFINISHED = re.compile(r"(corpus\.parquet|run\.json)\.[0-9a-f]{8}\.tmp")
 _HINT = "delete this file and finish the run with --resume"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An instruction that was set aside."""
-
-    id: str
-    reason: str
 
 
 class RunStore:
@@ -107,10 +102,10 @@ class RunStore:
         if not isinstance(manifest, dict):
             raise InputError(f"{self.location}/run.json: not a run's manifest: {manifest!r:.40}")
         version = manifest.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             raise InputError(
                 f"{self.location}/run.json: schema version {version}, but this sparcom reads "
-                f"version {SCHEMA_VERSION}; open it with the version that wrote it"
+                f"versions {READABLE[0]} to {READABLE[-1]}; open it with the version that wrote it"
             )
         return manifest
 
@@ -216,10 +211,10 @@ class RunStore:
         for span in self._spans("counts"):
             yield span.first, counts_of(self.read_table(f"counts/{span.name}"))
 
-    def set_parts(self) -> Iterator[tuple[int, Sets]]:
+    def set_parts(self, space: ComponentSpace) -> Iterator[tuple[int, Sets]]:
         """The sets of every part, one part at a time."""
         for span in self._spans("sets"):
-            yield span.first, sets_of(self.read_table(f"sets/{span.name}"))
+            yield span.first, sets_of(self.read_table(f"sets/{span.name}"), space)
 
     def set_heads(self) -> pa.Table:
         """id, tokens (T) and sizes of every instruction that has a set, in part order: what is
@@ -239,14 +234,14 @@ class RunStore:
                 ids += pc.list_flatten(file.read(columns=["ids"])["ids"]).to_pylist()
         return ids
 
-    def read_sets(self) -> Sets:
+    def read_sets(self, space: ComponentSpace) -> Sets:
         """The sets of all parts, in part order."""
         if not self.has_sets():
             raise InputError(
                 f"{self.location}: no sets in this run; it is not complete, or retains only its "
                 "profile"
             )
-        return concat_sets([sets for _, sets in self.set_parts()])
+        return concat_sets([sets for _, sets in self.set_parts(space)])
 
     def failures(self, without: Container[int] = ()) -> list[Failure]:
         """The instructions that were set aside; without: parts that are left out."""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
-from sparcom.selection.rules import Sets
+from sparcom.selection.sets import Sets
 
 FAILED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
 _SET_BITS = ("neurons", "experts")
@@ -106,12 +107,13 @@ def sets_table(sets: Sets) -> pa.Table:
     return _table(sets.ids, sets.tokens, columns)
 
 
-def sets_of(table: pa.Table) -> Sets:
+def sets_of(table: pa.Table, space: ComponentSpace) -> Sets:
     return Sets(
         ids=tuple(table["id"].to_pylist()),
         tokens=table["tokens"].to_numpy().astype(np.int64),
         **{name: from_packed(table, name) for name in _SET_BITS},
         **{name: from_matrix(table, name) for name in _SET_NUMBERS},
+        space=space,
     )
 
 
@@ -130,7 +132,8 @@ def concat_sets(parts: Sequence[Sets]) -> Sets:
     """The sets of several parts, one after the other."""
     ids = tuple(name for part in parts for name in part.ids)
     arrays = ("tokens", "neurons", "cuts", "sizes", "experts", "expert_cuts", "expert_sizes")
-    return Sets(ids=ids, **{a: np.concatenate([getattr(p, a) for p in parts]) for a in arrays})
+    joined = {a: np.concatenate([getattr(p, a) for p in parts]) for a in arrays}
+    return Sets(ids=ids, **joined, space=parts[0].space)
 
 
 def concat_counted(parts: Sequence[Counted]) -> Counted:

@@ -221,7 +221,7 @@ def test_sets_of_experts_go_from_the_engine_to_the_store(tmp_path) -> None:
     assert sets.expert_sizes.min() >= 3
     store = RunStore(tmp_path / "run")
     store.write_part(0, counted, sets, [])
-    (_, stored), read = next(store.count_parts()), store.read_sets()
+    (_, stored), read = next(store.count_parts()), store.read_sets(engine.space)
     np.testing.assert_array_equal(stored.experts, counted.experts)
     np.testing.assert_array_equal(stored.neurons, counted.neurons)
     np.testing.assert_array_equal(read.experts, sets.experts)

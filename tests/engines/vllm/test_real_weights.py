@@ -10,7 +10,8 @@ from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.models import resolve_model
-from sparcom.pipeline import engine_options, plan_prompts
+from sparcom.planning.options import engine_options
+from sparcom.planning.prompts import PromptMaker
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = pytest.mark.slow
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.slow
 def prompts():
     """Instructions from all over the corpus, all of their prompts counted."""
     config = RunConfig(model="default", corpus="hexainst", scope="prompt")
-    planned = plan_prompts(config, engine_options(config), load_corpus(config.corpus))[1]
+    maker = PromptMaker(config, engine_options(config))
+    planned = maker.prompts(load_corpus(config.corpus))
     return [p for p in planned if len(p.token_ids) <= 200][::37]
 
 

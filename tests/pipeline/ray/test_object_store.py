@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pipeline_helpers import is_complete
 from pyarrow import fs
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
-from sparcom.pipeline import prepare, ray_session, run_count
+from sparcom.pipeline.plan import prepare
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
 from sparcom.store import Run, RunLock, RunStore
 from sparcom.store.files import Files
 
@@ -102,15 +105,15 @@ def test_the_lock_holds_on_an_object_store(bucket: str) -> None:
 def test_a_run_on_an_object_store_is_that_of_a_disk(bucket, work, tmp_path) -> None:
     ours, local = config_of(work, bucket % "run"), config_of(work, str(tmp_path / "run"))
     with ray_session(ours):
-        run_count(local)
-        run_count(ours)
+        count(local)
+        count(ours)
         stored = RunStore(ours.out)
         stored.files.delete("sets/part-00002.parquet")
         assert prepare(ours, resume=True).todo == [2]
-        assert run_count(ours, resume=True).complete
+        assert is_complete(count(ours, resume=True))
         with pytest.raises(InputError, match="exists already"):
-            run_count(ours)
-        run_count(ours, overwrite=True)
+            count(ours)
+        count(ours, overwrite=True)
     disk = RunStore(local.out)
     for name in ("counts", "sets", "profiles"):
         assert stored.files.names(name) == disk.files.names(name)

@@ -11,7 +11,10 @@ import ray
 from pipeline_helpers import lay_out, results_of, slow_config, wait_for, when
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
-from sparcom.pipeline import CountActor, prepare, ray_session, run_count
+from sparcom.pipeline.actor import CountActor
+from sparcom.pipeline.plan import prepare
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def test_a_pool_grows_where_there_is_room_and_its_actors_have_names(
 ) -> None:
     work, run = lay_out(tmp_path), tmp_path / "run"
     write_corpus(work / "corpus.jsonl", records(400))  # long enough for an actor to start
-    run_count(slow_config(work, tmp_path / "one"))
+    count(slow_config(work, tmp_path / "one"))
     names: set[str] = set()
 
     def two_actors() -> bool:
@@ -72,7 +75,7 @@ def test_a_pool_grows_where_there_is_room_and_its_actors_have_names(
         return len(names) == 2
 
     with when(two_actors, lambda: True):
-        run_count(slow_config(work, run, actors=1, max_actors=2))
+        count(slow_config(work, run, actors=1, max_actors=2))
     wait_for(lambda: names, 1)
     run_id = prepare(slow_config(work, run), resume=True).work.run_id
     assert len(names) >= 2

@@ -16,8 +16,8 @@ from tiny_runs import records, save_tiny_llm, write_corpus
 from sparcom.cli.main import main
 from sparcom.config import RunConfig
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline import ray_session
 from sparcom.pipeline.ray import session
+from sparcom.pipeline.ray.session import ray_session
 from sparcom.store import RunStore
 
 SECRETS = {

@@ -9,8 +9,9 @@ from pipeline_helpers import results_of, some_parts_done, wait_for, when
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
-from sparcom.pipeline import ray_session, run_count
 from sparcom.pipeline.ray.cleanup import mapped_by
+from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.run import count
 from sparcom.store import RunStore
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -45,7 +46,7 @@ def test_a_worker_killed_in_the_middle_of_a_part(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus.jsonl", records(96))
     folders: set[Path] = set()
     with ray_session(config_of(tmp_path, "any")):
-        run_count(config_of(tmp_path, "undisturbed"))
+        count(config_of(tmp_path, "undisturbed"))
         run = tmp_path / "run"
 
         def kill() -> set[str]:
@@ -56,7 +57,7 @@ def test_a_worker_killed_in_the_middle_of_a_part(tmp_path: Path) -> None:
             return mapped
 
         with when(some_parts_done(run, 3), kill) as killed:
-            summary = run_count(config_of(tmp_path, "run"))
+            summary = count(config_of(tmp_path, "run"))
     assert killed
     assert summary.failed == 0
     assert killed[0]  # the shards of one machine share memory

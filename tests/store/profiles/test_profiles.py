@@ -16,7 +16,8 @@ from sparcom.analysis.data.strata import length_bins
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
-from sparcom.selection.rules import Selection, Sets, identify
+from sparcom.selection.rules import Selection, identify
+from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, part_profile
 from sparcom.store.profiles import merge
 from sparcom.store.profiles.profile_part import SUMS

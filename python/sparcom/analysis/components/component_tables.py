@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.component_file import component_table
 from sparcom.analysis.components.family_components import FamilyComponents
 from sparcom.analysis.data.profile import (
     Profile,
@@ -15,6 +14,7 @@ from sparcom.analysis.data.profile import (
 )
 from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.estimate import wilson
+from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
 

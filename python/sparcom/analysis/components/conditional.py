@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.component_file import component_table
 from sparcom.analysis.overlap.overlap import encode
 from sparcom.analysis.stats.estimate import Estimate
+from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 from sparcom.store import Run
 

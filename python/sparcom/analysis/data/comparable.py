@@ -7,12 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparcom.config import RunConfig
+from sparcom.config import RunConfig, keys, stored
 from sparcom.errors import InputError
 from sparcom.store import Run
-
-SETTINGS = ("scope", "max_tokens", "threshold", "signal", "generate", "temperature")
-"""Keys of a run's config that change what is counted."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def _check_space(first: Run, second: Run) -> None:
 
 
 def _check_settings(first: Run, second: Run) -> None:
-    counting = _differences(first, second, "config", SETTINGS)
+    counting = _differences(first, second, "config", keys(meaning=True))
     rules = sorted({key for run in (first, second) for key in run.manifest.get("selection", {})})
     selecting = _differences(first, second, "selection", rules)
     if counting or selecting:
@@ -111,13 +108,11 @@ def _check_settings(first: Run, second: Run) -> None:
         )
 
 
-def _differences(first: Run, second: Run, part: str, keys: Sequence[str]) -> list[str]:
+def _differences(first: Run, second: Run, part: str, names: Sequence[str]) -> list[str]:
     default = RunConfig().to_json()  # of what a run of an older version did not know
-    pairs = {
-        key: [run.manifest.get(part, {}).get(key, default.get(key)) for run in (first, second)]
-        for key in keys
-    }
-    return [f"{key} ({a!r} against {b!r})" for key, (a, b) in pairs.items() if a != b]
+    known = [stored(run.manifest.get(part, {})) for run in (first, second)]
+    pairs = {name: [one.get(name, default.get(name)) for one in known] for name in names}
+    return [f"{name} ({a!r} against {b!r})" for name, (a, b) in pairs.items() if a != b]
 
 
 def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:

@@ -14,9 +14,10 @@ from sparcom.analysis.data.profile import Profile, ProfileBuilder
 from sparcom.analysis.data.strata import Strata, make_strata, origin_group
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.overlap import encode
+from sparcom.config import stored
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
-from sparcom.selection.rules import Sets
+from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, Run
 
 COLUMNS = ("id", "category", "source", "origin", "n_counted")
@@ -112,7 +113,7 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
         raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
     labels = make_labels(run.labels.select(COLUMNS), options)
     reader = _Reader(run, labels, choose_sample(labels.codes, options))
-    for _, sets in run.store.set_parts():
+    for _, sets in run.store.set_parts(run.space):
         reader.add(sets)
     return reader.loaded()
 
@@ -223,7 +224,7 @@ def load_warnings(run: Run, labels: Labels, sampled: int) -> list[str]:
             f"pairs are taken among a sample of {sampled} of {counted} instructions; prevalence, "
             "generality and specificity use all of them"
         )
-    asked = run.manifest["config"].get("max_tokens")
+    asked = stored(run.manifest["config"]).get("max_tokens")
     if asked and (short := int((labels.tokens < asked).sum())):
         out.append(
             f"{short} of {counted} instructions are shorter than the {asked} tokens counted of "

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sparcom.analysis.data.bitsets import set_sizes, slice_bits
 from sparcom.analysis.overlap.overlap import encode, one_hot
 from sparcom.components import KINDS, ComponentSpace
-from sparcom.selection.rules import Sets
+from sparcom.selection.sets import Sets
 
 FAMILIES = ("neurons", *KINDS, "experts")
 

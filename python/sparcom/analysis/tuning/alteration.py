@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.component_file import component_table
 from sparcom.analysis.components.specificity import benjamini_hochberg
 from sparcom.analysis.data.bitsets import column_counts, paired_intersections, set_sizes
 from sparcom.analysis.overlap.layers import FamilySite, site_sizes
 from sparcom.analysis.overlap.overlap import jaccard
 from sparcom.analysis.stats.estimate import Estimate, estimate
 from sparcom.analysis.stats.hypergeometric import log_factorials
+from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
 

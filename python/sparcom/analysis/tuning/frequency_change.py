@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.component_file import component_table
 from sparcom.analysis.overlap.layers import FamilySite, family_sites
 from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
+from sparcom.component_list import component_table
 from sparcom.counting.counted import Counted
 from sparcom.store import Run
 

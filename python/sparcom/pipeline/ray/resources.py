@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparcom.config import RunConfig
-from sparcom.planning.engines import cpus_per_actor
+from sparcom.planning.options import cpus_per_actor
 
 Amounts = Mapping[str, float]
 GB = 10**9

@@ -17,7 +17,7 @@ from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline.ray.cleanup import SharedFiles, remove_noted, temporary_files_in
 from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.signals import terminable, undisturbed
-from sparcom.planning.engines import cluster_address
+from sparcom.planning.options import cluster_address
 
 _PREFIX = "sparcom-ray-"
 _STORE_BYTES = 256 << 20  # only part numbers and figures pass through it

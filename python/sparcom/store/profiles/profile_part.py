@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
-from sparcom.selection.rules import Sets
+from sparcom.selection.sets import Sets
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.tables import packed_column, sum_field
 

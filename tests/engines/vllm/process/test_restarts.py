@@ -13,6 +13,7 @@ from sparcom.components import Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import PromptError
+from sparcom.engines.count_part import count_part
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.process.stream import Finished
@@ -20,7 +21,6 @@ from sparcom.engines.vllm.shards import shards
 from sparcom.engines.vllm.shards.held import HeldSite, assemble
 from sparcom.engines.vllm.shards.shards import ShardActor, ShardGroup
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline import count_part
 
 
 def prompts(n: int) -> list[Prompt]:

@@ -11,8 +11,8 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import PromptError
+from sparcom.engines.count_part import count_part
 from sparcom.errors import CountError
-from sparcom.pipeline import count_part
 from sparcom.store import Failure
 
 SPACE = ComponentSpace((Site("dense", 0, 4, "silu"),))
@@ -82,7 +82,8 @@ def test_a_failure_that_passes_is_no_failure() -> None:
 
 def test_all_failing_leaves_no_counts() -> None:
     counted, failures = count_part(FakeEngine(["p0", "p1", "p2"]), prompts_of(3))
-    assert counted is None
+    assert counted.ids == ()
+    assert counted.neurons.shape == (0, SPACE.neurons)
     assert sorted(f.id for f in failures) == ["p0", "p1", "p2"]
 
 

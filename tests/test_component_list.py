@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from planted import mixed_space
 
-from sparcom.analysis.components.component_file import (
+from sparcom.component_list import (
     component_indices,
     component_table,
     read_components,

@@ -1,4 +1,4 @@
-"""Selecting the sets of a stored run anew, from its counts."""
+"""Selecting the sets of a stored run again, from its counts."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,39 +7,41 @@ from tqdm import tqdm
 
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
-from sparcom.pipeline.plan import stamps_of
-from sparcom.selection.rules import Selection, identify
+from sparcom.planning.manifest import require_stamps, stamps_of
+from sparcom.selection.rules import Selection
+from sparcom.selection.rules import identify as select_sets
 from sparcom.store import CellRule, MergeTree, RunLock, RunStore, Span, part_profile
 from sparcom.store.corpus_file import LABELS
 
 
-def run_identify(
-    location: str, changes: dict[str, Any], *, progress: bool = False
-) -> dict[str, Any]:
-    """Select the sets of a stored run anew from its counts.
+def identify(location: str, *, progress: bool = False, **changes: Any) -> dict[str, Any]:
+    """Select the sets of a stored run again from its counts.
 
-    changes: fields of `Selection` that differ from the stored run's.
-    Of a run that is not complete, the parts that are counted get new sets; `--resume` with the same
-    rule counts the others.
-    Raises InputError where the run did not retain its counts.
+    changes: fields of `Selection` (rule, expert_rule, ties, pool) that differ from the run's.
+    In a run that is not complete, the parts that are counted get new sets; `--resume` with the same
+    rule counts the others. Returns the selection, and how many instructions have sets now.
+    Raises InputError if the run did not retain its counts.
+
+    >>> identify("runs/first", rule="top:0.05", ties="exact")
     """
     store = RunStore(location)
-    store.manifest()  # raises where no run is: nothing is locked there
+    require_stamps(store.location, store.manifest())  # raises if no run is there to be locked
     with RunLock(store.files):
         manifest = store.manifest()
         if not store.has_counts():
             raise InputError(
-                f"{location}: this run retained no counts, so its sets cannot be selected anew; "
+                f"{location}: this run retained no counts, so its sets cannot be selected again; "
                 "count again with --retain counts"
             )
         selection = Selection(**{**manifest["selection"], **changes})
         # In the config too, so that resuming sees what the sets follow.
         config = {**manifest["config"], **changes}
         manifest = {**manifest, "config": config, "selection": asdict(selection)}
+        manifest["stamps"] = stamps_of(manifest)
         # A stop in between leaves sets of two rules, whose stamps tell them apart on resuming.
         store.write_manifest({**manifest, "status": "running"})
         store.files.delete_folder("analysis")  # figures of the sets that go
-        store = RunStore(location, stamps_of(manifest))
+        store = RunStore(location, manifest["stamps"])
         total, whole = _select(store, manifest, selection, progress)
         store.write_manifest(manifest if whole else {**manifest, "status": "stopped"})
     return {"instructions": total, **asdict(selection)}
@@ -60,7 +62,7 @@ def _select(
         labels = labels.filter([name not in failed for name in labels["id"].to_pylist()])
         if tuple(labels["id"].to_pylist()) != counted.ids:
             continue  # its writer was killed half-way: without a profile, --resume counts it again
-        sets = identify(counted, space, selection)
+        sets = select_sets(counted, space, selection)
         store.write_sets(part, sets)
         store.write_profile(part, part_profile(counted, sets, cells.keys(labels)))
         for span in tree.add(part):

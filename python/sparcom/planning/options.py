@@ -1,13 +1,10 @@
-"""Which engine an actor holds, loaded from a config's options."""
+"""How a config's engine is loaded, and what it needs."""
 
 import os
-from itertools import zip_longest
 from typing import Any
 
-from sparcom.components import ComponentSpace
-from sparcom.config import RunConfig
-from sparcom.engines.base import Engine, EngineOptions
-from sparcom.errors import InputError, SparcomError
+from sparcom.config import RunConfig, keys
+from sparcom.engines.base import EngineOptions
 from sparcom.models import resolve_model
 
 
@@ -28,16 +25,7 @@ def engine_options(config: RunConfig) -> EngineOptions:
         return options
     from sparcom.engines.vllm.options import VllmOptions
 
-    return VllmOptions.of(
-        options,
-        compile=config.compile,
-        tensor_parallel=config.tensor_parallel,
-        pipeline_parallel=config.pipeline_parallel,
-        expert_parallel=config.expert_parallel,
-        context=config.context,
-        temperature=config.temperature,
-        seed=config.seed,
-    )
+    return VllmOptions.of(options, **{name: getattr(config, name) for name in keys(vllm=True)})
 
 
 def context_of(options: EngineOptions, model_config: Any) -> int | None:
@@ -71,33 +59,3 @@ def cpus_per_actor(config: RunConfig) -> int:
 def cluster_address(config: RunConfig) -> str | None:
     """The cluster to run on, None for a local Ray; a job finds its own in $RAY_ADDRESS."""
     return config.ray_address or os.environ.get("RAY_ADDRESS") or None
-
-
-def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
-    """The engine of a name, loaded.
-
-    gpus: of each worker, where the model is shared by several (`engines.vllm.shards`).
-    """
-    if name == "transformers":
-        from sparcom.engines.transformers.engine import TransformersEngine
-
-        return TransformersEngine(options)
-    if name == "vllm":
-        from sparcom.engines.vllm.engine import VllmEngine
-
-        if options.world_size == 1:
-            return VllmEngine(options)
-        from sparcom.engines.vllm.shards.shards import ShardGroup
-
-        return ShardGroup(options, gpus=gpus)
-    raise InputError(f"engine: expected transformers or vllm, got {name!r}")
-
-
-def check_sites(engine: Engine, planned: ComponentSpace) -> None:
-    """Raise SparcomError where an engine counts other sites than a run was laid out for."""
-    for expected, found in zip_longest(planned.sites, engine.space.sites):
-        if found != expected:
-            raise SparcomError(
-                f"engine {engine.info.name}: expected the site {expected}, as run.json has it, got "
-                f"{found}; use the transformers engine"
-            )

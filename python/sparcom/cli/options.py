@@ -1,0 +1,51 @@
+"""The keys of `RunConfig` as flags."""
+
+import argparse
+from dataclasses import fields
+from types import NoneType
+from typing import Any
+
+from sparcom.config import RunConfig, flag, load_config
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declare a flag for every key, in the groups of the config."""
+    parser.add_argument("--config", help="TOML file with the keys below; flags override it")
+    parser.add_argument("--resume", action="store_true", help="finish a run that was stopped")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    target: Any = parser
+    for f in fields(RunConfig):
+        if "group" in f.metadata:
+            target = parser.add_argument_group(f.metadata["group"])
+        add_field(target, f)
+
+
+def add_field(target: Any, f: Any) -> None:
+    """A flag for one config field; an absent one leaves no trace: the config's value stays."""
+    text = f"vllm: {f.metadata['help']}" if f.metadata.get("vllm") else f.metadata["help"]
+    if f.type is bool:
+        target.add_argument(
+            flag(f.name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+            help=text,
+        )  # fmt: skip
+        return
+    if f.type == tuple[str, ...]:
+        target.add_argument(
+            flag(f.name), action="append", default=argparse.SUPPRESS, metavar="OURS=X",
+            help=f"{text} (may be given several times)",
+        )  # fmt: skip
+        return
+    kinds = [k for k in getattr(f.type, "__args__", (f.type,)) if k is not NoneType]
+    default = f" (default: {f.default})" if f.default is not None else ""
+    target.add_argument(
+        flag(f.name), type=kinds[0], choices=f.metadata.get("choices"), default=argparse.SUPPRESS,
+        metavar=None if f.metadata.get("choices") else kinds[0].__name__.upper(),
+        help=text.replace("%", "%%") + default,
+    )  # fmt: skip
+
+
+def config_of(arguments: argparse.Namespace) -> RunConfig:
+    """The config that the file and the flags give."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(RunConfig) if f.name in arguments}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return load_config(arguments.config, given)
