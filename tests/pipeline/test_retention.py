@@ -78,7 +78,7 @@ def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:
 
 def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
     run = count(work, tmp_path / "run")
-    identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+    identify(str(tmp_path / "run"), rule="top:0.2")
     direct = count(work, tmp_path / "direct", rule="top:0.2")
     name = "profiles/parts-00000-00009.parquet"
     assert run.store.read_table(name).equals(direct.store.read_table(name))

@@ -361,7 +361,7 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
 
 def rows_of(found: Counted | Sets, rows: list[int]) -> Counted | Sets:
     """Some rows of counts or sets."""
-    arrays = {name: v[rows] for name, v in vars(found).items() if name != "ids"}
+    arrays = {name: v[rows] for name, v in vars(found).items() if isinstance(v, np.ndarray)}
     return replace(found, ids=tuple(found.ids[k] for k in rows), **arrays)
 
 
@@ -415,7 +415,7 @@ def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_l
 
 def test_sets_selected_anew_are_those_of_a_run_with_that_rule(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
-    summary = identify(str(tmp_path / "run"), {"rule": "top:0.2", "ties": "exact"})
+    summary = identify(str(tmp_path / "run"), rule="top:0.2", ties="exact")
     assert (summary["instructions"], summary["rule"]) == (20, "top:0.2")
     direct = config_of(work, tmp_path / "direct", rule="top:0.2", ties="exact")
     assert run_here(direct) == parts_of(tmp_path / "run")
@@ -429,7 +429,7 @@ def test_a_stopped_run_gets_new_sets_for_what_is_counted(work, tmp_path, ray_loc
     """Parts 0, 2 and 3 of five are: no profile may cover part 1, which is counted on resuming."""
     run = tmp_path / "run"
     run_here(config_of(work, run), [0, 2, 3])
-    assert identify(str(run), {"rule": "top:0.2"})["instructions"] == 12
+    assert identify(str(run), rule="top:0.2")["instructions"] == 12
     assert RunStore(run).done_parts("counts") == {0, 2, 3}
     direct = config_of(work, tmp_path / "direct", rule="top:0.2")
     expected = run_here(direct)
@@ -444,7 +444,7 @@ def test_a_part_that_was_half_written_gets_no_new_sets(work, whole, tmp_path) ->
     store = RunStore(shutil.copytree(whole, tmp_path / "run"))
     counted = dict(store.count_parts())[1]
     store.files.write_table("counts/part-00001.parquet", counts_table(rows_of(counted, [0, 2])))
-    assert identify(store.location, {"rule": "top:0.2"})["instructions"] == 16
+    assert identify(store.location, rule="top:0.2")["instructions"] == 16
     assert store.done_parts("counts") == {0, 2, 3, 4}
     assert store.manifest()["status"] == "stopped"
 
@@ -460,8 +460,8 @@ def test_the_manifest_is_read_once_the_run_is_held(work, tmp_path, monkeypatch) 
             store.write_manifest({**store.manifest(), "status": "complete"})
             return super().__enter__()
 
-    monkeypatch.setattr("sparcom.pipeline.reselect.RunLock", Waiting)
-    identify(store.location, {"rule": "top:0.2"})
+    monkeypatch.setattr("sparcom.pipeline.identify.RunLock", Waiting)
+    identify(store.location, rule="top:0.2")
     assert store.manifest()["status"] == "complete"
 
 
@@ -473,11 +473,11 @@ def test_figures_of_the_sets_that_were_go_with_them(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
     store = RunStore(tmp_path / "run")
     store.write_analysis("ablation", pa.table({"effect": [1.0]}))
-    identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+    identify(str(tmp_path / "run"), rule="top:0.2")
     assert not store.files.is_file("analysis/ablation.parquet")
 
 
 def test_sets_cannot_be_selected_anew_without_counts(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run", retain="sets"))
     with pytest.raises(InputError, match="retained no counts, .*--retain counts"):
-        identify(str(tmp_path / "run"), {"rule": "top:0.2"})
+        identify(str(tmp_path / "run"), rule="top:0.2")

@@ -32,7 +32,7 @@ MACHINE = {"CPU": 8.0, "GPU": 1.0, "memory": 16e9}
 
 
 @pytest.mark.parametrize(
-    ("needs", "machines", "free", "message"),
+    ("resources", "machines", "free", "message"),
     [
         (Resources(2, {"CPU": 4.0}), [MACHINE], MACHINE, ""),
         (
@@ -85,7 +85,7 @@ def test_actors_have_names_of_their_own() -> None:
         ({"resources": "A100"}, "--resources: expected NAME=AMOUNT"),
         ({"resources": "A100=-1"}, "--resources: expected NAME=AMOUNT"),
         ({"memory": 0.0}, "--memory: must be over 0"),
-        ({"restarts": -1}, "--restarts: must not be negative"),
+        ({"restarts": -1}, "--restarts: must be at least 0, got -1"),
         ({"actors": 4, "max_actors": 2}, "--max-actors: must be at least --actors 4"),
         ({"tensor_parallel": 2}, "only --engine vllm has them"),
     ],

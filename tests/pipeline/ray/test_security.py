@@ -87,7 +87,7 @@ def test_a_ray_of_the_user_s_own_in_the_same_process_works(order: str, tmp_path:
     code = """
 import sys, ray
 from sparcom.config import RunConfig
-from sparcom.pipeline import ray_session
+from sparcom.pipeline.ray.session import ray_session
 for whose in sys.argv[1].split():
     if whose == "own":
         with ray_session(RunConfig(cpus=1)):
