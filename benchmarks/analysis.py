@@ -38,7 +38,7 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import CATEGORIES, Instruction
 from sparcom.selection.rules import Selection
 from sparcom.selection.sets import Sets
-from sparcom.store import Run, RunStore
+from sparcom.store import Run, RunStore, writing_corpus
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
 GENERAL, UNIQUE = 500, 300
@@ -100,10 +100,14 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
         drawn[row] = pack(rng.random((1, SPACE.neurons)) < q)[0]
     tokens = np.clip(rng.lognormal(3.5, 0.6, n).astype(np.int64), 4, 400)
     store = RunStore(location)
-    store.write_corpus(*_corpus(tokens), PART)
+    instructions, prompts = _corpus(tokens)
+    with writing_corpus(store.files) as writer:
+        for start in range(0, n, PART):
+            part = slice(start, start + PART)
+            writer.add(instructions[part], prompts[part])
     for part in range(-(-n // PART)):
         rows = np.arange(part * PART, min(n, (part + 1) * PART))
-        store.write_sets(part, _sets(rows, tokens[rows], drawn[rows % len(drawn)]))
+        store.results.write_sets(part, _sets(rows, tokens[rows], drawn[rows % len(drawn)]))
     facts = {"status": "complete", "config": {}, "corpus": {"instructions": n}}
     store.write_manifest({**facts, "sites": SPACE.to_json(), "selection": asdict(Selection())})
     return store.location

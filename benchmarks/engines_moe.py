@@ -231,7 +231,7 @@ def stored_bytes(engine: TransformersEngine, prompts: Sequence[Prompt]) -> dict[
     instructions = sum(len(c.ids) for c, _ in parts)
     with tempfile.TemporaryDirectory() as folder:
         for part, (counted, sets) in enumerate(parts):
-            RunStore(folder).write_part(part, counted, sets, [])
+            RunStore(folder).results.write(part, counted, sets, [])
         size = {
             kind: sum(f.stat().st_size for f in Path(folder, kind).iterdir()) / instructions
             for kind in ("counts", "sets")

@@ -228,7 +228,7 @@ def plain_loop(config: RunConfig) -> dict[str, float]:
     cells = CellRule.from_json(plan.manifest["cells"])
     seconds = done = tokens = 0.0
     for number in plan.todo:
-        prompts, labels = plan.store.read_part(number)
+        prompts, labels = plan.store.corpus.prompts(number)
         started = time.perf_counter()
         counted, _ = count_part(engine, prompts)
         sets = identify(counted, engine.space, config.selection())

@@ -119,7 +119,7 @@ def test_the_command(run: str, capsys: pytest.CaptureFixture) -> None:
     assert {r["set"] for r in rows} >= {"unique:MATH"}
     page = Path(write_report(run)).read_text()
     assert "Without the set unique:MATH the model loses more than without random ones" in page
-    stored = Run(run).store.read_table("analysis/ablation.parquet").to_pylist()
+    stored = Run(run).store.read_table("ablation").to_pylist()
     assert stored == rows
     few = ["--set", "top:4", "--draws", "2", "--limit", "3", "--cpus", "1"]
     assert main(["ablate", run, *few]) == 0

@@ -107,7 +107,7 @@ def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> No
 def test_tables_are_stored_and_read_back(planted: tuple[Run, Analysis]) -> None:
     run, result = planted
     for name, table in result.tables.items():
-        stored = run.store.read_table(f"analysis/{name}.parquet")
+        stored = run.store.read_table("{name}")
         assert stored.equals(table), name
     sizes = result.tables["set_sizes"].to_pylist()[0]
     assert (sizes["nominal"], sizes["components"]) == (6, 600)
@@ -317,5 +317,5 @@ def test_a_profile_that_knows_no_lengths_of_answers_says_so(tmp_path: Path) -> N
 def test_a_stopped_run_is_of_what_was_counted(tmp_path: Path, retain: str) -> None:
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), status="running",
                     skip=range(64, 240), retain=retain)  # fmt: skip
-    assert run.labels["id"].to_pylist() == run.store.corpus(["id"])["id"].to_pylist()[:64]
+    assert run.labels["id"].to_pylist() == run.store.corpus.table(["id"])["id"].to_pylist()[:64]
     assert any("64 of 240 instructions are counted" in w for w in analyse(run, QUICK).warnings)

@@ -31,7 +31,7 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert "not beyond it" in text
     assert (Path(runs[1]) / "analysis/alteration_neurons.parquet").is_file()
-    summary = Run(runs[1]).store.read_table("analysis/alteration_summary.parquet").to_pylist()
+    summary = Run(runs[1]).store.read_table("alteration_summary").to_pylist()
     assert len(summary) == 4 * 4
     shown = next(r for r in summary if r["figure"] == "overlap" and r["category"] == "all")
     page = Path(write_report(runs[1])).read_text()

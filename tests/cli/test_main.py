@@ -124,7 +124,7 @@ def test_a_prompt_over_the_context_is_refused_or_cut_and_recorded(work, tmp_path
     match(r"instruction long: \d+ tokens, but the model reads at most 128; .*--truncate", error)
     assert not (tmp_path / "run").exists()
     store = prepare(config_of(given, truncate=True)).store
-    table = store.corpus(["id", "n_tokens", "truncated"]).to_pylist()
+    table = store.corpus.table(["id", "n_tokens", "truncated"]).to_pylist()
     assert [(r["id"], r["truncated"]) for r in table] == [("i00", False), ("long", True)]
     assert table[1]["n_tokens"] == 128
 

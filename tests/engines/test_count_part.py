@@ -11,9 +11,8 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import PromptError
-from sparcom.engines.count_part import count_part
+from sparcom.engines.count_part import Failure, count_part
 from sparcom.errors import CountError
-from sparcom.store import Failure
 
 SPACE = ComponentSpace((Site("dense", 0, 4, "silu"),))
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from store_helpers import store_corpus, store_part
 
 from sparcom.analysis.data.bitsets import pack
 from sparcom.components import ComponentSpace, Site
@@ -84,7 +85,7 @@ def write_run(
         Prompt(ids[i], tuple(range(int(t))), ((0, int(t)),), False) for i, t in enumerate(tokens)
     ]
     rule = CellRule(length_edges(np.bincount(tokens)))
-    parts = store.write_corpus(instructions, prompts, part_size)
+    parts = store_corpus(store, instructions, prompts, part_size)
     tokens = tokens + written
     for part in range(parts):
         rows = [r for r in range(part * part_size, min(n, (part + 1) * part_size)) if r not in skip]
@@ -97,10 +98,10 @@ def write_run(
             (experts[rows] * tokens[rows, None]).astype(np.int32),
         )
         sets = _sets(counted, space)
-        keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]).take(rows))
+        keys = rule.keys(store.corpus.table(["id", "category", "source", "n_counted"]).take(rows))
         profile = part_profile(counted, sets, keys)
         kept = None if retain == "profile" else sets
-        store.write_part(part, counted if retain == "counts" else None, kept, [], profile)
+        store_part(store, part, counted if retain == "counts" else None, kept, [], profile)
     store.write_manifest(
         {
             "status": status,

@@ -1,9 +1,17 @@
-"""Random counts of two small component spaces, and their comparison."""
+"""Random counts of two small component spaces; runs written as the pipeline writes them."""
+
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from sparcom.components import ComponentSpace, Site
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
+from sparcom.engines.count_part import Failure
+from sparcom.selection.sets import Sets
+from sparcom.store import RunStore, writing_corpus
 
 DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
 MOE = ComponentSpace(
@@ -31,3 +39,35 @@ def assert_equal(a: object, b: object) -> None:
         else:
             np.testing.assert_array_equal(value, getattr(b, name))
             assert value.shape == getattr(b, name).shape
+
+
+def store_corpus(
+    store: RunStore, instructions: Sequence[Instruction], prompts: Sequence[Prompt], part_size: int
+) -> int:
+    """Write corpus.parquet with `part_size` instructions a part; returns the number of parts."""
+    with writing_corpus(store.files) as writer:
+        for start in range(0, len(prompts), part_size):
+            part = slice(start, start + part_size)
+            writer.add(instructions[part], prompts[part])
+        writer.stamp((store.stamps or {}).get("corpus", ""))
+    return writer.parts
+
+
+def store_part(
+    store: RunStore,
+    part: int,
+    counted: Counted | None,
+    sets: Sets | None,
+    failures: Sequence[Failure] = (),
+    profile: pa.Table | None = None,
+) -> None:
+    """Write the results of one part, the profile last."""
+    store.results.write(part, counted, sets, failures)
+    if profile is not None:
+        store.profiles.write(part, profile)
+
+
+def stored_table(store: RunStore, name: str) -> pa.Table:
+    """Any Parquet file of a run, on whatever file system it lies."""
+    with store.files.parquet(name, "") as file:
+        return file.read()

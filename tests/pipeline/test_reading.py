@@ -27,7 +27,7 @@ def config(folder: Path, **changes: object) -> RunConfig:
 def test_other_fields_and_categories(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\nsort a list,code\n")
     plan = prepare(config(tmp_path))
-    rows = plan.store.corpus(["id", "category"]).to_pylist()
+    rows = plan.store.corpus.table(["id", "category"]).to_pylist()
     assert [row["category"] for row in rows] == ["chat", "code"]
     assert plan.manifest["skipped_rows"]["count"] == 0
 
@@ -45,9 +45,9 @@ def test_bad_rows_stop_a_run_or_are_recorded(tmp_path: Path) -> None:
 
 def test_the_reference_is_read_in_scope_response(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt,kind,reference\nadd 2 and 2,chat,four\n")
-    asked = prepare(config(tmp_path)).store.read_prompts(0)[0]
+    asked = prepare(config(tmp_path)).store.corpus.prompts(0)[0][0]
     both = config(tmp_path, scope="response", out=str(tmp_path / "answers"))
-    answered = prepare(both).store.read_prompts(0)[0]
+    answered = prepare(both).store.corpus.prompts(0)[0][0]
     assert answered.token_ids[: len(asked.token_ids)] == asked.token_ids
     assert answered.counted == ((len(asked.token_ids), len(answered.token_ids)),)
 
@@ -57,7 +57,7 @@ def test_overwrite_resources_nothing_to_overwrite(tmp_path: Path) -> None:
     for _ in range(2):
         plan = prepare(config(tmp_path), overwrite=True)
         assert plan.store.is_run()
-        assert plan.store.corpus(["id"]).num_rows == 1
+        assert plan.store.corpus.table(["id"]).num_rows == 1
 
 
 def abandon(folder: Path, *, planned: bool) -> None:
@@ -78,7 +78,7 @@ def test_a_start_that_was_killed_is_started_anew(tmp_path: Path, planned: bool, 
     with pytest.raises(InputError, match="exists already; finish it with --resume"):
         prepare(config(tmp_path))
     plan = prepare(config(tmp_path), **{how: True})
-    assert plan.store.corpus(["id"]).num_rows == 1
+    assert plan.store.corpus.table(["id"]).num_rows == 1
     assert plan.store.is_run()
     assert list((tmp_path / "run").glob("*.tmp")) == []
 

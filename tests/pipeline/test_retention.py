@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_helpers import stored_table
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 from sparcom.analysis.data.load import load
@@ -35,7 +36,7 @@ def count(work: Path, out: Path, **changes: object) -> Run:
     actor = CountActor(plan.work)
     for part in plan.todo:
         actor.run(part)
-    plan.store.merge_span(Span(0, plan.parts))
+    plan.store.profiles.merge(Span(0, plan.parts))
     return Run(out)
 
 
@@ -43,7 +44,7 @@ def test_every_retention_keeps_the_same_profile(work: Path, tmp_path: Path) -> N
     runs = {
         keep: count(work, tmp_path / keep, retain=keep) for keep in ("counts", "sets", "profile")
     }
-    tables = [r.store.read_table("profiles/parts-00000-00009.parquet") for r in runs.values()]
+    tables = [stored_table(r.store, "profiles/parts-00000-00009.parquet") for r in runs.values()]
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
     assert sum(tables[0]["instructions"].to_pylist()) == 39
@@ -57,7 +58,7 @@ def test_the_stored_profile_is_the_one_that_analysis_makes_of_sets(work, tmp_pat
     run = count(work, tmp_path / "run")
     loaded = load(run, AnalysisOptions())
     ours = loaded.profiles["neurons"]
-    cells, sums = run.store.read_profile(("category", "source", "length"), ("neurons",))
+    cells, sums = run.store.profiles.read(("category", "source", "length"), ("neurons",))
     expected = {}
     for row, members in zip(cells.to_pylist(), sums["neurons"], strict=True):
         expected[row["category"], row["source"], row["length"]] = (row["instructions"], members)
@@ -67,13 +68,13 @@ def test_the_stored_profile_is_the_one_that_analysis_makes_of_sets(work, tmp_pat
         if n  # a cell whose only instruction was set aside
     )
     assert found == sorted((key[0], n, m.tolist()) for key, (n, m) in expected.items())
-    tokens = run.store.read_profile(("category",), ())[0]["tokens"].to_pylist()
+    tokens = run.store.profiles.read(("category",), ())[0]["tokens"].to_pylist()
     assert sum(tokens) == int(np.sum(run.labels["n_counted"].to_numpy()))
 
 
 def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:
     run = count(work, tmp_path / "run")
-    assert sorted(run.labels["id"].to_pylist()) == sorted(run.store.profile_ids())
+    assert sorted(run.labels["id"].to_pylist()) == sorted(run.store.profiles.ids())
 
 
 def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
@@ -81,4 +82,4 @@ def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
     identify(str(tmp_path / "run"), rule="top:0.2")
     direct = count(work, tmp_path / "direct", rule="top:0.2")
     name = "profiles/parts-00000-00009.parquet"
-    assert run.store.read_table(name).equals(direct.store.read_table(name))
+    assert stored_table(run.store, name).equals(stored_table(direct.store, name))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pipeline_helpers import is_complete, results_of
+from store_helpers import stored_table
 from tiny_runs import POISON, records, save_tiny_llm, write_corpus
 
 from sparcom.cli.main import main
@@ -80,7 +81,7 @@ def parts_of(folder: Path) -> dict[str, bytes]:
 
 
 def all_counts(folder: Path) -> Counted:
-    return concat_counted([counted for _, counted in RunStore(folder).count_parts()])
+    return concat_counted([counted for _, counted in RunStore(folder).results.counts()])
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_resuming_counts_what_is_missing_and_nothing_else(work, tmp_path, ray_lo
     assert parts_of(tmp_path / "run") == expected
     assert kept.stat().st_mtime == 1
     assert summary.prompt_tokens == sum(
-        len(p.token_ids) for p in RunStore(config.out).read_prompts(2)
+        len(p.token_ids) for p in RunStore(config.out).corpus.prompts(2)[0]
     )
     manifest = Run(tmp_path / "run").manifest
     assert manifest["status"] == "complete"
@@ -344,8 +345,8 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
     summary = json.loads(capsys.readouterr().out)
     assert (summary["instructions"], summary["failed"]) == (17, 3)
     run, counted = Run(out), all_counts(out)
-    assert sorted(f.id for f in run.store.failures()) == [f"i{k:02}" for k in BAD]
-    assert all("index out of range" in f.reason for f in run.store.failures())
+    assert sorted(f.id for f in run.store.results.failures()) == [f"i{k:02}" for k in BAD]
+    assert all("index out of range" in f.reason for f in run.store.results.failures())
     assert run.labels["id"].to_pylist() == list(counted.ids)
     assert summary["tokens"] == counted.tokens.sum()
 
@@ -355,7 +356,7 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
     assert_same(run.sets, sets)
     keys = CellRule.from_json(run.manifest["cells"]).keys(run.labels)
     profile = part_profile(expected, sets, keys)
-    merged = run.store.read_table("profiles/parts-00000-00004.parquet")
+    merged = stored_table(run.store, "profiles/parts-00000-00004.parquet")
     assert merged.to_pylist() == profile.to_pylist()
 
 
@@ -379,7 +380,7 @@ def test_a_part_of_which_all_fail_does_not_stop_the_run(work, tmp_path, ray_loca
         count(config_of(work, run, corpus=corpus, max_failed=3))
     summary = count(config_of(work, run, corpus=corpus, max_failed=4), resume=True)
     assert (summary.instructions, summary.failed) == (16, 4)
-    assert sorted(f.id for f in RunStore(run).failures()) == ["i04", "i05", "i06", "i07"]
+    assert sorted(f.id for f in RunStore(run).results.failures()) == ["i04", "i05", "i06", "i07"]
 
 
 def test_an_instruction_that_fails_again_is_counted_once(work, tmp_path, ray_local) -> None:
@@ -407,7 +408,7 @@ def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_l
         CountError, match=r"^conservation: layer0.dense saw \d+ rows of instruction"
     ):
         count(config)
-    assert not RunStore(tmp_path / "run").has_counts()
+    assert not RunStore(tmp_path / "run").results.parts("counts")
 
 
 # -- selecting anew -------------------------------------------------------------------------------
@@ -435,14 +436,14 @@ def test_a_stopped_run_gets_new_sets_for_what_is_counted(work, tmp_path, ray_loc
     expected = run_here(direct)
     count(direct_to(direct, run), resume=True)
     assert parts_of(run) == expected
-    cells, _ = RunStore(run).read_profile(("category",), ())
+    cells, _ = RunStore(run).profiles.read(("category",), ())
     assert sum(cells["instructions"].to_pylist()) == 20
 
 
 def test_a_part_that_was_half_written_gets_no_new_sets(work, whole, tmp_path) -> None:
     """Its counts lack instructions, and why they do was not written any more."""
     store = RunStore(shutil.copytree(whole, tmp_path / "run"))
-    counted = dict(store.count_parts())[1]
+    counted = dict(store.results.counts())[1]
     store.files.write_table("counts/part-00001.parquet", counts_table(rows_of(counted, [0, 2])))
     assert identify(store.location, rule="top:0.2")["instructions"] == 16
     assert store.done_parts("counts") == {0, 2, 3, 4}
@@ -472,7 +473,7 @@ def direct_to(config: RunConfig, out: Path) -> RunConfig:
 def test_figures_of_the_sets_that_were_go_with_them(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
     store = RunStore(tmp_path / "run")
-    store.write_analysis("ablation", pa.table({"effect": [1.0]}))
+    store.write_table("ablation", pa.table({"effect": [1.0]}))
     identify(str(tmp_path / "run"), rule="top:0.2")
     assert not store.files.is_file("analysis/ablation.parquet")
 

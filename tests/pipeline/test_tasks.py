@@ -65,7 +65,7 @@ def test_merging_does_not_wait_for_actors_that_hold_every_cpu(ray_local, counted
     merging.start()
     merging.join(60)
     assert (merging.is_alive(), failed) == (False, [])
-    assert [s.name for s in counted.store.spans()] == [f"parts-00000-{FAN:05d}.parquet"]
+    assert [s.name for s in counted.store.profiles.spans()] == [f"parts-00000-{FAN:05d}.parquet"]
     ray.kill(holder)
 
 

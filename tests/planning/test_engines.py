@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> RunConfig:
 def longest(config: RunConfig) -> int:
     """Tokens of the longest prompt that is planned."""
     plan = prepare(config, overwrite=True)
-    return max(len(p.token_ids) for p in plan.store.read_part(0)[0])
+    return max(len(p.token_ids) for p in plan.store.corpus.prompts(0)[0])
 
 
 def test_a_prompt_that_vllm_does_not_read_is_found_while_the_run_is_planned(

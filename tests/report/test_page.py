@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_helpers import store_corpus, store_part
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.tuning.compare import compare
@@ -18,10 +19,11 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
+from sparcom.engines.count_part import Failure
 from sparcom.errors import InputError
 from sparcom.report.page import write_report
 from sparcom.selection.rules import Selection, identify
-from sparcom.store import CellRule, Failure, Run, RunStore, length_edges, part_profile
+from sparcom.store import CellRule, Run, RunStore, length_edges, part_profile
 
 DENSE = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in range(4)))
 MOE = ComponentSpace(
@@ -74,13 +76,13 @@ def stored(
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]
-    store.write_corpus(records, prompts, 100)
+    store_corpus(store, records, prompts, 100)
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
     sets = identify(counted, space, Selection("top:0.1"))
     rule = CellRule(length_edges(np.bincount(tokens)))
-    keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]))
+    keys = rule.keys(store.corpus.table(["id", "category", "source", "n_counted"]))
     kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
-    store.write_part(0, *kept, failures, part_profile(counted, sets, keys))
+    store_part(store, 0, *kept, failures, part_profile(counted, sets, keys))
     store.write_manifest(
         {
             "status": "complete",
@@ -339,7 +341,7 @@ def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
     text = shown(html)
     sentence = re.search(r"Neuron \((\d), (\d+)\) is (\w+)-specific at q < 0.05", text)
     layer, unit, category = sentence.groups()
-    table = Run(location).store.read_table("analysis/specific_neurons.parquet").to_pylist()
+    table = Run(location).store.read_table("specific_neurons").to_pylist()
     named = next(r for r in table if (r["layer"], r["unit"]) == (int(layer), int(unit)))
     assert named["category"] == category
     assert f"{named['prevalence']:.0%} ({named['prevalence_low']:.0%} to" in text
@@ -370,7 +372,7 @@ def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:
     html, _ = page_of(location)
     rows = rows_of(html, "routed ISNs of")
     assert [row[0] for row in rows[1:]] == list(SIX)
-    counts = Run(location).store.read_table("analysis/component_counts.parquet").to_pylist()
+    counts = Run(location).store.read_table("component_counts").to_pylist()
     stored_rows = [r for r in counts if r["figure"] == "conditional frequency of ISNs"]
     for row, figure in zip(rows[1:], stored_rows, strict=True):
         assert row[1] == f"{figure['value']:.3f}"

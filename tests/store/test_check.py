@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from store_helpers import store_corpus, store_part
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
@@ -24,7 +25,7 @@ def store_of(folder: Path, rows: int = 4, width: int = 1000) -> RunStore:
         counts = rng.integers(0, 1 << 15, (rows, width)).astype(np.int32)
         ids = tuple(f"i{part}-{k}" for k in range(rows))
         none = np.zeros((rows, 0), np.int32)
-        store.write_part(part, Counted(ids, np.full(rows, 1 << 15), counts, none), None, ())
+        store_part(store, part, Counted(ids, np.full(rows, 1 << 15), counts, none), None, ())
     return store
 
 
@@ -54,7 +55,7 @@ def test_a_file_of_another_run_is_found(tmp_path: Path) -> None:
 def test_a_damaged_corpus_is_not_dropped_but_told(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     prompts = [Prompt(f"i{k}", (1, 2, 3), ((0, 3),)) for k in range(8)]
-    store.write_corpus([Instruction(p.id, "QA", instruction="add") for p in prompts], prompts, 4)
+    store_corpus(store, [Instruction(p.id, "QA", instruction="add") for p in prompts], prompts, 4)
     assert bad_files(store) == []
     file = tmp_path / "corpus.parquet"
     data = file.read_bytes()

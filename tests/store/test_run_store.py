@@ -7,16 +7,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from store_helpers import DENSE, MOE, assert_equal, counted_of
+from store_helpers import DENSE, MOE, assert_equal, counted_of, store_corpus, store_part
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
+from sparcom.engines.count_part import Failure
 from sparcom.errors import InputError, SparcomError
 from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
-from sparcom.store import SCHEMA_VERSION, CellRule, Failure, Run, RunStore, part_profile
+from sparcom.store import SCHEMA_VERSION, CellRule, Run, RunStore, part_profile
 from sparcom.store.files import Files
 
 
@@ -42,16 +43,16 @@ def write(
 ) -> None:
     """Write all that a part leaves when counts are retained."""
     sets = identify(counted, space, Selection("top:0.2"))
-    labels = RunStore(store.location).corpus(["id", "category", "source", "n_counted"])
+    labels = RunStore(store.location).corpus.table(["id", "category", "source", "n_counted"])
     rows = [labels["id"].to_pylist().index(name) for name in counted.ids]
     keys = CellRule((4, 6)).keys(labels.take(pa.array(rows, pa.int64())))
-    store.write_part(part, counted, sets, failures, part_profile(counted, sets, keys))
+    store_part(store, part, counted, sets, failures, part_profile(counted, sets, keys))
 
 
 def stored(folder: Path, space: ComponentSpace = DENSE, n: int = 5, part: int = 2) -> RunStore:
     """A whole run of n instructions in parts."""
     store = RunStore(folder)
-    store.write_corpus(instructions(n), prompts(n), part)
+    store_corpus(store, instructions(n), prompts(n), part)
     for number, start in enumerate(range(0, n, part)):
         ids = tuple(f"i{k}" for k in range(start, min(start + part, n)))
         counted = counted_of(space, ids, number)
@@ -68,19 +69,21 @@ def test_a_run_comes_back(tmp_path: Path, space: ComponentSpace) -> None:
     assert run.sets.ids == tuple(f"i{k}" for k in range(5))
     assert run.labels["category"].to_pylist() == ["QA", "SUM", "QA", "SUM", "QA"]
     assert store.done_parts("counts") == {0, 1, 2}
-    for number, counted in store.count_parts():
+    for number, counted in store.results.counts():
         expected = counted_of(space, counted.ids, number)
         assert_equal(counted, expected)
-    for (_, counted), (_, sets) in zip(store.count_parts(), store.set_parts(space), strict=True):
+    for (_, counted), (_, sets) in zip(
+        store.results.counts(), store.results.sets(space), strict=True
+    ):
         assert_equal(sets, identify(counted, space, Selection("top:0.2")))
 
 
 def test_prompts_come_back_part_by_part(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    assert store.write_corpus(instructions(5), prompts(5), 2) == 3
-    assert [p for part in range(3) for p in store.read_prompts(part)] == prompts(5)
-    assert len(store.read_prompts(2)) == 1
-    table = store.corpus()
+    assert store_corpus(store, instructions(5), prompts(5), 2) == 3
+    assert [p for part in range(3) for p in store.corpus.prompts(part)[0]] == prompts(5)
+    assert len(store.corpus.prompts(2)[0]) == 1
+    table = store.corpus.table()
     assert table["n_tokens"].to_pylist() == [4, 5, 6, 7, 8]
     assert table["n_counted"].to_pylist() == [p.n_counted for p in prompts(5)]
     assert table["instruction"].to_pylist() == ["say é \u202e"] * 5
@@ -88,15 +91,15 @@ def test_prompts_come_back_part_by_part(tmp_path: Path) -> None:
 
 def test_labels_follow_the_sets_where_instructions_are_missing(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    store.write_corpus(instructions(4), prompts(4), 4)
+    store_corpus(store, instructions(4), prompts(4), 4)
     counted = counted_of(DENSE, ("i3", "i0"))
     sets = identify(counted, DENSE, Selection())
-    store.write_part(0, counted, sets, [Failure("i1", "why"), Failure("i2", "so")])
+    store_part(store, 0, counted, sets, [Failure("i1", "why"), Failure("i2", "so")])
     store.write_manifest({"sites": DENSE.to_json()})
     run = Run(tmp_path / "run")
     assert run.labels["id"].to_pylist() == ["i3", "i0"]
     assert run.labels["category"].to_pylist() == ["SUM", "QA"]
-    assert store.failures() == [Failure("i1", "why"), Failure("i2", "so")]
+    assert store.results.failures() == [Failure("i1", "why"), Failure("i2", "so")]
 
 
 def test_a_location_may_be_a_uri(tmp_path: Path) -> None:
@@ -114,9 +117,9 @@ def test_anything_that_reads_parquet_reads_a_part(tmp_path: Path) -> None:
 def test_sets_alone_may_be_retained(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     sets = identify(counted_of(DENSE, ("a",)), DENSE, Selection())
-    store.write_part(0, None, sets, [])
-    assert not store.has_counts()
-    assert_equal(store.read_sets(DENSE), sets)
+    store_part(store, 0, None, sets, [])
+    assert not store.results.parts("counts")
+    assert_equal(store.results.all_sets(DENSE), sets)
 
 
 # -- twice, and half ------------------------------------------------------------------------------
@@ -134,10 +137,10 @@ def test_a_part_that_succeeds_at_last_has_no_failures(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     counted = counted_of(DENSE, ("a", "b"))
     sets = identify(counted, DENSE, Selection())
-    store.write_part(0, counted, sets, [Failure("c", "out of memory")])
-    store.write_part(1, counted, sets, [Failure("d", "out of memory")])
-    store.write_part(0, counted, sets, [])
-    assert store.failures() == [Failure("d", "out of memory")]
+    store_part(store, 0, counted, sets, [Failure("c", "out of memory")])
+    store_part(store, 1, counted, sets, [Failure("d", "out of memory")])
+    store_part(store, 0, counted, sets, [])
+    assert store.results.failures() == [Failure("d", "out of memory")]
 
 
 class Failing:
@@ -182,7 +185,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, operation: str
     store.files.fs = Failing(store.files.fs, operation, fail)
     sets = identify(counted_of(DENSE, ("i0", "i1"), 7), DENSE, Selection("top:0.5"))
     with pytest.raises(SparcomError, match="part-00000.parquet: cannot be written: .*--resume"):
-        store.write_sets(0, sets)
+        store.results.write_sets(0, sets)
     with pytest.raises(SparcomError, match="run.json: cannot be written"):
         store.write_manifest({"status": "other"})
     assert files_of(tmp_path / "run") == before
@@ -269,13 +272,13 @@ def test_what_an_interrupted_writer_left_is_not_read(tmp_path: Path) -> None:
     store = stored(tmp_path / "run")
     (tmp_path / "run/sets/part-00009.parquet.ab12cd34.tmp").write_bytes(b"PAR1 half")
     assert store.done_parts("counts") == {0, 1, 2}
-    assert len(store.read_sets(DENSE).ids) == 5
+    assert len(store.results.all_sets(DENSE).ids) == 5
 
 
 @pytest.mark.parametrize("missing", ["counts", "sets", "profiles"])
 def test_a_part_half_written_is_not_done(tmp_path: Path, missing: str) -> None:
     store = RunStore(tmp_path / "run")
-    store.write_corpus(instructions(2), prompts(2), 2)
+    store_corpus(store, instructions(2), prompts(2), 2)
     real = store.files.fs
 
     def all_but_one(source: str, target: str) -> None:
@@ -334,9 +337,9 @@ def test_a_corrupt_part_is_named_and_how_to_mend_it(tmp_path: Path, folder: str,
     path = tmp_path / f"run/{folder}/part-00001.parquet"
     path.write_bytes(harm(path.read_bytes()))
     read = (
-        (lambda: store.read_sets(DENSE))
+        (lambda: store.results.all_sets(DENSE))
         if folder == "sets"
-        else (lambda: list(store.count_parts()))
+        else (lambda: list(store.results.counts()))
     )
     message = (
         f"{folder}/part-00001.parquet: not readable as Parquet .*delete this file and .*--resume"
@@ -357,14 +360,14 @@ def test_one_flipped_bit_is_no_other_set(tmp_path: Path, folder: str) -> None:
     data[start + column.total_compressed_size - 1] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(SparcomError, match=f"{folder}/part-00001.parquet: not readable"):
-        list(store.set_parts(DENSE) if folder == "sets" else store.count_parts())
+        list(store.results.sets(DENSE) if folder == "sets" else store.results.counts())
 
 
 def test_a_corpus_that_cannot_be_read_is_not_mended_by_resuming(tmp_path: Path) -> None:
     store = stored(tmp_path / "run")
     (tmp_path / "run/corpus.parquet").unlink()
-    with pytest.raises(SparcomError, match=r"corpus.parquet: not readable .*; start anew with"):
-        store.read_prompts(0)
+    with pytest.raises(SparcomError, match=r"corpus.parquet: not readable .*; start again with"):
+        store.corpus.prompts(0)
 
 
 def test_delete_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
@@ -392,9 +395,9 @@ def test_an_empty_folder_counts_as_nothing_there(tmp_path: Path) -> None:
 
 def test_empty_sets_survive(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    store.write_corpus(instructions(1), prompts(1), 1)
+    store_corpus(store, instructions(1), prompts(1), 1)
     write(store, 0, counted_of(MOE, ()), MOE, [Failure("i0", "why")])
     assert store.done_parts("counts") == {0}
-    sets = store.read_sets(MOE)
+    sets = store.results.all_sets(MOE)
     assert isinstance(sets, Sets)
     assert sets.neurons.shape == (0, 3)

@@ -137,7 +137,7 @@ def ablate(
     finally:
         ablator.engine.close()
     result = summarise(found, [item.category for item in asked], *losses, options, warnings)
-    run.store.write_analysis("ablation", result.table())
+    run.store.write_table("ablation", result.table())
     return result
 
 
@@ -148,7 +148,7 @@ def _answered(run: Run, limit: int | None) -> tuple[list[Instruction], list[str]
     """
     taken: Counter[str] = Counter()
     counted, kept, missing = set(run.labels["id"].to_pylist()), [], 0
-    for record in run.store.corpus(FIELDS).to_pylist():
+    for record in run.store.corpus.table(FIELDS).to_pylist():
         item = to_instruction(record)
         if item.id not in counted or taken[item.category] == limit:
             continue

@@ -43,7 +43,7 @@ def usage(run: Run, family: str) -> Usage:
     if family == "experts" and not run.space.experts:
         raise InputError("ablate: family experts, but the model has no routed experts")
     columns = (family, {"neurons": "neuron_counts", "experts": "expert_counts"}[family])
-    cells, sums = run.store.read_profile(("category",), columns)
+    cells, sums = run.store.profiles.read(("category",), columns)
     names = cells["category"].to_pylist()
     order = category_order(names)
     rows = [names.index(name) for name in order]

@@ -72,7 +72,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
     }
     if write:
         for name, table in tables.items():
-            run.store.write_analysis(name, table)
+            run.store.write_table(name, table)
     return Analysis(
         labels.categories,
         labels.strata.sources,
@@ -163,7 +163,7 @@ def _components(
 
 def _conditional(run: Run, profile: Profile) -> ConditionalFrequency | None:
     """c / r of routed neurons, from the summed counts of the stored profile."""
-    if "routed" not in run.space.kinds or not run.store.spans():
+    if "routed" not in run.space.kinds or not run.store.profiles.spans():
         return None
     return conditional_frequency(run, profile.categories, profile.prevalence())
 
@@ -172,13 +172,13 @@ def _lapes(
     run: Run, labels: Labels, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, Lape]:
     """The LAPE rule for neurons and experts, from the summed counts of the stored profile."""
-    if not run.store.spans():
+    if not run.store.profiles.spans():
         warnings.append(
             "no profile is stored: the LAPE rule and conditional frequencies, which need it, are "
             "left out"
         )
         return {}
-    cells, sums = run.store.read_profile(("category",), ("neuron_counts", "expert_counts"))
+    cells, sums = run.store.profiles.read(("category",), ("neuron_counts", "expert_counts"))
     tokens = cells["tokens"].to_numpy()
     if (tokens > 0).sum() < 2:
         warnings.append("the LAPE rule needs two categories with counted tokens; left out")

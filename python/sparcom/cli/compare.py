@@ -33,7 +33,7 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     floor = noise_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
     if len(runs) > 2:
         rows = trajectory(runs, options, floor=floor).to_pylist()
-        warned = runs[-1].store.read_table("analysis/trajectory_warnings.parquet")
+        warned = runs[-1].store.read_table("trajectory_warnings")
         warnings = warned["warning"].to_pylist()
         if arguments.json:
             return {"rows": rows, "warnings": warnings}, 0

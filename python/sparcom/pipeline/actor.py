@@ -68,7 +68,7 @@ class CountActor:
         """Count, identify and store one part."""
         started = time.perf_counter()
         _logger.info("part begins", extra={"part": part})
-        prompts, labels = self._store.read_part(part)
+        prompts, labels = self._store.corpus.prompts(part)
         with self._turn:
             if self._engine is None:
                 self._engine = self._load()
@@ -109,10 +109,11 @@ class CountActor:
                 failed = {f.id for f in failures}
                 labels = labels.filter([i not in failed for i in labels["id"].to_pylist()])
             profile = part_profile(counted, sets, work.cells.keys(labels))
-        self._store.write_part(
+        self._store.results.write(
             part,
             counted if work.retain == "counts" else None,
             None if work.retain == "profile" else sets,
             failures,
-            profile,
         )
+        if profile is not None:
+            self._store.profiles.write(part, profile)  # last: it ends the part

@@ -28,7 +28,7 @@ def identify(location: str, *, progress: bool = False, **changes: Any) -> dict[s
     require_stamps(store.location, store.manifest())  # raises if no run is there to be locked
     with RunLock(store.files):
         manifest = store.manifest()
-        if not store.has_counts():
+        if not store.results.parts("counts"):
             raise InputError(
                 f"{location}: this run retained no counts, so its sets cannot be selected again; "
                 "count again with --retain counts"
@@ -53,22 +53,22 @@ def _select(
     """(instructions that have sets now, whether every part has)."""
     space = ComponentSpace.from_json(manifest["sites"])
     cells = CellRule.from_json(manifest["cells"])
-    failed = {failure.id for failure in store.failures()}
+    failed = {failure.id for failure in store.results.failures()}
     store.files.delete_folder("profiles")
-    parts, done, total = store.parts(), 0, 0
+    parts, done, total = store.corpus.parts(), 0, 0
     tree = MergeTree(parts)
-    for part, counted in tqdm(store.count_parts(), unit="part", disable=not progress):
-        labels = store.corpus_part(part, LABELS)
+    for part, counted in tqdm(store.results.counts(), unit="part", disable=not progress):
+        labels = store.corpus.part(part, LABELS)
         labels = labels.filter([name not in failed for name in labels["id"].to_pylist()])
         if tuple(labels["id"].to_pylist()) != counted.ids:
             continue  # its writer was killed half-way: without a profile, --resume counts it again
         sets = select_sets(counted, space, selection)
-        store.write_sets(part, sets)
-        store.write_profile(part, part_profile(counted, sets, cells.keys(labels)))
+        store.results.write_sets(part, sets)
+        store.profiles.write(part, part_profile(counted, sets, cells.keys(labels)))
         for span in tree.add(part):
-            store.merge_span(span)
+            store.profiles.merge(span)
         done += 1
         total += len(counted.ids)
     if done == parts:
-        store.merge_span(Span(0, parts))
+        store.profiles.merge(Span(0, parts))
     return total, done == parts

@@ -21,7 +21,7 @@ class Merger:
 
     def __init__(self, plan: Plan, *, remote: bool) -> None:
         self._store, self._parts = plan.store, plan.parts
-        self._tree = MergeTree(plan.parts, plan.store.spans())
+        self._tree = MergeTree(plan.parts, plan.store.profiles.spans())
         self._covered = plan.work.covered
         self._remote = remote
         threads = max(LEAST_REMOTE, plan.config.max_actors or plan.config.actors) if remote else 1
@@ -50,7 +50,7 @@ class Merger:
             future.result()
         self._under_way.clear()
         whole = Span(0, self._parts)
-        while len(left := outermost(self._store.spans())) > 2 * FAN:
+        while len(left := outermost(self._store.profiles.spans())) > 2 * FAN:
             for at in range(0, len(left) - 1, FAN):  # what a stopped session left unmerged
                 group = left[at : at + FAN]
                 self._merge(Span(group[0].first, group[-1].stop), [])
@@ -65,7 +65,7 @@ class Merger:
         for child in children:
             child.result()
         if not self._remote:
-            self._store.merge_span(span)
+            self._store.profiles.merge(span)
             return
         import ray
 
@@ -78,4 +78,4 @@ class Merger:
 
 def merge_task(location: str, span: tuple[int, int]) -> None:
     """A Ray task: one merge, where its files are read and written."""
-    RunStore(location).merge_span(Span(*span))
+    RunStore(location).profiles.merge(Span(*span))

@@ -100,6 +100,7 @@ def prepare(
                 tally.add(instructions, prompts)
             _check_space(config, store, maker.space, tally.instructions)
             manifest = make_manifest(config, options, maker.space, tally)
+            writer.stamp(manifest["stamps"]["corpus"])
             manifest["skipped_rows"] = {
                 "count": maker.skipped.count,
                 "first": [str(problem) for problem in maker.skipped.kept],
@@ -153,7 +154,7 @@ def _plan(
         retain=config.retain,
         cells=CellRule.from_json(manifest["cells"]),
         stamps=stamps,
-        covered=frozenset(todo) & covered(store.spans()),
+        covered=frozenset(todo) & covered(store.profiles.spans()),
         run_id=manifest["run"],
         gpus=config.gpus,
     )

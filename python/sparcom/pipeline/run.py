@@ -109,7 +109,7 @@ def count(
 
 def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
     """Count the parts that are not done, and merge their profiles."""
-    failed = len(plan.store.failures(without=set(plan.todo)))
+    failed = len(plan.store.results.failures(without=set(plan.todo)))
     resources = resources_of(plan.config, len(plan.todo))
     remote = cluster_address(plan.config) is not None
     _logger.info("run begins", extra={"parts": len(plan.todo), "actors": resources.actors})
@@ -150,7 +150,7 @@ def _check_one_engine(plan: Plan, session: Session, result: PartResult) -> None:
 
 def _check_max_failed(plan: Plan, failed: int) -> None:
     if failed > plan.config.max_failed:
-        last = plan.store.failures()[-1]
+        last = plan.store.results.failures()[-1]
         raise SparcomError(
             f"{failed} instructions were set aside, more than --max-failed "
             f"{plan.config.max_failed}; the last: {last.id}: {last.reason}; all of them are in "
@@ -164,8 +164,8 @@ def _check_complete(plan: Plan) -> tuple[list[Failure], int]:
     Raises SparcomError where the profile does not hold every instruction that was not set aside, or
     where that is none.
     """
-    failures = plan.store.failures()
-    cells, _ = plan.store.read_profile(("category",), ())
+    failures = plan.store.results.failures()
+    cells, _ = plan.store.profiles.read(("category",), ())
     counted = sum(cells["instructions"].to_pylist())
     if counted + len(failures) != plan.instructions:
         raise SparcomError(

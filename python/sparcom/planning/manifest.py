@@ -88,7 +88,8 @@ def stamps_of(manifest: dict[str, Any]) -> dict[str, str]:
     ]  # fmt: skip
     counts = _sha256(measured)
     sets = _sha256([counts, manifest["selection"]])
-    return {"counts": counts, "failed": counts, "sets": sets, "profiles": sets}
+    corpus = _sha256(manifest["corpus"])
+    return {"corpus": corpus, "counts": counts, "failed": counts, "sets": sets, "profiles": sets}
 
 
 def require_stamps(location: str, manifest: dict[str, Any]) -> dict[str, str]:

@@ -86,7 +86,7 @@ def _lead(run: Run) -> str:
 def _warnings(run: Run) -> list[str]:
     """What the run itself warns of; `analyse` adds its own."""
     warnings = []
-    if failed := len(run.store.failures()):
+    if failed := len(run.store.results.failures()):
         warnings.append(f"{failed} instructions failed and are not in it.")
     if skipped := run.manifest.get("skipped_rows", {}).get("count"):
         warnings.append(f"{skipped} bad rows of the corpus were left out.")

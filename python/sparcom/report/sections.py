@@ -24,8 +24,8 @@ def _categories(run: Run, analysis: Analysis) -> Section:
     """How much of each category was counted, and how large its sets came out."""
     table, sizes = run.labels, None
     labels, tokens = np.asarray(table["category"].to_pylist()), table["n_counted"].to_numpy()
-    if run.store.has_sets():
-        sizes = from_matrix(run.store.set_heads(), "sizes").sum(1) / run.space.neurons
+    if run.store.results.parts("sets"):
+        sizes = from_matrix(run.store.results.set_sizes(), "sizes").sum(1) / run.space.neurons
     rows = []
     for name in analysis.categories:
         of = labels == name

@@ -18,8 +18,7 @@ def stored_sections(run: Run) -> list[Section]:
 
 def _rows(run: Run, name: str) -> list[dict[str, Any]]:
     """A stored table; empty where there is none."""
-    path = f"analysis/{name}.parquet"
-    return run.store.read_table(path).to_pylist() if run.store.files.is_file(path) else []
+    return run.store.read_table(name).to_pylist() if name in run.tables else []
 
 
 def _warnings(run: Run, name: str) -> list[str]:

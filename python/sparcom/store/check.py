@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 
 from sparcom.errors import SparcomError
-from sparcom.store.corpus_file import HINT
-from sparcom.store.corpus_file import NAME as CORPUS
 from sparcom.store.profiles.spans import Span, span_of
 from sparcom.store.run_store import RunStore
 
@@ -26,49 +24,45 @@ def check_here(store: RunStore, names: Sequence[str]) -> Iterable[Bad]:
 
 
 def bad_files(store: RunStore, check: Check = check_here) -> list[Bad]:
-    """Read every stored file once, checksums and all: the result files that are not whole or belong
-    to another measurement.
+    """Read every stored file once, checksums and all: the result files that are not whole, or
+    belong to another measurement or other parts.
 
-    check: reads them; on a cluster, its machines do (`service.checking`).
-    Raises SparcomError where corpus.parquet is damaged, which counting does not make again.
+    check: reads them; on a cluster, its machines do (`pipeline.checking`).
+    Raises SparcomError if corpus.parquet is damaged, which counting does not make again.
     """
-    with store.files.parquet(CORPUS, HINT, streamed=True) as file:
+    with store.corpus.open(streamed=True) as file:
         _read_through(file)
-    names = [
-        f"{folder}/{name}"
-        for folder in ("counts", "sets", "failed", "profiles")
-        for name in store.files.names(folder)
-        if span_of(name)
-    ]
+    names = [files.name(span) for files in store.stamped() for span in files.spans()]
     return list(check(store, names))
 
 
 def drop_bad_files(store: RunStore, bad: Iterable[Bad]) -> None:
     """Delete files that cannot be used: their parts are then not done, and counted again."""
     for name, _ in bad:
-        if name.startswith("failed/"):  # which ones failed is known only by counting again
-            _undo(store, span_of(name.removeprefix("failed/")))
+        folder, _, base = name.partition("/")
+        if folder == "failed" and (part := span_of(base)):  # only counting again tells which failed
+            _undo(store, part)
         store.files.delete(name)
 
 
 def _undo(store: RunStore, part: Span) -> None:
     """Make a part count as not done: without its sets, or without a profile that covers it."""
-    if store.has_sets():
+    if store.results.parts("sets"):
         store.files.delete(f"sets/{part.name}")
         return
-    for span in store.spans():
+    for span in store.profiles.spans():
         if span.holds(part):
             store.files.delete(f"profiles/{span.name}")
 
 
 def problem_of_file(store: RunStore, name: str) -> str | None:
-    """Why a result file cannot be used; None where it can."""
+    """Why a result file cannot be used; None if it can."""
+    folder, _, base = name.partition("/")
     try:
-        with store.files.parquet(name, "counting its part again", streamed=True) as file:
-            metadata = file.schema_arrow.metadata or {}
-            if metadata.get(b"sparcom", b"").decode() != store.stamp(name.partition("/")[0]):
-                return f"{store.location}/{name}: written by another run; counting its part again"
-            _read_through(file)
+        for files in store.stamped():
+            if files.folder == folder and (span := span_of(base)):
+                with files.open(span, "counting its part again", streamed=True) as file:
+                    _read_through(file)
     except SparcomError as error:
         return str(error)
     return None

@@ -11,9 +11,10 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import SCHEMA, Instruction, to_table
 from sparcom.errors import SparcomError
 from sparcom.store.files import Files
+from sparcom.store.stamped import check_stamp, corpus_metadata
 
 NAME = "corpus.parquet"
-HINT = "start anew with --overwrite"
+HINT = "start again with --overwrite"
 LABELS = ["id", "category", "source", "n_counted"]
 _OF_PROMPTS = ["id", "token_ids", "counted", "truncated", "generate"]
 PROMPT_SCHEMA = pa.schema(
@@ -53,6 +54,10 @@ class CorpusWriter:
         self._writer = writer
         self.parts = 0
 
+    def stamp(self, stamp: str) -> None:
+        """Bind the file to its run; the stamp is known once all of the corpus has passed."""
+        self._writer.add_key_value_metadata(corpus_metadata(stamp))
+
     def add(self, instructions: Sequence[Instruction], prompts: Sequence[Prompt]) -> None:
         """Append one part."""
         self._writer.write_table(prompt_table(instructions, prompts), max(1, len(prompts)))
@@ -72,45 +77,60 @@ def writing_corpus(files: Files) -> Iterator[CorpusWriter]:
 
 
 class CorpusReader:
-    """Reads corpus.parquet; its footer, which grows with the number of parts, only once."""
+    """Reads corpus.parquet; its footer, which grows with the number of parts, only once.
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    stamp: what the file is stamped with; None: it is not checked.
+    """
+
+    def __init__(self, files: Files, stamp: str | None) -> None:
+        self._files, self._stamp = files, stamp
         self._metadata: pq.FileMetaData | None = None
+
+    @contextmanager
+    def open(self, *, streamed: bool = False) -> Iterator[pq.ParquetFile]:
+        """The file, opened and checked.
+
+        Raises SparcomError if it cannot be read, or is the corpus of another run.
+        """
+        known = None if streamed else self._metadata  # a stream checks the whole file
+        with self._files.parquet(NAME, HINT, known, streamed=streamed) as file:
+            self._metadata = file.metadata
+            expected = {} if self._stamp is None else corpus_metadata(self._stamp)
+            check_stamp(file, expected, f"{self._files.location}/{NAME}", HINT)
+            yield file
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All instructions, in corpus order."""
-        with self._files.parquet(NAME, HINT) as file:
+        with self.open() as file:
             return file.read(columns=list(columns) if columns else None)
 
     def parts(self) -> int:
         """The number of parts."""
-        with self._files.parquet(NAME, HINT, self._metadata) as file:
-            self._metadata = file.metadata
+        with self.open() as file:
             return file.metadata.num_row_groups
-
-    def is_ours(self) -> bool:
-        """Whether corpus.parquet has the columns that a run writes, and is not a user's own.
-
-        A run's appears whole or not at all, so one that cannot be read is not a run's.
-        """
-        try:
-            with self._files.parquet(NAME, HINT) as file:
-                return file.schema_arrow.names == PROMPT_SCHEMA.names
-        except SparcomError:
-            return False
 
     def part(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one part."""
-        with self._files.parquet(NAME, HINT, self._metadata) as file:
-            self._metadata = file.metadata
+        with self.open() as file:
             return file.read_row_group(part, columns=list(columns))
 
     def prompts(self, part: int) -> tuple[list[Prompt], pa.Table]:
         """The prompts of one part, and what tells their cells (`LABELS`), in one read."""
-        table = self.part(part, dict.fromkeys((*_OF_PROMPTS, *LABELS)))
+        table = self.part(part, list(dict.fromkeys((*_OF_PROMPTS, *LABELS))))
         rows = table.select(_OF_PROMPTS).to_pylist()
         return [_prompt(row) for row in rows], table.select(LABELS)
+
+
+def is_corpus_of_a_run(files: Files) -> bool:
+    """Whether corpus.parquet has the columns that a run writes, and is not a user's own.
+
+    A run's appears whole or not at all, so one that cannot be read is not a run's.
+    """
+    try:
+        with files.parquet(NAME, HINT) as file:
+            return file.schema_arrow.names == PROMPT_SCHEMA.names
+    except SparcomError:
+        return False
 
 
 def _prompt(row: dict[str, Any]) -> Prompt:

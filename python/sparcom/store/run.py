@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.schema import CATEGORIES
-from sparcom.errors import InputError
+from sparcom.errors import InputError, SparcomError
 from sparcom.selection.sets import Sets
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.profile_part import SUMS
-from sparcom.store.run_store import RunStore
+from sparcom.store.run_store import FOLDERS, RunStore
 
 LABELS = ("id", "category", "source", "origin", "n_tokens", "n_counted", "truncated")
 
@@ -53,6 +53,7 @@ class Run:
     def __init__(self, location: str | Path) -> None:
         self.store = RunStore(location)
         self.manifest = self.store.manifest()
+        self._check_whole()
 
     @cached_property
     def space(self) -> ComponentSpace:
@@ -61,7 +62,7 @@ class Run:
     @cached_property
     def sets(self) -> Sets:
         """The sets of all instructions, in the order in which they are stored."""
-        return self.store.read_sets(self.space)
+        return self.store.results.all_sets(self.space)
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -84,8 +85,7 @@ class Run:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that `analyse`, `compare` and `ablate` have written."""
-        names = self.store.files.names("analysis")
-        return tuple(n.removesuffix(".parquet") for n in names if n.endswith(".parquet"))
+        return self.store.table_names()
 
     def table(self, name: str) -> pa.Table:
         """A table of the analysis; `.to_pandas()` makes a DataFrame of it.
@@ -95,7 +95,7 @@ class Run:
         if name not in self.tables:
             have = ", ".join(self.tables) or "none; run sparcom report"
             raise InputError(f"{self.store.location}: no table {name!r} (there are: {have})")
-        return self.store.read_table(f"analysis/{name}.parquet")
+        return self.store.read_table(name)
 
     def profile(self, by: str | Sequence[str] = "category") -> "Profile":
         """Prevalences and frequencies, summed over everything but some keys.
@@ -108,7 +108,7 @@ class Run:
         keys = (by,) if isinstance(by, str) else tuple(by)
         if unknown := [key for key in keys if key not in KEYS]:
             raise InputError(f"profile: by must be of {', '.join(KEYS)}, got {unknown[0]!r}")
-        cells, sums = self.store.read_profile(keys, SUMS)
+        cells, sums = self.store.profiles.read(keys, SUMS)
         count = cells["instructions"].to_numpy()
         tokens = cells["tokens"].to_numpy()
         empty = np.zeros((len(cells), 0), np.uint32)
@@ -120,13 +120,26 @@ class Run:
             expert_frequency=_share(sums.get("expert_counts", empty), tokens),
         )
 
+    def _check_whole(self) -> None:
+        """Raise SparcomError if a part of a complete run is missing."""
+        retain = self.manifest.get("config", {}).get("retain")
+        if self.manifest.get("status") != "complete" or retain not in FOLDERS:
+            return
+        planned = set(range(self.store.corpus.parts()))
+        for folder in FOLDERS[retain]:
+            if missing := planned - self.store.results.parts(folder):
+                raise SparcomError(
+                    f"{self.store.location}/{folder}: part {min(missing)} is missing, though the "
+                    "run was complete; count it again with --resume"
+                )
+
     def _counts_of(self, instruction: str, family: str) -> np.ndarray:
-        for _, counted in self.store.count_parts():
+        for _, counted in self.store.results.counts():
             if instruction in counted.ids:
                 row = counted.ids.index(instruction)
                 counts: np.ndarray = getattr(counted, family)
                 return _share(counts[row : row + 1], counted.tokens[row : row + 1])[0]
-        if not self.store.has_counts():
+        if not self.store.results.parts("counts"):
             raise InputError(f"{self.store.location}: this run did not retain its counts")
         raise InputError(f"{self.store.location}: no instruction has the id {instruction!r}")
 
@@ -142,11 +155,11 @@ class Run:
         n_counted is T, with what was generated; a profile alone holds T by cell, so that there it
         is that of the prompt.
         """
-        table = self.store.corpus(LABELS)
-        if not self.store.has_sets():
-            known = pa.array(self.store.profile_ids(), pa.string())
+        table = self.store.corpus.table(LABELS)
+        if not self.store.results.parts("sets"):
+            known = pa.array(self.store.profiles.ids(), pa.string())
             return table.filter(pc.is_in(table["id"], known))
-        heads = self.store.set_heads()
+        heads = self.store.results.set_sizes()
         row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
         rows = pa.array([row_of[name] for name in heads["id"].to_pylist()], pa.int64())
         at = table.column_names.index("n_counted")

@@ -88,7 +88,7 @@ def test_analysis_holds_it_whatever_a_run_retains(tmp_path: Path, retain: str) -
     low, high = first["conditional_QA_low"], first["conditional_QA_high"]
     assert low < first["conditional_QA"] < high
     assert first["conditional_QA"] > first["conditional_all"] > first["conditional_SUM"]
-    assert run.store.read_table("analysis/conditional_frequency.parquet").equals(table)
+    assert run.store.read_table("conditional_frequency").equals(table)
 
 
 def test_a_single_fold_has_no_interval(tmp_path: Path) -> None:

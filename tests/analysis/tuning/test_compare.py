@@ -65,7 +65,7 @@ def test_per_instruction_figures_are_those_of_the_sets(tmp_path: Path) -> None:
     a, b = _base(), _tuned(_base())
     change = result.alterations["neurons"]
     np.testing.assert_allclose(change.jaccard, (a & b).sum(1) / (a | b).sum(1))
-    stored = tuned.store.read_table("analysis/alteration_neurons.parquet")
+    stored = tuned.store.read_table("alteration_neurons")
     np.testing.assert_array_equal(stored["gained"].to_numpy(), (b & ~a).sum(1))
     np.testing.assert_array_equal(stored["lost"].to_numpy(), (a & ~b).sum(1))
     layers = change.layers.to_pylist()
@@ -85,7 +85,7 @@ def test_per_instruction_figures_are_those_of_the_sets(tmp_path: Path) -> None:
     assert change.shift[-1].p == pytest.approx(1 / 201)
     assert any("no counts retained" in w for w in result.warnings)
     assert any("no noise floor given" in w for w in result.warnings)
-    warned = tuned.store.read_table("analysis/alteration_warnings.parquet")["warning"]
+    warned = tuned.store.read_table("alteration_warnings")["warning"]
     assert tuple(warned.to_pylist()) == result.warnings
 
 
@@ -261,7 +261,7 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
     noisy = masks[0] ^ (rng.random((240, 600)) < 0.005)
     floor = noise_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
     everything = trajectory(runs, QUICK, floor=floor)
-    assert runs[-1].store.read_table("analysis/trajectory.parquet").equals(everything)
+    assert runs[-1].store.read_table("trajectory").equals(everything)
     rows = [r for r in everything.to_pylist() if r["figure"] == "overlap"]
     beyond = [r for r in everything.to_pylist() if r["figure"] == "beyond floor"]
     assert len(beyond) == len(rows)

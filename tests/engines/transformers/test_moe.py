@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from store_helpers import store_part
 from tiny_models import MOE, save_tiny_model, tiny_config
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -220,8 +221,8 @@ def test_sets_of_experts_go_from_the_engine_to_the_store(tmp_path) -> None:
     assert sets.cuts.shape[1] == 3  # dense, routed and shared are ranked apart
     assert sets.expert_sizes.min() >= 3
     store = RunStore(tmp_path / "run")
-    store.write_part(0, counted, sets, [])
-    (_, stored), read = next(store.count_parts()), store.read_sets(engine.space)
+    store_part(store, 0, counted, sets, [])
+    (_, stored), read = next(store.results.counts()), store.results.all_sets(engine.space)
     np.testing.assert_array_equal(stored.experts, counted.experts)
     np.testing.assert_array_equal(stored.neurons, counted.neurons)
     np.testing.assert_array_equal(read.experts, sets.experts)

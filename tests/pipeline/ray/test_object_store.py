@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pipeline_helpers import is_complete
 from pyarrow import fs
+from store_helpers import stored_table
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.config import RunConfig
@@ -119,7 +120,7 @@ def test_a_run_on_an_object_store_is_that_of_a_disk(bucket, work, tmp_path) -> N
         assert stored.files.names(name) == disk.files.names(name)
         for file in disk.files.names(name):
             path = f"{name}/{file}"
-            assert stored.read_table(path).equals(disk.read_table(path))
+            assert stored_table(stored, path).equals(stored_table(disk, path))
     assert Run(ours.out).manifest["status"] == "complete"
     assert stored.files.names("lock") == []
 

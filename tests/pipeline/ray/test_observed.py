@@ -46,7 +46,7 @@ def test_an_actor_exports_what_it_has_counted(tmp_path: Path, ray_local: None) -
     actor = ray.remote(num_cpus=1)(CountActor).remote(plan.work)
     row = ray.get(actor.__call__.remote({"part": 0}))
     assert (row["error"], row["instructions"], row["failed"]) == ("", 3, 1)
-    (prompt,) = (p for p in plan.store.read_prompts(0) if p.id == rows[1]["id"])
+    (prompt,) = (p for p in plan.store.corpus.prompts(0)[0] if p.id == rows[1]["id"])
     counted = plan.manifest["corpus"]["counted_tokens"] - prompt.n_counted
     expected = {
         "sparcom_tokens_counted": counted,

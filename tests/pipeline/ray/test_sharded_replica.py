@@ -63,5 +63,5 @@ def test_a_worker_killed_in_the_middle_of_a_part(tmp_path: Path) -> None:
     assert killed[0]  # the shards of one machine share memory
     assert [name for name in killed[0] if Path("/dev/shm", name).exists()] == []
     assert [folder for folder in folders if folder.exists()] == []
-    assert RunStore(run).failures() == []
+    assert RunStore(run).results.failures() == []
     assert results_of(run) == results_of(tmp_path / "undisturbed")

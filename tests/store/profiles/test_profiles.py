@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_helpers import store_part, stored_table
 
 from sparcom.analysis.data.strata import length_bins
 from sparcom.components import ComponentSpace, Site
@@ -55,7 +56,7 @@ def stored(folder: Path, space: ComponentSpace, parts: int = 7, size: int = 20) 
     for part in range(parts):
         counted, sets, labels = part_of(space, part * size, size)
         profile = part_profile(counted, sets, RULE.keys(labels))
-        store.write_part(part, None, None, [], profile)
+        store_part(store, part, None, None, [], profile)
     return store
 
 
@@ -82,7 +83,7 @@ def brute_force(space: ComponentSpace, parts: int, size: int) -> dict[tuple, dic
 @pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
 def test_a_profile_holds_the_sums_of_every_cell(tmp_path: Path, space: ComponentSpace) -> None:
     store = stored(tmp_path, space)
-    store.merge_span(Span(0, 7))
+    store.profiles.merge(Span(0, 7))
     assert [p.name for p in (tmp_path / "profiles").iterdir()] == ["parts-00000-00006.parquet"]
     table = pq.read_table(tmp_path / "profiles/parts-00000-00006.parquet")
     rows = table.to_pylist()
@@ -109,17 +110,19 @@ def test_merging_is_associative_whatever_the_windows(parts: int, seed: int, wind
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         once = stored(Path(folder) / "once", MOE, parts, 9)
-        once.merge_span(Span(0, parts))
+        once.profiles.merge(Span(0, parts))
         tree = stored(Path(folder) / "tree", MOE, parts, 9)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(merge, "WINDOW_BYTES", window)
             patch.setattr(merge, "GROUP_BYTES", window // 4)
             cuts = sorted({0, parts, *(rng.randint(0, parts) for _ in range(3))})
             for first, stop in pairwise(cuts):
-                tree.merge_span(Span(first, stop))
-            tree.merge_span(Span(0, parts))
-        name = f"profiles/{Span(0, parts).name}"
-        assert tree.read_table(name).equals(once.read_table(name))
+                tree.profiles.merge(Span(first, stop))
+            tree.profiles.merge(Span(0, parts))
+        whole = [
+            pq.read_table(f"{s.location}/profiles/{Span(0, parts).name}") for s in (once, tree)
+        ]
+        assert whole[0].equals(whole[1])
 
 
 def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None:
@@ -132,19 +135,19 @@ def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None
         keys = CellRule((), folds=1).keys(
             pa.table({"id": [name], "category": ["QA"], "source": ["ai"], "n_counted": [50_000]})
         )
-        store.write_profile(
+        store.profiles.write(
             part, part_profile(counted, identify(counted, space, Selection()), keys)
         )
-    store.merge_span(Span(0, 4))
-    table = store.read_table("profiles/parts-00000-00003.parquet")
+    store.profiles.merge(Span(0, 4))
+    table = stored_table(store, "profiles/parts-00000-00003.parquet")
     assert stored_matrix(table, "neuron_counts").tolist() == [[160_000, 28]]
     assert table.schema.field("neuron_counts").metadata == {b"type": b"uint32"}
 
 
 def test_sums_over_some_keys(tmp_path: Path) -> None:
     store = stored(tmp_path, MOE)
-    store.merge_span(Span(2, 5))  # some merged, some not
-    cells, sums = store.read_profile(("category", "length"), SUMS)
+    store.profiles.merge(Span(2, 5))  # some merged, some not
+    cells, sums = store.profiles.read(("category", "length"), SUMS)
     expected: dict[tuple, dict] = {}
     for key, cell in brute_force(MOE, 7, 20).items():
         at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0, 0, 0, 0]})
@@ -163,27 +166,34 @@ def test_profiles_with_a_gap_between_them_are_not_merged(tmp_path: Path) -> None
     store = stored(tmp_path, DENSE, parts=3)
     (tmp_path / "profiles/part-00001.parquet").unlink()
     with pytest.raises(SparcomError, match="cannot be merged, since part 1 has no .*--resume"):
-        store.merge_span(Span(0, 3))
-    assert covered(store.spans()) == {0, 2}
+        store.profiles.merge(Span(0, 3))
+    assert covered(store.profiles.spans()) == {0, 2}
 
 
 def test_an_instruction_that_two_profiles_hold_is_refused(tmp_path: Path) -> None:
     store = stored(tmp_path, DENSE, parts=2)
-    (tmp_path / "profiles/part-00001.parquet").write_bytes(
-        (tmp_path / "profiles/part-00000.parquet").read_bytes()
-    )
+    counted, sets, labels = part_of(DENSE, 0, 20)
+    store.profiles.write(1, part_profile(counted, sets, RULE.keys(labels)))
     with pytest.raises(SparcomError, match=r"instruction 'i\d+' is in two of .*disjoint"):
-        store.merge_span(Span(0, 2))
+        store.profiles.merge(Span(0, 2))
     assert len(list((tmp_path / "profiles").iterdir())) == 2  # nothing lost, nothing left
+
+
+def test_a_profile_of_another_part_is_refused(tmp_path: Path) -> None:
+    store = stored(tmp_path, DENSE, parts=3)
+    profiles = tmp_path / "profiles"
+    (profiles / "part-00001.parquet").write_bytes((profiles / "part-00000.parquet").read_bytes())
+    with pytest.raises(SparcomError, match="part-00001.parquet: holds the parts 0-0; delete"):
+        store.profiles.read(("category",), ())
 
 
 def test_profiles_of_two_runs_are_not_merged(tmp_path: Path) -> None:
     store = stored(tmp_path, DENSE, parts=1)
     counted, sets, labels = part_of(DENSE, 20, 20)
     other = RunStore(tmp_path, {"profiles": "other"})
-    other.write_profile(1, part_profile(counted, sets, RULE.keys(labels)))
-    with pytest.raises(SparcomError, match="belong to different runs"):
-        store.merge_span(Span(0, 2))
+    other.profiles.write(1, part_profile(counted, sets, RULE.keys(labels)))
+    with pytest.raises(SparcomError, match="part-00001.parquet: written by another run"):
+        store.profiles.merge(Span(0, 2))
 
 
 def test_counts_sets_and_cells_must_be_of_the_same_instructions() -> None:
@@ -194,8 +204,8 @@ def test_counts_sets_and_cells_must_be_of_the_same_instructions() -> None:
 
 def test_a_part_of_which_nothing_was_counted_merges(tmp_path: Path) -> None:
     store = stored(tmp_path, MOE, parts=2, size=0)
-    store.merge_span(Span(0, 2))
-    cells, _ = store.read_profile(("category",), ("neurons",))
+    store.profiles.merge(Span(0, 2))
+    cells, _ = store.profiles.read(("category",), ("neurons",))
     assert len(cells) == 0
 
 

@@ -71,7 +71,7 @@ def conditional_frequency(
     >>> found = conditional_frequency(run, ("QA", "SUM"), profile.prevalence())
     >>> found.table(run.space, profile.totals() > 0)
     """
-    cells, sums = run.store.read_profile(("category", "fold"), ("neuron_counts", "expert_counts"))
+    cells, sums = run.store.profiles.read(("category", "fold"), ("neuron_counts", "expert_counts"))
     expert = run.space.neuron_experts
     neurons = np.flatnonzero(expert >= 0)
     owner = expert[neurons]

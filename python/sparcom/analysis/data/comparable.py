@@ -136,7 +136,7 @@ def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:
 def _tokens(run: Run, ids: list[str]) -> pa.Table:
     """Labels of the instructions in the given order, with a key: token ids and counted ranges."""
     columns = ["id", "category", "source", "origin", "token_ids", "counted"]
-    table = run.store.corpus(columns)
+    table = run.store.corpus.table(columns)
     row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
     table = table.take(pa.array([row_of[name] for name in ids]))
     text = [

@@ -107,13 +107,13 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
 
     Raises InputError where it has neither.
     """
-    if not run.store.has_sets() and run.store.spans():
+    if not run.store.results.parts("sets") and run.store.profiles.spans():
         return load_profile(run, options)
-    if not run.store.has_sets():
+    if not run.store.results.parts("sets"):
         raise InputError(f"{run.store.location}: no sets in this run; is it complete?")
     labels = make_labels(run.labels.select(COLUMNS), options)
     reader = _Reader(run, labels, choose_sample(labels.codes, options))
-    for _, sets in run.store.set_parts(run.space):
+    for _, sets in run.store.results.sets(run.space):
         reader.add(sets)
     return reader.loaded()
 
@@ -177,7 +177,7 @@ def load_profile(run: Run, options: AnalysisOptions) -> Loaded:
     used, codes = np.unique(of_source * width + bins, return_inverse=True)
     texts = [f"{names[code // width] or 'unnamed'}, length bin {code % width}" for code in used]
     strata = Strata(tuple(texts), codes, tuple(names), used // width, used % width)
-    cells, sums = run.store.read_profile(("category", "source", "length"), ("neurons", "experts"))
+    cells, sums = run.store.profiles.read(("category", "source", "length"), ("neurons", "experts"))
     category = encode(cells["category"].to_pylist(), labels.categories)[1]
     at = np.array([names.index(name) for name in cells["source"].to_pylist()], np.int64)
     stratum = np.searchsorted(used, at * width + cells["length"].to_numpy())

@@ -84,7 +84,7 @@ def compare(
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
     if write:
         for name, table in tables.items():
-            tuned.store.write_analysis(name, table)
+            tuned.store.write_table(name, table)
     return Comparison(
         name_of(base),
         name_of(tuned),
@@ -141,7 +141,7 @@ def _alteration(
 def _frequencies(
     base: Run, tuned: Run, common: Common, labels: Labels, weights: np.ndarray, warnings: list[str]
 ) -> dict[str, FrequencyChange]:
-    without = [name_of(run) for run in (base, tuned) if not run.store.has_counts()]
+    without = [name_of(run) for run in (base, tuned) if not run.store.results.parts("counts")]
     if without:
         warnings.append(f"{' and '.join(without)}: no counts retained, so no change of frequency")
         return {}

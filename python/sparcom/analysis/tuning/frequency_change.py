@@ -95,8 +95,8 @@ def _changes(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows, change [rows, components] float32) of the compared instructions, part by part."""
     waiting: dict[str, tuple[Counted, int]] = {}
-    others = second.store.count_parts()
-    for _, counted in first.store.count_parts():
+    others = second.store.results.counts()
+    for _, counted in first.store.results.counts():
         names = [name for name in counted.ids if name in row_of]
         while any(name not in waiting for name in names):
             _, more = next(others)

@@ -58,8 +58,8 @@ def trajectory(
     table = estimate_table(columns, figures)
     if write:
         texts = pa.array(dict.fromkeys(warnings), pa.string())
-        runs[-1].store.write_analysis("trajectory", table)
-        runs[-1].store.write_analysis("trajectory_warnings", pa.table({"warning": texts}))
+        runs[-1].store.write_table("trajectory", table)
+        runs[-1].store.write_table("trajectory_warnings", pa.table({"warning": texts}))
     return table
 
 

@@ -14,37 +14,38 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparcom.errors import SparcomError
-from sparcom.store.files import Files
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.profile_part import SUMS, sum_kind, with_sums
+from sparcom.store.profiles.spans import Span
+from sparcom.store.stamped import StampedFiles
 from sparcom.store.tables import stored_matrix, sum_dtype, sum_field, width_of
 
 WINDOW_BYTES = 64 << 20
 GROUP_BYTES = 4 << 20
-HINT = "delete this file and finish the run with --resume"
 _SCALARS = (*KEYS, "instructions", "tokens")
 _BYTES_PER_ID = 64
 
 
-def write_profile(files: Files, name: str, table: pa.Table, metadata: dict[str, str]) -> None:
-    """Write a profile, in row groups of about `GROUP_BYTES`."""
+def write_profile(files: StampedFiles, span: Span, table: pa.Table) -> None:
+    """Write the profile of a span, in row groups of about `GROUP_BYTES`."""
+    metadata = files.metadata(span)
     schema = table.schema.with_metadata(metadata)
-    with files.writing(name) as sink, _writer(sink, schema) as writer:
+    with files.files.writing(files.name(span)) as sink, _writer(sink, schema) as writer:
         writer.write_table(table.replace_schema_metadata(metadata), _rows_of_group(schema))
 
 
-def merge_profiles(files: Files, names: Sequence[str], target: str) -> None:
+def merge_profiles(files: StampedFiles, spans: Sequence[Span], target: Span) -> None:
     """Merge profile files into one, which appears whole.
 
-    Raises SparcomError where they belong to different runs, or hold an instruction twice.
+    Raises SparcomError if they belong to another run, or hold an instruction twice.
     """
+    names = [files.name(span) for span in spans]
     with ExitStack() as stack:
-        opened = [stack.enter_context(files.parquet(name, HINT)) for name in names]
-        metadata = _common_metadata(names, opened)
+        opened = [stack.enter_context(files.open(span)) for span in spans]
         cells, at = _align(opened)
         kind = sum_kind(cells["tokens"].to_numpy())
-        schema = _schema(opened, kind).with_metadata(metadata)
-        sink = stack.enter_context(files.writing(target))
+        schema = _schema(opened, kind).with_metadata(files.metadata(target))
+        sink = stack.enter_context(files.files.writing(files.name(target)))
         writer = stack.enter_context(_writer(sink, schema))
         if not len(cells):
             writer.write_table(schema.empty_table())
@@ -55,7 +56,7 @@ def merge_profiles(files: Files, names: Sequence[str], target: str) -> None:
 
 
 def read_sums(
-    files: Files, names: Sequence[str], by: Sequence[str], columns: Sequence[str]
+    files: StampedFiles, spans: Sequence[Span], by: Sequence[str], columns: Sequence[str]
 ) -> tuple[pa.Table, dict[str, np.ndarray]]:
     """Sums of profiles over everything but the keys `by`, in ascending order of these.
 
@@ -63,7 +64,7 @@ def read_sums(
     [cells, components] uint32. Memory: the result, and one row group.
     """
     with ExitStack() as stack:
-        opened = [stack.enter_context(files.parquet(name, HINT)) for name in names]
+        opened = [stack.enter_context(files.open(span)) for span in spans]
         keys = pa.concat_tables([f.read(columns=list(_SCALARS)) for f in opened])
         cells, index = _distinct(keys, by)
         sum_kind(cells["tokens"].to_numpy())
@@ -82,14 +83,6 @@ def read_sums(
                         sums[name][cell] += numbers
                 row += len(table)
     return cells, sums
-
-
-def _common_metadata(names: Sequence[str], opened: Sequence[pq.ParquetFile]) -> dict[str, str]:
-    found = [file.schema_arrow.metadata or {} for file in opened]
-    for name, metadata in zip(names, found, strict=True):
-        if metadata != found[0]:
-            raise SparcomError(f"profiles: {names[0]} and {name} belong to different runs")
-    return {key.decode(): value.decode() for key, value in found[0].items()}
 
 
 def _align(opened: Sequence[pq.ParquetFile]) -> tuple[pa.Table, list[np.ndarray]]:
