@@ -119,8 +119,10 @@ def _corpus(tokens: np.ndarray) -> tuple[list[Instruction], list[Prompt]]:
         source = ("human", "ai")[row // len(CATEGORIES) % 2]
         category = CATEGORIES[row % len(CATEGORIES)]
         origin = f"{source}-{category}-{row % 5}:{row}"
-        instructions.append(Instruction(f"i{row}", category, source, origin, "", "text"))
-        prompts.append(Prompt(f"i{row}", (0,) * length, ((0, length),), False))
+        instructions.append(
+            Instruction(f"i{row}", category, source=source, origin=origin, instruction="text")
+        )
+        prompts.append(Prompt(f"i{row}", (0,) * length, ((0, length),)))
     return instructions, prompts
 
 

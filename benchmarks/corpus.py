@@ -20,9 +20,11 @@ from typing import Any
 from common import emit, print_card, print_table
 from sparcom.corpus.checking.check import check
 from sparcom.corpus.checking.stats import stats
-from sparcom.corpus.opening import bundled_hexainst
-from sparcom.corpus.prompts.prompts import make_prompts, make_template
-from sparcom.corpus.reading.read import Corpus
+from sparcom.corpus.hexainst.bundled import BUNDLED
+from sparcom.corpus.opening import load_corpus
+from sparcom.corpus.prompts.chat_template import make_template
+from sparcom.corpus.prompts.prompts import make_prompts
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
 
@@ -37,7 +39,7 @@ def write_records(path: Path, n: int) -> None:
     words = [
         "".join(rng.choices("etaoinshrdlucmfwypvbg", k=rng.randint(2, 9))) for _ in range(20_000)
     ]
-    lengths = [len(item.text.split()) for item in bundled_hexainst()]
+    lengths = [len(item.text.split()) for item in load_corpus(BUNDLED)]
     with path.open("w", encoding="utf-8") as file:
         for at in range(n):
             text = rng.choices(words, k=rng.choice(lengths))
@@ -89,7 +91,7 @@ def tokenize_ratio(model: str) -> dict[str, float]:
 
     folder = resolve_model(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    instructions = bundled_hexainst()
+    instructions = load_corpus(BUNDLED)
     template = make_template("model", tokenizer)
     prompts = make_prompts(instructions, tokenizer, template=template)  # warm
     tokens = sum(len(prompt.token_ids) for prompt in prompts)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparcom.corpus.prompts.prompts import SCOPES
+from sparcom.corpus.reading.corpus import ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
-from sparcom.corpus.reading.read import ReadOptions
 from sparcom.corpus.schema import CATEGORIES, parse_categories
 from sparcom.errors import InputError
 from sparcom.selection.rules import TIES, Selection
@@ -181,7 +181,10 @@ class RunConfig:
     def reading(self) -> ReadOptions:
         """How the corpus is read."""
         return ReadOptions(
-            parse_categories(self.categories), parse_fields(self.map, self.set), self.on_error
+            parse_categories(self.categories),
+            parse_fields(self.map, self.set),
+            self.on_error,
+            self.limit,
         )
 
     def selection(self) -> Selection:

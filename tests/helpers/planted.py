@@ -78,12 +78,16 @@ def write_run(
     ids = [f"{name}-{i:04d}" for i, name in enumerate(labels)]
     store = RunStore(folder)
     instructions = [
-        Instruction(ids[i], labels[i], sources[i], f"{sources[i]}{i % 5}:{i}", "", "text")
+        Instruction(
+            ids[i],
+            labels[i],
+            source=sources[i],
+            origin=f"{sources[i]}{i % 5}:{i}",
+            instruction="text",
+        )
         for i in range(n)
     ]
-    prompts = [
-        Prompt(ids[i], tuple(range(int(t))), ((0, int(t)),), False) for i, t in enumerate(tokens)
-    ]
+    prompts = [Prompt(ids[i], tuple(range(int(t))), ((0, int(t)),)) for i, t in enumerate(tokens)]
     rule = CellRule(length_edges(np.bincount(tokens)))
     parts = store_corpus(store, instructions, prompts, part_size)
     tokens = tokens + written

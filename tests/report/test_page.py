@@ -72,7 +72,7 @@ def stored(
     counted = Counted(ids, tokens, counts, routed.astype(np.int32))
     store = RunStore(folder)
     records = [
-        Instruction(i, c, sources[k % len(sources)], instruction="x")
+        Instruction(i, c, source=sources[k % len(sources)], instruction="x")
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]

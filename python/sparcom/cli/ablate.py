@@ -48,7 +48,7 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 
 def _render(result: Any, location: str) -> str:
-    from sparcom.corpus.table import render_table
+    from sparcom.formatting import render_table
 
     lines = []
     for target, effects, beyonds in zip(result.targets, result.effect, result.beyond, strict=True):

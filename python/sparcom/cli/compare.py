@@ -66,7 +66,7 @@ def _to_json(result: Any) -> dict:
 
 
 def _render(result: Any, tuned: str) -> str:
-    from sparcom.corpus.table import render_table
+    from sparcom.formatting import render_table
 
     lines = [f"{result.base} against {result.tuned}: {result.instructions} instructions"]
     for family, change in result.alterations.items():
@@ -91,7 +91,7 @@ def _render(result: Any, tuned: str) -> str:
 
 
 def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:
-    from sparcom.corpus.table import render_table
+    from sparcom.formatting import render_table
 
     shown = [
         [r["run"], r["against"], r["family"], r["category"], _figure(r["value"]),

@@ -12,12 +12,12 @@ Result = tuple[Any, int]
 
 
 def add_corpus_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the subcommands. add(name, handler, help): makes one parser."""
-    check = add("check", _check, "say what is wrong with a corpus")
+    """Declare the subcommands; `add(name, handler, help)` makes the parser of one."""
+    check = add("check", _check, "report what is wrong with a corpus")
     stats = add("stats", _stats, "categories, sources, lengths and duplicates of a corpus")
     stats.add_argument("--near", type=float, default=0.8, metavar="SIMILARITY",
                        help="word 3-gram Jaccard of near-duplicates (default: 0.8)")  # fmt: skip
-    show = add("show", _show, "show a prompt as the model reads it, counted tokens marked")
+    show = add("show", _show, "show a prompt as the model reads it, with the counted tokens marked")
     for parser in (check, stats, show):
         parser.add_argument("corpus" if parser is not show else "--corpus", default="hexainst",
                             help="'hexainst', a file, a folder or hub:OWNER/NAME")  # fmt: skip
@@ -28,16 +28,16 @@ def add_corpus_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("recipe", nargs="?", default="hexainst", help="'hexainst' or a TOML file")
     build.add_argument("--out", help="folder (default, for hexainst: where --corpus finds it)")
     build.add_argument("--half", choices=("both", "human", "ai"), default="both")
-    build.add_argument("--human", metavar="DIR", help="the human half ready-made, in our schema")
+    build.add_argument("--human", metavar="DIR", help="a ready-made human half, in our schema")
     build.add_argument("--mirror", metavar="DIR", help="the sources' files, instead of the hub")
     build.add_argument("--seed", type=int, help="of the draw (default: the recipe's)")
     build.add_argument("--missing", choices=("stop", "fill"), default="stop",
-                       help="where a source cannot be had: stop, or fill its place")  # fmt: skip
+                       help="if a source cannot be read: stop, or fill its place")  # fmt: skip
     build.add_argument("--overwrite", action="store_true", help="replace what was built there")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how a corpus is read."""
+    """Add the flags that say how a corpus is read."""
     parser.add_argument("--categories", default=",".join(CATEGORIES), metavar="A,B,...",
                         help="allowed categories, or 'any' (default: HexaInst's)")  # fmt: skip
     parser.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS",
@@ -48,11 +48,13 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
                         help="bad rows: stop, or leave them out")  # fmt: skip
     parser.add_argument("--max-problems", type=int, default=20, metavar="N",
                         help="bad rows that are named (default: 20)")  # fmt: skip
-    parser.add_argument("--rejects", metavar="FILE", help="write every bad row's problem there")
+    parser.add_argument(
+        "--rejects", metavar="FILE", help="write the problems of all bad rows there"
+    )
 
 
 def _add_prompting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="default", help="whose tokenizer and template")
+    parser.add_argument("--model", default="default", help="whose tokenizer and template to use")
     parser.add_argument("--template", default="model")
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--bos", choices=("auto", "always", "never"), default="auto")
@@ -64,9 +66,9 @@ def _add_prompting(parser: argparse.ArgumentParser) -> None:
 def _opened(arguments: argparse.Namespace) -> Iterator[Any]:
     """The corpus that the arguments name, for streaming."""
     from sparcom.corpus.opening import open_corpus
+    from sparcom.corpus.reading.corpus import ReadOptions
     from sparcom.corpus.reading.fields import parse_fields
     from sparcom.corpus.reading.problems import ProblemLog
-    from sparcom.corpus.reading.read import ReadOptions
 
     options = ReadOptions(
         parse_categories(arguments.categories),
@@ -103,7 +105,8 @@ def _show(arguments: argparse.Namespace) -> Result:
     from transformers import AutoTokenizer
 
     from sparcom.corpus.checking.show import find_instruction, show
-    from sparcom.corpus.prompts.prompts import make_prompts, make_template
+    from sparcom.corpus.prompts.chat_template import make_template
+    from sparcom.corpus.prompts.prompts import make_prompts
     from sparcom.models import resolve_model
 
     with _opened(arguments) as corpus:
@@ -123,8 +126,7 @@ def _show(arguments: argparse.Namespace) -> Result:
 
 
 def _build(arguments: argparse.Namespace) -> Result:
-    from sparcom.corpus.hexainst.build import BuildOptions
-    from sparcom.corpus.opening import build_corpus
+    from sparcom.corpus.hexainst.build import BuildOptions, build_corpus
 
     options = BuildOptions(
         half=arguments.half,
@@ -143,7 +145,7 @@ def _build(arguments: argparse.Namespace) -> Result:
 
 
 def _ticker(arguments: argparse.Namespace) -> Callable[[int], None] | None:
-    """Shows how many records were read, on a terminal."""
+    """On a terminal, a bar of how many records were read."""
     if not arguments.progress:
         return None
     from tqdm import tqdm

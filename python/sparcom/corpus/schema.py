@@ -1,9 +1,9 @@
-"""The instruction schema, and what makes a record valid."""
+"""The schema of an instruction, and what makes a record valid."""
 
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ class Instruction:
 
     id: unique in its corpus.
     category: what kind of instruction it is.
-    source: who made it: "human", "ai", or a user's own word.
+    source: who wrote it: "human", "ai", or any word of the user.
     origin: where it was taken from.
     license: licence of the text.
     instruction: the request; never blank.
@@ -31,6 +31,7 @@ class Instruction:
 
     id: str
     category: str
+    _: KW_ONLY
     source: str = ""
     origin: str = ""
     license: str = ""
@@ -40,7 +41,7 @@ class Instruction:
 
     @property
     def text(self) -> str:
-        """What the user says: the instruction, a blank line, and the input where there is one."""
+        """What the user says: the instruction; if there is input, a blank line and the input."""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
 
@@ -49,7 +50,7 @@ SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in FIEL
 
 
 def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) -> str | None:
-    """Why a decoded row is no instruction, naming the field; None where it is one.
+    """Why a decoded row is not an instruction, naming the field; None if it is one.
 
     categories: the allowed ones; None allows any non-blank category.
     """
@@ -80,7 +81,7 @@ def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) ->
 def parse_categories(text: str) -> tuple[str, ...] | None:
     """The allowed categories of a `--categories A,B,C` argument; "any" allows every one.
 
-    Raises InputError where a name is blank or repeated.
+    Raises InputError if a name is blank or repeated.
     """
     if text == "any":
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
-from sparcom.corpus.opening import iter_corpus
+from sparcom.corpus.opening import open_corpus
 from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.corpus.reading.problems import ProblemLog
@@ -58,8 +58,7 @@ class PromptMaker:
         """The corpus of the config, a part at a time."""
         config, part = self._config, []
         self.skipped = log = ProblemLog()
-        options = config.reading()
-        for item in iter_corpus(config.corpus, None, config.limit, options=options, log=log):
+        for item in open_corpus(config.corpus, config.reading(), log):
             part.append(item)
             if len(part) == config.part_size:
                 yield part, self.prompts(part)

@@ -22,7 +22,7 @@ from sparcom.analysis.overlap.family_overlap import LayerOverlap
 from sparcom.analysis.overlap.layers import LayerHistogram
 from sparcom.analysis.overlap.overlap import CategoryMatrix, SameDifferent
 from sparcom.analysis.stats.confounders import SourceOverlap
-from sparcom.corpus.text import shorten
+from sparcom.formatting import shorten
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
 _LABEL = 24  # characters of a category's name

@@ -10,7 +10,7 @@ import numpy as np
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.config import stored
-from sparcom.corpus.text import printable
+from sparcom.formatting import printable
 from sparcom.report import figures
 from sparcom.report.section import Section
 from sparcom.report.sections import make_sections

@@ -138,6 +138,6 @@ def _prompt(row: dict[str, Any]) -> Prompt:
         row["id"],
         tuple(row["token_ids"]),
         tuple(zip(row["counted"][::2], row["counted"][1::2], strict=True)),
-        row["truncated"],
-        row["generate"],
+        truncated=row["truncated"],
+        generate=row["generate"],
     )

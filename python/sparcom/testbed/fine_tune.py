@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparcom.corpus.opening import load_corpus
-from sparcom.corpus.prompts.prompts import Prompt, make_prompts, make_template
+from sparcom.corpus.prompts.chat_template import make_template
+from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.errors import InputError
 from sparcom.models import resolve_model
 
@@ -77,8 +78,8 @@ def _answers(corpus: str, categories, tokenizer, longest: int) -> list[Prompt]:
             f"fine_tune: corpus {corpus}: no instruction (of these categories) has a reference "
             "answer; add the field `reference`"
         )
-    frame = make_template("model" if tokenizer.chat_template else "plain", tokenizer)
-    made = make_prompts(items, tokenizer, frame=frame, scope="response")
+    template = make_template("model" if tokenizer.chat_template else "plain", tokenizer)
+    made = make_prompts(items, tokenizer, template=template, scope="response")
     cut = [
         Prompt(p.id, p.token_ids[:longest], tuple((a, min(b, longest)) for a, b in p.counted))
         for p in made

@@ -23,8 +23,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sparcom.corpus.opening import BUNDLED, load_corpus
-from sparcom.corpus.prompts.prompts import make_prompts, make_template
+from sparcom.corpus.hexainst.bundled import BUNDLED
+from sparcom.corpus.opening import load_corpus
+from sparcom.corpus.prompts.chat_template import make_template
+from sparcom.corpus.prompts.prompts import make_prompts
 from sparcom.corpus.schema import Instruction
 from sparcom.models import TINY_MOE, tiny_moe_folder
 
@@ -119,8 +121,8 @@ def train_tokenizer(texts: Sequence[str]):
 
 def encode(tokenizer, corpus: Sequence[Instruction]) -> list[np.ndarray]:
     """Token ids of each instruction, in its chat, with its reference and the end of it."""
-    frame = make_template("model", tokenizer)
-    prompts = make_prompts(corpus, tokenizer, frame=frame, scope="all")
+    template = make_template("model", tokenizer)
+    prompts = make_prompts(corpus, tokenizer, template=template, scope="all")
     return [np.asarray([*p.token_ids, tokenizer.eos_token_id]) for p in prompts]
 
 

@@ -5,9 +5,9 @@ import json
 from corpora import NASTY, record, write
 
 from sparcom.corpus.checking.check import check
+from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
 from sparcom.corpus.reading.problems import ProblemLog
-from sparcom.corpus.reading.read import Corpus, ReadOptions
 
 
 def test_a_good_corpus(tmp_path):

@@ -5,8 +5,9 @@ from corpora import NASTY, record, write
 from small_tokenizers import small_tokenizer
 
 from sparcom.corpus.checking.show import CLOSE, OPEN, find_instruction, show
-from sparcom.corpus.prompts.prompts import make_prompts, make_template
-from sparcom.corpus.reading.read import Corpus
+from sparcom.corpus.prompts.chat_template import make_template
+from sparcom.corpus.prompts.prompts import make_prompts
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 from corpora import human_half, record, write
 
 from sparcom.corpus.checking.stats import stats
-from sparcom.corpus.reading.read import Corpus, ReadOptions
+from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.errors import InputError
 
 LONG = " ".join(f"word{at}" for at in range(40))
@@ -23,7 +23,7 @@ def test_counts_lengths_and_duplicates(tmp_path):
     ]
     result = stats(Corpus(write(tmp_path / "a.jsonl", rows)))
     assert (result.records, result.categories) == (5, {"CLS": 3, "CODE": 2})
-    assert result.cells["CLS", "ai"] == 1
+    assert result.breakdown["CLS", "ai"] == 1
     assert (result.with_input["CODE"], result.with_reference["CLS"]) == (2, 2)
     assert result.openings == {"CLS": 1, "CODE": 1}
     cls = result.lengths["CLS"]

@@ -11,12 +11,19 @@ from source_files import make_mirror
 from sparcom.corpus.hexainst.build import BuildOptions, build
 from sparcom.corpus.hexainst.draw import ALIKE, grams, jaccard
 from sparcom.corpus.hexainst.recipes import Recipe, load_recipe
-from sparcom.corpus.reading.read import read_corpus
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.schema import CATEGORIES, Instruction
 from sparcom.errors import InputError
 
 BUNDLED = [
-    Instruction(f"{c}-ai-{at:03d}", c, "ai", "sparcom", "Apache-2.0", f"Bundled task {c} {at}")
+    Instruction(
+        f"{c}-ai-{at:03d}",
+        c,
+        source="ai",
+        origin="sparcom",
+        license="Apache-2.0",
+        instruction=f"Bundled task {c} {at}",
+    )
     for c in CATEGORIES
     for at in range(1, 101)
 ]
@@ -37,7 +44,7 @@ def built(mirror, tmp_path_factory):
 
 
 def test_both_halves_are_whole_and_balanced(built):
-    records = read_corpus(built.folder)
+    records = list(Corpus(built.folder))
     cells = Counter((item.category, item.source) for item in records)
     assert cells == {(c, s): 100 for c in CATEGORIES for s in ("human", "ai")}
     assert built.records.total() == 1200
@@ -46,7 +53,7 @@ def test_both_halves_are_whole_and_balanced(built):
 
 
 def test_every_source_gives_what_its_recipe_takes(built):
-    humans = [item for item in read_corpus(built.folder) if item.source == "human"]
+    humans = [item for item in Corpus(built.folder) if item.source == "human"]
     sources = {(s.category, s.license, s.origin): s.take for s in load_recipe().sources}
     drawn = Counter((i.category, i.license, i.origin.partition("#")[0]) for i in humans)
     assert drawn == sources
@@ -56,7 +63,7 @@ def test_no_two_records_of_a_category_are_alike(built):
     for category in CATEGORIES:
         shapes = [
             grams(item.text)
-            for item in read_corpus(built.folder)
+            for item in Corpus(built.folder)
             if item.category == category and item.source == "human"
         ]
         pairs = [(a, b) for at, a in enumerate(shapes) for b in shapes[:at]]
@@ -64,7 +71,7 @@ def test_no_two_records_of_a_category_are_alike(built):
 
 
 def test_what_single_sources_become(built):
-    by_origin = {item.origin: item for item in read_corpus(built.folder)}
+    by_origin = {item.origin: item for item in Corpus(built.folder)}
 
     def some(prefix):
         return next(item for origin, item in by_origin.items() if origin.startswith(prefix))
@@ -92,15 +99,15 @@ def test_original_files_give_the_same_draw_as_the_hubs(built, tmp_path):
     raw = make_mirror(tmp_path / "raw", raw=True)
     options = BuildOptions(mirror=str(raw), half="human")
     again = build(load_recipe(), BUNDLED, tmp_path / "out", options)
-    first = {i.id: i for i in read_corpus(built.folder) if i.source == "human"}
-    second = {i.id: i for i in read_corpus(again.folder)}
+    first = {i.id: i for i in Corpus(built.folder) if i.source == "human"}
+    second = {i.id: i for i in Corpus(again.folder)}
     assert first == second
 
 
 def test_another_seed_draws_others(built, mirror, tmp_path):
     options = BuildOptions(mirror=str(mirror), half="human", seed=7)
     other = build(load_recipe(), BUNDLED, tmp_path / "out", options)
-    origins = [{i.origin for i in read_corpus(r.folder)} for r in (built, other)]
+    origins = [{i.origin for i in Corpus(r.folder)} for r in (built, other)]
     assert len(origins[0] & origins[1]) < 500
 
 
@@ -147,7 +154,10 @@ def test_a_damaged_mirror_file_is_named(mirror, tmp_path):
     file.write_text("{oops\n")
     with pytest.raises(InputError, match="source dolly-sum: row 1: not JSON at column 2"):
         build(
-            Recipe((one,), per_category=1), [], tmp_path / "out", BuildOptions(mirror=str(tmp_path))
+            Recipe(sources=(one,), per_category=1),
+            [],
+            tmp_path / "out",
+            BuildOptions(mirror=str(tmp_path)),
         )
 
 
@@ -156,7 +166,7 @@ def test_a_ready_half(tmp_path):
     ready = write(tmp_path / "ready.parquet", rows)
     report = build(load_recipe(), BUNDLED, tmp_path / "out", BuildOptions(human=str(ready)))
     assert report.records.total() == 1200
-    kept = [item for item in read_corpus(report.folder) if item.source == "human"]
+    kept = [item for item in Corpus(report.folder) if item.source == "human"]
     assert {item.id for item in kept} < {row["id"] for row in rows}
     write(ready, rows[: 6 * 99])
     with pytest.raises(InputError, match="99 records of category CLS, but 100 are needed"):
@@ -166,13 +176,13 @@ def test_a_ready_half(tmp_path):
 def test_the_real_ready_half(tmp_path):
     human = human_half()
     report = build(load_recipe(), BUNDLED, tmp_path / "out", BuildOptions(human=str(human)))
-    kept = [item for item in read_corpus(report.folder) if item.source == "human"]
-    assert sorted(kept, key=lambda i: i.id) == sorted(read_corpus(human), key=lambda i: i.id)
+    kept = [item for item in Corpus(report.folder) if item.source == "human"]
+    assert sorted(kept, key=lambda i: i.id) == sorted(Corpus(human), key=lambda i: i.id)
 
 
 def test_the_bundled_half_alone(tmp_path):
     report = build(load_recipe(), BUNDLED, tmp_path / "out", BuildOptions(half="ai"))
-    assert sorted(i.id for i in read_corpus(report.folder)) == sorted(i.id for i in BUNDLED)
+    assert sorted(i.id for i in Corpus(report.folder)) == sorted(i.id for i in BUNDLED)
     with pytest.raises(InputError, match="this recipe has no bundled half"):
         build(load_recipe(), [], tmp_path / "b", BuildOptions(half="ai"))
 
@@ -180,13 +190,13 @@ def test_the_bundled_half_alone(tmp_path):
 def test_what_is_in_the_way_is_not_overwritten(tmp_path):
     out = tmp_path / "out"
     build(load_recipe(), BUNDLED[:6], out, BuildOptions(half="ai"))
-    with pytest.raises(InputError, match="a corpus is there; replace it with --overwrite"):
+    with pytest.raises(InputError, match="holds a corpus already; replace it with --overwrite"):
         build(load_recipe(), BUNDLED, out, BuildOptions(half="ai"))
     build(load_recipe(), BUNDLED, out, BuildOptions(half="ai", overwrite=True))
-    assert len(read_corpus(out)) == 600
+    assert len(list(Corpus(out))) == 600
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match=r"is no corpus that was built here"):
+    with pytest.raises(InputError, match=r"is not a corpus that SPARCOM built"):
         build(load_recipe(), BUNDLED, tmp_path / "mine", BuildOptions(half="ai", overwrite=True))
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sparcom.corpus.opening import bundled_hexainst
+from sparcom.corpus.hexainst.bundled import BUNDLED
+from sparcom.corpus.opening import load_corpus
 
-REFERENCES = {item.id: item.reference for item in bundled_hexainst()}
+REFERENCES = {item.id: item.reference for item in load_corpus(BUNDLED)}
 
 # id -> least and most words of the whole reference
 WORDS = {
@@ -122,6 +123,6 @@ def test_other_demands(name):
 
 @pytest.mark.parametrize("name", ["SUM-ai-013", "QA-ai-004"])
 def test_sentences_asked_for_word_for_word_are_in_the_passage(name):
-    (item,) = (item for item in bundled_hexainst() if item.id == name)
+    (item,) = (item for item in load_corpus(BUNDLED) if item.id == name)
     for sentence in item.reference.splitlines():
         assert sentence in item.input

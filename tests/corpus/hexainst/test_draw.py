@@ -27,7 +27,7 @@ def source(**changes):
     return Source(**base | changes)
 
 
-RECIPE = Recipe((), seed=1, words=(3, 20), ascii=0.9, reject=(r"https?://",))
+RECIPE = Recipe(sources=(), seed=1, words=(3, 20), ascii=0.9, reject=(r"https?://",))
 ROWS = [{"id": at, "q": words(8, at), "kind": "abc"[min(at % 5, 2)]} for at in range(200)]
 
 
@@ -47,7 +47,7 @@ def test_strata_are_taken_in_turn():
 
 def test_another_seed_is_another_draw():
     first = draw(ROWS, source(), RECIPE)
-    second = draw(ROWS, source(), Recipe((), seed=2, words=(3, 20)))
+    second = draw(ROWS, source(), Recipe(sources=(), seed=2, words=(3, 20)))
     assert [c.record.origin for c in first[:6]] != [c.record.origin for c in second[:6]]
 
 

@@ -8,10 +8,11 @@ from importlib.resources import files
 import pytest
 from corpora import human_half, record, write
 
-from sparcom.corpus.hexainst.build import BuildOptions
+from sparcom.corpus.hexainst.build import BuildOptions, build_corpus
+from sparcom.corpus.hexainst.bundled import BUNDLED
 from sparcom.corpus.hexainst.draw import grams, jaccard
-from sparcom.corpus.opening import build_corpus, bundled_hexainst, load_corpus, open_corpus
-from sparcom.corpus.reading.read import ReadOptions
+from sparcom.corpus.opening import load_corpus, open_corpus
+from sparcom.corpus.reading.corpus import ReadOptions
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
 
@@ -20,7 +21,7 @@ GRID = ("task_kind", "domain", "length_class", "output_format", "difficulty", "w
 
 @pytest.fixture(scope="module")
 def bundled():
-    return bundled_hexainst()
+    return load_corpus(BUNDLED)
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +57,19 @@ def test_ninety_distinct_openings(bundled, category):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_grid_is_covered_and_true(bundled, category):
-    """Each record lies in one cell; the cells span task kinds, domains, lengths and formats."""
+    """Each record has one grid entry; they span task kinds, domains, lengths and formats."""
     text = (
         files("sparcom.corpus.hexainst") / "data" / "hexainst" / f"{category}.grid.jsonl"
     ).read_text()
-    cells = [json.loads(line) for line in text.splitlines()]
+    entries = [json.loads(line) for line in text.splitlines()]
     records = of(bundled, category)
-    assert [cell["id"] for cell in cells] == [item.id for item in records]
-    for cell, item in zip(cells, records, strict=True):
-        assert set(cell) == {"id", *GRID}
+    assert [entry["id"] for entry in entries] == [item.id for item in records]
+    for entry, item in zip(entries, records, strict=True):
+        assert set(entry) == {"id", *GRID}
         words = len(item.text.split())
         expected = "short" if words < 30 else "medium" if words < 100 else "long"
-        assert (cell["length_class"], cell["with_input"]) == (expected, bool(item.input)), item.id
-    spread = {name: len({cell[name] for cell in cells}) for name in GRID}
+        assert (entry["length_class"], entry["with_input"]) == (expected, bool(item.input)), item.id
+    spread = {name: len({entry[name] for entry in entries}) for name in GRID}
     assert spread["task_kind"] >= 12
     assert spread["domain"] >= 20
     assert spread["output_format"] >= 6

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_tokenizers import KINDS, STRIPPING_CHAT, small_tokenizer
 
+from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.encode import encode
-from sparcom.corpus.prompts.prompts import Prompt, make_prompts, make_template
-from sparcom.corpus.reading.read import read_corpus
+from sparcom.corpus.prompts.prompts import Prompt, make_prompts
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import default_model
@@ -122,14 +123,12 @@ def test_scopes_split_the_sequence():
     assert answered.counted == ((n, n + len(answer)),)
     assert both.counted == ((0, n + len(answer)),)
     written = of("response", generate=5)
-    assert written == Prompt("i", prompt.token_ids, (), False, 5)
-    assert of("all", generate=5) == Prompt("i", prompt.token_ids, ((0, n),), False, 5)
+    assert written == Prompt("i", prompt.token_ids, (), generate=5)
+    assert of("all", generate=5) == Prompt("i", prompt.token_ids, ((0, n),), generate=5)
 
 
-@given(
-    limit=st.integers(1, 60), scope=st.sampled_from(["instruction", "prompt", "response", "all"])
-)
-def test_count_tokens_is_an_upper_bound_and_keeps_the_first(limit, scope):
+@given(most=st.integers(1, 60), scope=st.sampled_from(["instruction", "prompt", "response", "all"]))
+def test_max_tokens_is_an_upper_bound_and_keeps_the_first(most, scope):
     tokenizer = small_tokenizer()
     template = make_template("model", tokenizer)
     (whole,) = make_prompts([item("Count these words.")], tokenizer, template=template, scope=scope)
@@ -138,38 +137,38 @@ def test_count_tokens_is_an_upper_bound_and_keeps_the_first(limit, scope):
         tokenizer,
         template=template,
         scope=scope,
-        max_tokens=limit,
+        max_tokens=most,
     )
     assert cut.token_ids == whole.token_ids
-    assert cut.n_counted == min(limit, whole.n_counted)
+    assert cut.n_counted == min(most, whole.n_counted)
     assert cut.counted[0][0] == whole.counted[0][0]
 
 
-def test_count_tokens_leaves_less_to_write():
+def test_max_tokens_leaves_less_to_write():
     tokenizer = small_tokenizer()
     template = make_template("raw", tokenizer)
-    for limit, generate in ((3, 3), (9, 5)):
+    for most, generate in ((3, 3), (9, 5)):
         (prompt,) = make_prompts(
             [item("abc")],
             tokenizer,
             template=template,
             scope="response",
             generate=5,
-            max_tokens=limit,
+            max_tokens=most,
         )
         assert prompt.generate == generate
     (prompt,) = make_prompts([item("abc")], tokenizer, template=template, scope="all", generate=5)
     n = prompt.n_counted
-    for limit in (n - 1, n, n + 2):
+    for most in (n - 1, n, n + 2):
         (cut,) = make_prompts(
             [item("abc")],
             tokenizer,
             template=template,
             scope="all",
             generate=5,
-            max_tokens=limit,
+            max_tokens=most,
         )
-        assert cut.n_counted + cut.generate == limit
+        assert cut.n_counted + cut.generate == most
 
 
 def test_bos_rules():
@@ -244,7 +243,7 @@ def test_bad_arguments(options, message):
 
 def test_the_human_half_on_the_default_models_tokenizer(real_tokenizer):
     tokenizer = real_tokenizer
-    instructions = read_corpus(human_half())
+    instructions = list(Corpus(human_half()))
     template = make_template("model", tokenizer)
     for one, prompt in zip(
         instructions,

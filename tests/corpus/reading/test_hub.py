@@ -9,8 +9,8 @@ from corpora import record, write
 from sparcom.corpus.hexainst.build import BuildOptions, build
 from sparcom.corpus.hexainst.recipes import load_recipe
 from sparcom.corpus.reading import hub
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.reading.hub import HubData, parse_hub, read_rows
-from sparcom.corpus.reading.read import read_corpus
 from sparcom.errors import InputError
 
 library = pytest.mark.skipif(
@@ -42,7 +42,7 @@ def test_bad_names(text):
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs the datasets library: .*pip install 'sparcom"):
-        read_corpus("hub:o/n")
+        list(Corpus("hub:o/n"))
 
 
 @library
@@ -51,7 +51,7 @@ def test_without_a_network_one_line_says_which_source_and_what_to_do(monkeypatch
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"^hub:o/n@train: cannot be read .*download it") as caught:
-        read_corpus("hub:o/n")
+        list(Corpus("hub:o/n"))
     assert "\n" not in str(caught.value)
     with pytest.raises(
         InputError, match=r"^source flan-cls: .*--mirror DIR .*DIR/flan-cls"

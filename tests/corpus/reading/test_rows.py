@@ -10,7 +10,8 @@ from corpora import NASTY, record, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparcom.corpus.reading.rows import is_corpus_file, read_rows
+from sparcom.corpus.reading.files import is_corpus_file
+from sparcom.corpus.reading.rows import read_rows
 from sparcom.errors import InputError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
@@ -85,9 +86,9 @@ def test_csv_rows_of_the_wrong_width_and_wrong_bytes(tmp_path):
         {"id": "5", "text": "ok"},
     ]
     assert [(number, problem) for number, _, problem in got if problem] == [
-        (4, "1 cells, but the header names 2 columns"),
+        (4, "1 values, but the header names 2 columns"),
         (5, "not UTF-8 at byte 2 of the line; save it as UTF-8"),
-        (6, "3 cells, but the header names 2 columns"),
+        (6, "3 values, but the header names 2 columns"),
     ]
 
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.reading.problems import ProblemLog
-from sparcom.corpus.reading.read import Corpus
-from sparcom.corpus.text import shorten
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
 _TICK = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckReport:
     """What `check` found.
 

@@ -1,11 +1,11 @@
 """Near-duplicates among any number of texts: MinHash over word 3-grams, vectorised in numpy.
 
 A text is a set of word 3-grams (letters and digits, case folded; a text of fewer words is one
-gram). Under each of 64 hash functions its least gram is kept (Broder 1997): two texts agree in one
-with a probability equal to their Jaccard similarity, so the share in which they agree estimates it
+gram). The least gram under each of 64 hash functions is kept (Broder 1997). Two texts agree in one
+with a probability equal to their Jaccard similarity, so the share of agreements estimates it
 with a standard error of at most 0.0625. Texts that agree in all four functions of a band are
-compared: of pairs with similarity 0.8, 99.98 % meet; of pairs with 0.5, 64 %. Costs 128 bytes a
-text.
+compared: 99.98 % of the pairs with similarity 0.8, and 64 % of those with 0.5. A text costs 128
+bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,14 +36,14 @@ class NearPair:
 
 
 class NearDuplicates:
-    """Texts, added one after another, and which of them are nearly alike."""
+    """Texts, added one by one, and the pairs among them that are nearly alike."""
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
         self._hashed: list[np.ndarray] = []
 
     def add(self, text: str) -> None:
-        """Take one text; its position is the number of texts before it."""
+        """Add one text; its position is the number of texts before it."""
         self._waiting.append(text)
         if len(self._waiting) == BATCH:
             self._flush()
@@ -51,8 +51,8 @@ class NearDuplicates:
     def pairs(self, least: float) -> list[NearPair]:
         """Pairs with an estimated similarity of at least `least`, by position.
 
-        Each text that is like an earlier one appears once as `second`, so that the number of pairs
-        is the number of texts that a clean corpus would do without.
+        Each text that is like an earlier one appears once as `second`: the number of pairs is the
+        number of texts to remove from the corpus.
         """
         self._flush()
         if not self._hashed:
@@ -142,7 +142,7 @@ def _candidates(signatures: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
 
     No text comes twice as second within one yield, which is at most `_CHUNK` pairs.
     """
-    worded = np.flatnonzero(signatures.any(1))  # a text without a word is like no other
+    worded = np.flatnonzero(signatures.any(1))  # a text without words matches no other
     for band in signatures.view(np.uint64).T:
         members = _repeated(band, worded)
         order = members[np.argsort(band[members], kind="stable")]

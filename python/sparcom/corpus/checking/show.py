@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from sparcom.corpus.prompts.prompts import Prompt
-from sparcom.corpus.reading.read import Corpus
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.corpus.schema import Instruction
-from sparcom.corpus.table import render_table
-from sparcom.corpus.text import printable, shorten
 from sparcom.errors import InputError
+from sparcom.formatting import printable, render_table, shorten
 
 OPEN, CLOSE = "\u27e6", "\u27e7"  # white square brackets around what is counted
 
@@ -25,7 +24,7 @@ def find_instruction(corpus: Corpus, identifier: str) -> Instruction:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shown:
     """A prompt made visible.
 
@@ -85,4 +84,4 @@ def show(instruction: Instruction, prompt: Prompt, tokenizer) -> Shown:
             pieces.append(OPEN + tokenizer.decode(prompt.token_ids[start:stop]) + CLOSE)
         at = stop
     tokens = tuple(zip(prompt.token_ids, texts, counted, strict=True))
-    return Shown(instruction, prompt, "".join(pieces), tokens)
+    return Shown(instruction=instruction, prompt=prompt, rendered="".join(pieces), tokens=tokens)

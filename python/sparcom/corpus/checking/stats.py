@@ -1,6 +1,6 @@
 """What a corpus is made of: categories, sources, lengths, balance, duplicates; one streaming pass.
 
-Memory grows by about 600 bytes a record (digests, signatures, lengths), never by its text.
+Memory grows by about 600 bytes a record (digests, signatures, lengths), but not with its text.
 """
 
 import math
@@ -13,10 +13,9 @@ from hashlib import blake2b
 import numpy as np
 
 from sparcom.corpus.checking.near import NearDuplicates, NearPair
-from sparcom.corpus.reading.read import Corpus
-from sparcom.corpus.table import render_table
-from sparcom.corpus.text import shorten
+from sparcom.corpus.reading.corpus import Corpus
 from sparcom.errors import InputError
+from sparcom.formatting import render_table, shorten
 
 NEAR = 0.8
 SHOWN = 10  # near-duplicate pairs, licences and origins that a report shows
@@ -35,21 +34,21 @@ class Lengths:
     most: int
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stats:
     """Statistics of the valid records of a corpus.
 
-    cells: records by (category, source). with_input, with_reference: records by category.
-    openings: distinct first three words of the instructions, by category.
-    duplicates: records whose text (white space and case aside) an earlier one has.
+    breakdown: records by (category, source). with_input, with_reference: records by category.
+    openings: by category, how many distinct first three words its instructions have.
+    duplicates: records with the text of an earlier one, apart from white space and case.
     near: records nearly like an earlier one (word 3-gram Jaccard of at least `near_bar`).
-    skipped: rows left out because they are bad.
+    skipped: bad rows that were left out.
     """
 
     corpus: str
     records: int = 0
     skipped: int = 0
-    cells: Counter[tuple[str, str]] = field(default_factory=Counter)
+    breakdown: Counter[tuple[str, str]] = field(default_factory=Counter)
     with_input: Counter[str] = field(default_factory=Counter)
     with_reference: Counter[str] = field(default_factory=Counter)
     openings: dict[str, int] = field(default_factory=dict)
@@ -64,7 +63,7 @@ class Stats:
     def categories(self) -> Counter[str]:
         """Records by category, in order of appearance."""
         totals: Counter[str] = Counter()
-        for (category, _), n in self.cells.items():
+        for (category, _), n in self.breakdown.items():
             totals[category] += n
         return totals
 
@@ -86,7 +85,7 @@ class Stats:
             "categories": {
                 category: {
                     "records": n,
-                    "sources": {s: m for (c, s), m in self.cells.items() if c == category},
+                    "sources": {s: m for (c, s), m in self.breakdown.items() if c == category},
                     "with_input": self.with_input[category],
                     "with_reference": self.with_reference[category],
                     "openings": self.openings[category],
@@ -103,13 +102,13 @@ class Stats:
 
     def render(self) -> str:
         """A report for people."""
-        sources = sorted({source for _, source in self.cells})
+        sources = sorted({source for _, source in self.breakdown})
         head = ["category", "records", *(shorten(s, 20) or "(no source)" for s in sources)]
         head += ["input", "reference", "openings", "words", "min", "10 %", "median", "90 %", "max"]
         rows = []
         for category, n in self.categories.items():
             w = self.lengths[category]
-            counts = [n, *(self.cells[category, s] for s in sources)]
+            counts = [n, *(self.breakdown[category, s] for s in sources)]
             counts += [self.with_input[category], self.with_reference[category]]
             words = [f"{w.mean:.1f}", w.least, w.decile1, w.median, w.decile9, w.most]
             rows.append([shorten(category, 30), *counts, self.openings[category], *words])
@@ -142,7 +141,7 @@ def stats(
     """
     if not 0.5 <= near_bar <= 1:
         raise InputError(f"near: expected a similarity from 0.5 to 1, got {near_bar}")
-    result = Stats(str(corpus.location), near_bar=near_bar)
+    result = Stats(corpus=str(corpus.location), near_bar=near_bar)
     words: dict[str, array] = defaultdict(lambda: array("I"))
     openings: dict[str, set[int]] = defaultdict(set)
     texts: set[bytes] = set()
@@ -150,7 +149,7 @@ def stats(
     for item in corpus:
         result.records += 1
         parts = item.text.split()
-        result.cells[item.category, item.source] += 1
+        result.breakdown[item.category, item.source] += 1
         result.with_input[item.category] += bool(item.input)
         result.with_reference[item.category] += bool(item.reference)
         result.licenses[item.license] += 1

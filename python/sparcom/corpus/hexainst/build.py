@@ -1,40 +1,41 @@
-"""Building HexaInst, or any corpus of a recipe: the bundled half and the one drawn from sources.
+"""Building HexaInst, or the corpus of any recipe: the bundled half and the half that is drawn.
 
-The human half comes from the hub (`datasets`), from a mirror (a folder with one folder per source,
-holding the files that the data set is published as), or ready-made, from a corpus in our schema.
+The human half is drawn from the hub (`datasets`) or from a mirror: a folder with one folder per
+source, which holds the files of the published data set. A ready-made half in our schema does too.
 """
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from sparcom.corpus.hexainst.bundled import HEXAINST, built_folder, bundled_folder
 from sparcom.corpus.hexainst.card import CARD, data_set_of, render_card
 from sparcom.corpus.hexainst.draw import Candidate, draw, interleave, take
-from sparcom.corpus.hexainst.recipes import Recipe, Source
-from sparcom.corpus.reading import hub
-from sparcom.corpus.reading.read import read_corpus
-from sparcom.corpus.reading.rows import Row, is_corpus_file, read_rows
+from sparcom.corpus.hexainst.recipes import Recipe, load_recipe
+from sparcom.corpus.hexainst.sources import source_rows
+from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.schema import Instruction, to_jsonl
-from sparcom.corpus.table import render_table
 from sparcom.errors import InputError
+from sparcom.formatting import render_table
 
 HALVES = ("both", "human", "ai")
 MISSING = ("stop", "fill")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How a corpus is built.
 
     half: "both" | "human" | "ai" (the bundled half alone).
-    human: a ready corpus in our schema instead of the recipe's sources.
-    mirror: folder with the sources' files instead of the hub.
+    human: a ready corpus in our schema, instead of the recipe's sources.
+    mirror: a folder with the sources' files, instead of the hub.
     seed: of the draw; None takes the recipe's.
-    missing: "stop" where a source cannot be had, or "fill" its place from the category's others.
+    missing: what to do if a source cannot be read: "stop", or "fill" its place from the category's
+        other sources.
     overwrite: replace a corpus that was built there before.
     """
 
@@ -60,7 +61,7 @@ class BuildReport:
     """What `build` wrote.
 
     folder: the corpus. records: by (category, source, origin).
-    absent: sources that were left out and why (missing="fill").
+    absent: the sources that were left out, and why (missing="fill").
     """
 
     folder: Path
@@ -72,7 +73,7 @@ class BuildReport:
         return {
             "folder": str(self.folder),
             "records": self.records.total(),
-            "cells": [[*key, n] for key, n in self.records.items()],
+            "breakdown": [[*key, n] for key, n in self.records.items()],
             "absent": dict(self.absent),
         }
 
@@ -84,6 +85,25 @@ class BuildReport:
         return "\n".join([*lines, f"{self.folder}: {self.records.total()} records"])
 
 
+def build_corpus(
+    recipe: str = HEXAINST,
+    out: str | Path | None = None,
+    options: BuildOptions | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> BuildReport:
+    """Build HexaInst, or the corpus of a recipe file (see `build`).
+
+    recipe: "hexainst", or the path of a TOML recipe, whose corpus has no bundled half.
+    out: the folder; None, for "hexainst" only, is where `--corpus hexainst` looks for it.
+    """
+    if recipe == HEXAINST:
+        bundled = list(Corpus(bundled_folder()))
+        return build(load_recipe(), bundled, out or built_folder(), options, progress)
+    if out is None:
+        raise InputError("out: name the folder that the corpus is written to")
+    return build(load_recipe(recipe), [], out, options, progress)
+
+
 def build(
     recipe: Recipe,
     bundled: list[Instruction],
@@ -93,10 +113,10 @@ def build(
 ) -> BuildReport:
     """Write a corpus of `per_category` records in each category and half.
 
-    bundled: the half that no recipe makes; [] where there is none.
-    out: the folder, one JSONL file per category and a card; written whole or not at all.
+    bundled: the half that comes with SPARCOM; [] if there is none.
+    out: the folder: one JSONL file per category, and a card. It is written whole or not at all.
     progress: called with the name of each source before it is read.
-    Raises InputError where a source cannot be had or has too little, or `out` is in the way.
+    Raises InputError if a source cannot be read or has too few rows, or if `out` cannot be used.
     """
     options = options or BuildOptions()
     recipe = recipe if options.seed is None else replace(recipe, seed=options.seed)
@@ -114,47 +134,8 @@ def build(
     if not records:
         raise InputError("half ai: this recipe has no bundled half")
     _write(out, records, recipe, absent)
-    cells = Counter((r.category, r.source, data_set_of(r)) for r in records)
-    return BuildReport(out, cells, absent)
-
-
-def source_rows(source: Source, mirror: str | None) -> Iterator[Mapping]:
-    """The rows of a source, from the hub or from its folder of a mirror.
-
-    Raises InputError naming the source and what to do.
-    """
-    if mirror is None:
-        advice = (
-            f"give --mirror DIR with its files in DIR/{source.name}, --human DIR with a ready "
-            "corpus, or --missing fill"
-        )
-        rows = _named(source, hub.read_rows(source.data, advice))
-    else:
-        rows = (row for file in mirror_files(source, mirror) for row in read_rows(file))
-    for number, row, problem in rows:
-        if problem is not None:
-            raise InputError(f"source {source.name}: row {number}: {problem}")
-        if isinstance(row, Mapping):
-            yield row
-
-
-def _named(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
-    try:
-        yield from rows
-    except InputError as error:
-        raise InputError(f"source {source.name}: {error}") from error
-
-
-def mirror_files(source: Source, mirror: str) -> list[Path]:
-    """The files of a source in a mirror: those of the first pattern that matches any."""
-    folder = Path(mirror) / source.name
-    for pattern in source.files:
-        if found := sorted(f for f in folder.glob(pattern) if is_corpus_file(f)):
-            return found
-    raise InputError(
-        f"source {source.name}: the mirror has no {' or '.join(source.files)} under {folder}; put "
-        f"the files of {source.origin} there"
-    )
+    written = Counter((r.category, r.source, data_set_of(r)) for r in records)
+    return BuildReport(out, written, absent)
 
 
 def _drawn_half(
@@ -192,7 +173,7 @@ def _drawn_half(
 
 
 def _numbered(category: str, taken: list[Instruction], recipe: Recipe) -> list[Instruction]:
-    """The records of a category with ids, in an order that does not follow their sources."""
+    """The records of a category with ids; their order is by hash, not by source."""
     if len(taken) < recipe.per_category:
         raise InputError(
             f"category {category}: only {len(taken)} of {recipe.per_category} records; give more "
@@ -207,7 +188,7 @@ def _numbered(category: str, taken: list[Instruction], recipe: Recipe) -> list[I
 def _ready_half(human: str, recipe: Recipe) -> list[Instruction]:
     """`per_category` records of each category of a ready corpus, as they are."""
     records: list[Instruction] = []
-    ready = read_corpus(human, recipe.categories)
+    ready = list(Corpus(human, ReadOptions(recipe.categories)))
     for category in recipe.categories:
         found = [item for item in ready if item.category == category]
         if len(found) < recipe.per_category:
@@ -229,17 +210,17 @@ def _check_out(out: Path, overwrite: bool) -> None:
         return
     if not (out / CARD).is_file():
         raise InputError(
-            f"out {out}: exists, and is no corpus that was built here (it has no {CARD}); give "
-            "another --out"
+            f"out {out}: exists, and is not a corpus that SPARCOM built (it has no {CARD}); "
+            "give another --out"
         )
     if not overwrite:
-        raise InputError(f"out {out}: a corpus is there; replace it with --overwrite")
+        raise InputError(f"out {out}: holds a corpus already; replace it with --overwrite")
 
 
 def _write(
     out: Path, records: list[Instruction], recipe: Recipe, absent: Mapping[str, str]
 ) -> None:
-    """Write the folder beside its place, then put it there."""
+    """Write the folder under another name beside `out`, then rename it."""
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:

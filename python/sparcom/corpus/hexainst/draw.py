@@ -1,8 +1,8 @@
-"""Drawing instructions from a source's rows: by hash, so that no order of rows changes the draw.
+"""Drawing instructions from a source's rows: by hash, so the order of rows has no effect.
 
-Every row has a rank, the hash of seed, source and key. Of each stratum only the lowest ranks are
-kept while the rows stream by, so that a source of any size takes little memory, and the hub's
-Parquet files and a mirror's JSONL files give the same draw.
+Every row has a rank, the hash of seed, source and key. Only the lowest ranks of each stratum are
+kept while the rows stream by. A source of any size therefore takes little memory, and the hub's
+Parquet files give the same draw as a mirror's JSONL files.
 """
 
 import heapq
@@ -17,13 +17,13 @@ from sparcom.corpus.hexainst.row_template import MissingFieldError, fill
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
 
-SPARE = 4  # candidates kept for every record wanted: duplicates are skipped, other sources fail
+SPARE = 4  # candidates kept per record wanted: duplicates are skipped, and sources may fail
 ALIKE = 0.8
 
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """A row that passed the filters, in order of its rank."""
+    """A row that passed the filters; candidates sort by rank."""
 
     rank: int
     stratum: str = field(compare=False)
@@ -33,7 +33,7 @@ class Candidate:
 def draw(rows: Iterable[Mapping], source: Source, recipe: Recipe) -> list[Candidate]:
     """The candidates of a source in the order in which they are taken: strata in turn.
 
-    Raises InputError where no row of the source has a field that its templates name.
+    Raises InputError if no row of the source has a field that its templates name.
     """
     room = SPARE * source.take
     strata: dict[str, list[tuple[int, Candidate]]] = defaultdict(list)
@@ -64,9 +64,9 @@ def draw(rows: Iterable[Mapping], source: Source, recipe: Recipe) -> list[Candid
 
 
 def make_candidate(row: Mapping, source: Source, recipe: Recipe) -> Candidate | None:
-    """The candidate of a row; None where a filter turns it away.
+    """The candidate of a row; None if a filter rejects it.
 
-    Raises MissingFieldError where the row lacks a field that a template names.
+    Raises MissingFieldError if the row lacks a field that a template names.
     """
     for name, names in source.labels.items():
         label = row.get(name)
@@ -93,9 +93,9 @@ def make_candidate(row: Mapping, source: Source, recipe: Recipe) -> Candidate | 
 
 
 def take(candidates: Iterable[Candidate], n: int, taken: list[Instruction]) -> int:
-    """Append the records of candidates to `taken` until `n` are added; how many were.
+    """Append the records of candidates to `taken` until `n` are added; returns how many were.
 
-    Skipped: a text or a passage that was taken, and a text nearly like one that was.
+    Skips a text or passage that was taken before, and a text nearly like one.
     """
     seen = [(_folded(item.text), _folded(item.input), grams(item.text)) for item in taken]
     added = 0
@@ -116,7 +116,7 @@ def take(candidates: Iterable[Candidate], n: int, taken: list[Instruction]) -> i
 
 
 def grams(text: str) -> frozenset[tuple[str, ...]]:
-    """The word 3-grams of a text, case aside; a text of fewer words is one gram."""
+    """The word 3-grams of a text in lower case; a text of fewer words is one gram."""
     words = re.findall(r"\w+", text.lower())
     return frozenset(zip(words, words[1:], words[2:], strict=False)) or frozenset([tuple(words)])
 
@@ -147,7 +147,7 @@ def _passes(record: Instruction, source: Source, recipe: Recipe) -> bool:
 
 
 def _short_key(key: str) -> str:
-    """The key itself, or a hash of it where it is a text of its own."""
+    """The key itself, or its hash if it is long or has several lines."""
     if len(key) <= 80 and "\n" not in key:
         return key
     return "blake2b-" + blake2b(key.encode(), digest_size=8).hexdigest()

@@ -13,19 +13,19 @@ from sparcom.corpus.reading.hub import HubData
 from sparcom.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """One data set of a recipe: where its rows are, and how one becomes an instruction.
+    """One data set of a recipe: where its rows are, and how a row becomes an instruction.
 
     name: also the folder of a mirror. category, license: of its records. take: how many.
     dataset, config, split, revision, urls: as the `datasets` library takes them.
     folder: its `data_dir`, the part of a repository that is read.
     files: patterns of a mirror's files, the first that matches any.
-    key: template of what names a row. instruction: templates, of which each record gets one.
+    key: template of what identifies a row. instruction: templates; each record gets one of them.
     input, reference: templates. labels: names of integer fields. keep: allowed values of fields.
     strata: template of a group; groups are drawn from in turn.
     words, answer_words: least and most words of instruction and input, and of the reference.
-    must: patterns that instruction and input have to match.
+    must: patterns that instruction and input must match.
     """
 
     name: str
@@ -53,20 +53,27 @@ class Source:
     @property
     def data(self) -> HubData:
         """The rows on the hub."""
-        return HubData(self.dataset, self.config, self.split, self.revision, self.urls, self.folder)
+        return HubData(
+            self.dataset,
+            self.config,
+            self.split,
+            revision=self.revision,
+            urls=self.urls,
+            folder=self.folder,
+        )
 
     @property
     def origin(self) -> str:
-        """Where its records say that they come from."""
+        """What its records name as their origin."""
         return self.urls[0] if self.urls else self.dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What a corpus is drawn from.
 
-    seed: of the draw. per_category: records of each category; the sources' `take` add up to it.
-    words: bounds of instruction and input. ascii: least share of ASCII characters.
+    seed: of the draw. per_category: records of each category, the sum of its sources' `take`.
+    words: least and most words of instruction and input. ascii: least share of ASCII characters.
     reject: patterns that a record must not match.
     """
 
@@ -84,9 +91,9 @@ class Recipe:
 
 
 def load_recipe(path: str | Path | None = None) -> Recipe:
-    """The recipe of a TOML file; HexaInst's own where no path is given.
+    """The recipe of a TOML file, or HexaInst's own if no path is given.
 
-    Raises InputError where the file is none, naming the source, the key and the nearest known one.
+    Raises InputError for a bad file, naming the source, the key and the nearest known key.
     """
     name = str(path or "recipes.toml")
     text = Path(path) if path else files("sparcom.corpus.hexainst") / "data" / "recipes.toml"

@@ -1,12 +1,12 @@
-"""Templates of recipes: text with `{paths}` into a row of a data set.
+"""Row templates of recipes: text with `{paths}` into a row of a data set.
 
     {answer.value}          goes into objects by name and into lists by position
-    {question/Question}     the first of several paths that is there
-    {context?}              empty where it is missing
-    {options|lines}         a list, one item a line       {source|text}    a list, joined by blanks
-    {answer|after ####}     what follows the last ####    {label|words}    underscores to blanks
+    {question/Question}     the first of several paths that exists
+    {context?}              empty if it is missing
+    {options|lines}         a list, one item a line       {source|text}    a list, joined by spaces
+    {answer|after ####}     what follows the last ####    {label|words}    underscores to spaces
 
-Unlike `str.format` a path reaches data only, never an attribute: a recipe is not code.
+Unlike `str.format`, a path reaches data only, never an attribute: a recipe is not code.
 """
 
 import re
@@ -39,7 +39,7 @@ class MissingFieldError(LookupError):
 
 
 def check_template(template: str, where: str) -> None:
-    """Raise InputError where a template has a stray brace or an unknown filter."""
+    """Raise InputError if a template has a stray brace or an unknown filter."""
     rest = _HOLE.sub("", template)
     if "{" in rest or "}" in rest:
         raise InputError(f"{where}: a brace is open or empty in {template!r}")
@@ -49,7 +49,7 @@ def check_template(template: str, where: str) -> None:
 
 
 def _text(value: object) -> str:
-    """Text of a value; 3.0 is "3", since one publication of a data set has it so, another not."""
+    """The text of a value; 3.0 gives "3", since some copies of a data set hold 3 and others 3.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

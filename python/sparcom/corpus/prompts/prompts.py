@@ -10,14 +10,12 @@ A template (`chat_template`) wraps the user's text; the scope says which tokens 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
-from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
+from sparcom.corpus.prompts.chat_template import PromptTemplate
 from sparcom.corpus.prompts.encode import Encoded, covering, encode
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
-
-__all__ = ["SCOPES", "Prompt", "PromptTemplate", "make_prompts", "make_template"]
 
 SCOPES = ("instruction", "prompt", "response", "all")
 _ANSWERED = ("response", "all")
@@ -41,6 +39,7 @@ class Prompt:
     id: str
     token_ids: tuple[int, ...]
     counted: tuple[tuple[int, int], ...]
+    _: KW_ONLY
     truncated: bool = False
     generate: int = 0
 
@@ -138,12 +137,14 @@ def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
         )
     ids = prompt.token_ids[: context - bool(prompt.generate)]
     counted = tuple((start, min(stop, len(ids))) for start, stop in prompt.counted)
-    return Prompt(prompt.id, ids, counted, True, min(prompt.generate, context - len(ids)))
+    generate = min(prompt.generate, context - len(ids))
+    return Prompt(prompt.id, ids, counted, truncated=True, generate=generate)
 
 
-def _counting(prompt: Prompt, limit: int | None) -> Prompt:
-    """The prompt with at most `limit` counted tokens; raises InputError where none is left."""
-    kept, left = [], len(prompt.token_ids) + prompt.generate if limit is None else limit
+def _counting(prompt: Prompt, max_tokens: int | None) -> Prompt:
+    """The prompt with at most `max_tokens` counted tokens; raises InputError if none is left."""
+    whole = len(prompt.token_ids) + prompt.generate
+    kept, left = [], whole if max_tokens is None else max_tokens
     for start, stop in prompt.counted:
         stop = min(stop, start + left)
         if stop > start:

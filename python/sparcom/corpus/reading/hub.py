@@ -4,7 +4,7 @@ A corpus argument names one as `hub:OWNER/NAME[:CONFIG][@SPLIT]`; the split is "
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from sparcom.corpus.reading.rows import Row
 from sparcom.errors import InputError
@@ -17,14 +17,15 @@ _PREFIX = "hub:"
 class HubData:
     """One split of a data set.
 
-    data_set: hub id, or "json" | "csv" | "parquet" where `urls` names the files themselves.
-    folder: the part of the repository to read, where its folders are not declared as
+    data_set: hub id, or "json" | "csv" | "parquet" if `urls` names the files themselves.
+    folder: the part of the repository to read, if the repository does not declare its folders as
     configurations (branches that the hub converted to Parquet declare none).
     """
 
     data_set: str
     config: str | None = None
     split: str = "train"
+    _: KW_ONLY
     revision: str | None = None
     urls: tuple[str, ...] = ()
     folder: str | None = None
@@ -43,7 +44,7 @@ class HubData:
 
 
 def is_hub(location: object) -> bool:
-    """Whether a corpus argument names a data set of the hub."""
+    """True if a corpus argument names a data set of the hub."""
     return isinstance(location, str) and location.startswith(_PREFIX)
 
 
@@ -60,7 +61,7 @@ def read_rows(data: HubData, advice: str = ADVICE) -> Iterator[Row]:
     """The rows of a data set, as they arrive.
 
     advice: what an error tells the user to do.
-    Raises InputError, one line, where the library is missing or the hub cannot be reached.
+    Raises InputError in one line if the library is missing or the hub cannot be reached.
     """
     try:
         import datasets

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
-from sparcom.corpus.text import printable
 from sparcom.errors import InputError
+from sparcom.formatting import printable
 
 PROBLEM_LIMIT = 20
 

@@ -1,9 +1,9 @@
 """Rows of corpus files: JSONL, JSON, CSV, TSV (each also as .gz) and Parquet, streamed.
 
-Data sets are often published as JSON lines under the name .json; such a file is read as what it is.
+Data sets are often published as JSON lines under the name .json; such a file is read as JSON lines.
 
-A file yields `(number, record, problem)` per row, number from 1 (the line of a text file, the row
-of others). A row that cannot be decoded has a problem and no record; the rows after it still come.
+A file yields `(number, record, problem)` per row. The number counts from 1: lines of a text file,
+rows of any other. A row that cannot be decoded has a problem and no record; the next rows follow.
 """
 
 import csv
@@ -17,33 +17,18 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparcom.corpus.reading.files import suffix_of
 from sparcom.errors import InputError
 
 Row = tuple[int, object, str | None]
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _BATCH = 4096  # Parquet rows decoded at a time
 _LINE = 1 << 20  # bytes within which a .json file's first line must end to be a record of its own
-
-
-def suffix_of(file: Path) -> str:
-    """The suffix that decides the format: that before `.gz` where there is one."""
-    return Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
-
-
-def is_corpus_file(file: Path) -> bool:
-    """Whether the name is one that `read_rows` takes; hidden files and grids are none.
-
-    A `.grid.jsonl` lies beside a bundled category and tells how its records were made.
-    """
-    hidden = file.name.startswith(".") or file.name.endswith(".grid.jsonl")
-    packed_parquet = file.name.endswith(".parquet.gz")
-    return suffix_of(file) in SUFFIXES and not hidden and not packed_parquet
 
 
 def read_rows(file: Path) -> Iterator[Row]:
     """All rows of one file, in bounded memory.
 
-    Raises InputError where the file as a whole cannot be read.
+    Raises InputError if the file as a whole cannot be read.
     """
     suffix = suffix_of(file)
     if suffix == ".parquet":
@@ -84,7 +69,7 @@ def _jsonl_rows(data: BinaryIO) -> Iterator[Row]:
 
 
 def _is_json_lines(data: BinaryIO) -> bool:
-    """Whether a `.json` file has one record per line: the first line is one, and more follows."""
+    """True if a `.json` file holds one record per line: the first line is one, and more follow."""
     first, rest = data.readline(_LINE), data.readline(_LINE)
     data.seek(0)
     try:
@@ -121,33 +106,33 @@ def _list_prefix(events: Iterable[tuple[str, str, object]]) -> str | None:
 
 
 def _csv_rows(data: BinaryIO, delimiter: str) -> Iterator[Row]:
-    """Records by the header's names; numbers are of the line where a row starts."""
+    """Records by the names of the header; a number is the line on which a row starts."""
     lines = _TextLines(data)
     reader = csv.reader(lines, delimiter=delimiter)
     header: list[str] | None = None
     while True:
         number, lines.bad = lines.number + 1, None
         try:
-            cells = next(reader, None)
+            values = next(reader, None)
         except csv.Error as error:
             yield number, None, f"not CSV: {error}"
             continue
-        if cells is None:
+        if values is None:
             return
         if lines.bad is not None:
             yield number, None, f"not UTF-8 at byte {lines.bad} of the line; save it as UTF-8"
         elif header is None:
-            header = cells
+            header = values
             if repeated := [a for a, b in pairwise(sorted(header)) if a == b]:
                 yield number, None, f"the header names the column {repeated[0]!r} twice"
-        elif len(cells) == len(header):
-            yield number, dict(zip(header, cells, strict=True)), None
-        elif cells:
-            yield number, None, f"{len(cells)} cells, but the header names {len(header)} columns"
+        elif len(values) == len(header):
+            yield number, dict(zip(header, values, strict=True)), None
+        elif values:
+            yield number, None, f"{len(values)} values, but the header names {len(header)} columns"
 
 
 class _TextLines:
-    """Lines of a UTF-8 file; `bad` is set to the byte where one of them is not UTF-8."""
+    """Lines of a UTF-8 file; `bad` is the byte at which the last line is not UTF-8."""
 
     def __init__(self, data: BinaryIO) -> None:
         self._data = data
@@ -186,7 +171,7 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
 def _decoded(batch: pa.RecordBatch) -> Iterator[tuple[object, str | None]]:
     try:
         yield from ((record, None) for record in batch.to_pylist())
-    except UnicodeDecodeError:  # find the rows that are at fault
+    except UnicodeDecodeError:  # find the rows at fault
         for at in range(len(batch)):
             try:
                 yield batch.slice(at, 1).to_pylist()[0], None

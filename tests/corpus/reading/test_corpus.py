@@ -6,9 +6,10 @@ import tracemalloc
 import pytest
 from corpora import NASTY, record, write
 
+from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
+from sparcom.corpus.reading.files import corpus_files
 from sparcom.corpus.reading.problems import ProblemLog
-from sparcom.corpus.reading.read import Corpus, ReadOptions, corpus_files, read_corpus
 from sparcom.errors import InputError
 
 
@@ -16,7 +17,7 @@ def test_a_folder_of_many_formats_is_one_corpus(tmp_path):
     for at, suffix in enumerate((".jsonl", ".json", ".csv", ".parquet", ".tsv")):
         write(tmp_path / f"{at}{suffix}", [record(10 * at), record(10 * at + 1)])
     (tmp_path / "README.md").write_text("not a corpus")
-    ids = [item.id for item in read_corpus(tmp_path)]
+    ids = [item.id for item in Corpus(tmp_path)]
     assert ids == [f"r-{10 * at + k}" for at in range(5) for k in range(2)]
 
 
@@ -24,7 +25,7 @@ def test_every_problem_is_named_by_file_row_and_field(tmp_path):
     a = write(tmp_path / "a.jsonl", [record(0), record(1, instruction=" "), record(0)])
     b = write(tmp_path / "b.parquet", [record(2, category="POEM"), record(0)])
     with pytest.raises(InputError) as caught:
-        read_corpus(tmp_path)
+        list(Corpus(tmp_path))
     assert str(caught.value).split("\n") == [
         f"{a}:2: field 'instruction' is blank",
         f"{a}:3: field 'id' repeats 'r-0' of {a}:1",
@@ -46,7 +47,7 @@ def test_skip_leaves_bad_rows_out_and_records_all_of_them(tmp_path):
     )
     with (tmp_path / "rejects").open("w") as sink:
         log = ProblemLog(limit=2, sink=sink)
-        items = read_corpus(file, options=ReadOptions(on_error="skip"), log=log)
+        items = list(Corpus(file, ReadOptions(on_error="skip"), log))
     assert [item.id for item in items] == ["r-0", "r-2", "r-4", "r-6", "r-8"]
     assert (log.count, len(log.kept)) == (4, 2)
     lines = (tmp_path / "rejects").read_text().splitlines()
@@ -56,7 +57,7 @@ def test_skip_leaves_bad_rows_out_and_records_all_of_them(tmp_path):
 def test_skip_with_nothing_left_is_an_error(tmp_path):
     file = write(tmp_path / "a.jsonl", [record(0, id="")])
     with pytest.raises(InputError, match="field 'id' is blank"):
-        read_corpus(file, options=ReadOptions(on_error="skip"))
+        list(Corpus(file, ReadOptions(on_error="skip")))
 
 
 def test_good_rows_come_before_the_error(tmp_path):
@@ -87,7 +88,7 @@ def test_hidden_text_is_escaped_in_messages_and_kept_in_records(tmp_path):
     rows = [record(0, input=NASTY), record(1, id=NASTY), record(2, id=NASTY)]
     file = write(tmp_path / "a.jsonl", rows)
     log = ProblemLog()
-    items = read_corpus(file, options=ReadOptions(on_error="skip"), log=log)
+    items = list(Corpus(file, ReadOptions(on_error="skip"), log))
     assert items[0].input == NASTY
     assert items[1].id == NASTY
     shown = log.render()
@@ -107,7 +108,7 @@ def test_hidden_text_is_escaped_in_messages_and_kept_in_records(tmp_path):
 )
 def test_corpora_that_are_none(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
-        read_corpus(make(tmp_path))
+        list(Corpus(make(tmp_path)))
 
 
 def test_bad_on_error():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparcom.corpus.text import printable, shorten
+from sparcom.formatting import printable, render_table, shorten
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_what_is_kept_and_what_is_cut():
     assert printable("a\nb\t", keep="\n") == "a\nb\\t"
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdefg", 6) == "abc..."
+
+
+def test_table_columns_line_up():
+    assert render_table(["name", "n"], [["a", 12], ["longer", 3]]) == (
+        "name     n\na       12\nlonger   3"
+    )

@@ -1,8 +1,8 @@
-"""Reading a corpus of any size: files, folders of them, and `hub:` data sets, row by row.
+"""A corpus of any size: files, folders of files, and `hub:` data sets, read row by row.
 
-Every row is validated as it streams by. What is wrong is collected with file, line and field, so
-that one reading names all of a corpus's problems (up to a limit), and nothing is passed over in
-silence. Memory holds one row at a time and a 16-byte digest of every id, no text.
+Every row is checked as it streams by. Problems are collected with file, line and field, so one
+reading names all of a corpus's problems (up to a limit) and passes over none. Memory holds one row
+at a time and a 16-byte digest of each id, but no text.
 """
 
 from collections import Counter
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sparcom.corpus.reading import hub
 from sparcom.corpus.reading.fields import FieldMap
-from sparcom.corpus.reading.problems import PROBLEM_LIMIT, ProblemLog
-from sparcom.corpus.reading.rows import SUFFIXES, Row, is_corpus_file, read_rows, suffix_of
+from sparcom.corpus.reading.files import corpus_files, suffix_of
+from sparcom.corpus.reading.problems import ProblemLog
+from sparcom.corpus.reading.rows import Row, read_rows
 from sparcom.corpus.schema import CATEGORIES, Instruction, problem_of, to_instruction
 from sparcom.errors import InputError
 
@@ -25,34 +26,39 @@ ON_ERROR = ("stop", "skip")
 class ReadOptions:
     """How a corpus is read.
 
-    categories: the allowed ones; None allows any.
+    categories: the allowed categories; None allows any.
     fields: where the fields of a record come from.
-    on_error: "stop" (every bad row is named, then the reading fails) or "skip" (they are left out
-        and recorded in the log).
+    on_error: "stop" names every bad row, then fails; "skip" leaves bad rows out and logs them.
+    limit: keep the first `limit` instructions of each category; None keeps all.
     """
 
     categories: Sequence[str] | None = CATEGORIES
     fields: FieldMap = field(default_factory=FieldMap)
     on_error: str = "stop"
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
             raise InputError(f"on-error: expected {' or '.join(ON_ERROR)}, got {self.on_error!r}")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(
+                f"limit: must be at least 1 instruction per category, got {self.limit}"
+            )
 
 
 @dataclass
 class Corpus:
-    """A corpus argument, opened for one or several streams.
+    """A corpus that can be read once or several times.
 
     location: a file, a folder of files, or hub:OWNER/NAME[:CONFIG][@SPLIT].
-    log: the problems of the last stream; rows: how many rows it read; notes: what was left aside
-        on purpose, such as later turns of a conversation.
+    log: the problems of the last reading. rows: how many rows it read. notes: what it left out on
+        purpose, such as later turns of a conversation.
 
     >>> for instruction in Corpus("corpus.jsonl"):
     ...     print(instruction.id)
 
-    Iterating raises InputError: at once where the location cannot be read, at the end (after every
-    good row) where rows were bad and `on_error` is "stop", or where no row was good.
+    Iterating raises InputError at once if the location cannot be read; after the last good row if
+    rows were bad and `on_error` is "stop"; and if no row was good.
     """
 
     location: str | Path
@@ -63,6 +69,7 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Instruction]:
         seen = _SeenIds()
+        taken: Counter[str] = Counter()
         categories = self.options.categories
         for source in self._sources():
             for number, row, problem in source.rows:
@@ -74,10 +81,12 @@ class Corpus:
                 problem = problem or problem_of(record, categories)
                 if problem is None and (first := seen.add(record["id"], source, number)):
                     problem = f"field 'id' repeats {record['id']!r} of {first}"
-                if problem is None:
-                    yield to_instruction(record)
-                else:
+                if problem is not None:
                     self.log.add(source.place(number), problem)
+                    continue
+                taken[record["category"]] += 1
+                if self.options.limit is None or taken[record["category"]] <= self.options.limit:
+                    yield to_instruction(record)
         good = self.rows - self.log.count
         if self.log.count and (self.options.on_error == "stop" or not good):
             raise self.log.error()
@@ -99,7 +108,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class _Source:
-    """One file or data set: its name in messages, its stem for `{file}`, and its rows."""
+    """One file or data set: its name in messages, its stem for `{file}`, its rows."""
 
     name: str
     stem: str
@@ -111,14 +120,14 @@ class _Source:
 
 
 class _SeenIds:
-    """Where every id was first seen, by digest: about 170 bytes an id, however long it is."""
+    """Where each id was first seen, by digest: about 170 bytes an id, however long it is."""
 
     def __init__(self) -> None:
         self._sources: list[_Source] = []
         self._places: dict[bytes, int] = {}
 
     def add(self, identifier: str, source: _Source, number: int) -> str | None:
-        """Take an id; returns the place that had it before, or None."""
+        """Record an id; returns the place where it was seen before, or None."""
         if not self._sources or self._sources[-1] is not source:
             self._sources.append(source)
         digest = blake2b(identifier.encode("utf-8"), digest_size=16).digest()
@@ -127,40 +136,3 @@ class _SeenIds:
         if first is source and place >> 20 == number:
             return None
         return first.place(place >> 20)
-
-
-def corpus_files(path: str | Path) -> list[Path]:
-    """The corpus files at a path: the file itself, or those of a folder, sorted by name."""
-    path = Path(path)
-    if path.is_file():
-        if not is_corpus_file(path):
-            raise InputError(
-                f"corpus {path}: expected {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}"
-            )
-        return [path]
-    if not path.is_dir():
-        raise InputError(
-            f"corpus {path}: no such file or folder; give a {', '.join(SUFFIXES)} file, a folder "
-            "of them, hub:OWNER/NAME, or the name 'hexainst'"
-        )
-    files = sorted(file for file in path.iterdir() if is_corpus_file(file) and file.is_file())
-    if not files:
-        raise InputError(f"corpus {path}: the folder holds no {', '.join(SUFFIXES)} file")
-    return files
-
-
-def read_corpus(
-    path: str | Path,
-    categories: Sequence[str] | None = CATEGORIES,
-    *,
-    options: ReadOptions | None = None,
-    log: ProblemLog | None = None,
-) -> list[Instruction]:
-    """All instructions of a corpus that fits into memory, validated (see `Corpus`).
-
-    categories: the allowed ones; None allows any. `options`, where given, says it instead.
-    log: takes what `on_error="skip"` leaves out.
-    Raises InputError that lists every bad row (at most `PROBLEM_LIMIT`) as file:row: what is wrong.
-    """
-    options = options or ReadOptions(categories)
-    return list(Corpus(path, options, log or ProblemLog(PROBLEM_LIMIT)))
