@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparcom.config import RunConfig
+from sparcom.engines.count_part import Failure
 from sparcom.errors import SparcomError
 from sparcom.pipeline.actor import PartResult
 from sparcom.pipeline.checking import check_by_tasks
@@ -21,7 +22,7 @@ from sparcom.pipeline.ray.session import ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import terminable
 from sparcom.planning.options import cluster_address
-from sparcom.store import Failure, RunLock, RunStore
+from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.profiles.spans import part_name
 from sparcom.store.run_store import RESULT_FOLDERS
