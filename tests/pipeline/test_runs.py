@@ -30,10 +30,11 @@ from sparcom.store import (
     Run,
     RunLock,
     RunStore,
+    Span,
     concat_counted,
-    counts_table,
     part_profile,
 )
+from sparcom.store.profiles.merge import write_profile
 
 ROWS = records(20)
 
@@ -194,22 +195,59 @@ def test_a_run_whose_corpus_is_damaged_is_not_resumed(work, whole, tmp_path) -> 
     data = (run / "corpus.parquet").read_bytes()
     (run / "corpus.parquet").write_bytes(data[:4] + bytes(60) + data[64:])
     before = (run / "run.json").read_bytes()
-    with pytest.raises(SparcomError, match="corpus.parquet: not readable .*start anew with"):
+    with pytest.raises(SparcomError, match="corpus.parquet: not readable .*start again with"):
         count(config_of(work, run), resume=True)
     assert (run / "run.json").read_bytes() == before
 
 
 def test_a_profile_that_lacks_instructions_is_not_complete(work, tmp_path) -> None:
-    """The profile of part 0, named as if it covered all parts."""
+    """The profile of part 0, written as if it covered all parts."""
     config = config_of(work, tmp_path / "run")
     run_here(config)
-    first, *others = sorted((tmp_path / "run/profiles").iterdir())
-    first.rename(first.with_name("parts-00000-00004.parquet"))
-    for file in others:
-        file.unlink()
+    store = RunStore(tmp_path / "run")
+    (files,) = (files for files in store.stamped() if files.folder == "profiles")
+    write_profile(files, Span(0, 5), files.read(Span(0, 1)))
     with pytest.raises(SparcomError, match="expected 20 instructions, got 4 and 0 .*--resume"):
         count(config, resume=True)
     assert Run(tmp_path / "run").manifest["status"] == "stopped"
+
+
+@pytest.mark.parametrize("folder", ["counts", "sets", "profiles"])
+def test_a_file_in_the_place_of_another_part_is_counted_again(
+    work, whole, tmp_path, folder: str, ray_local
+) -> None:
+    """Readers refuse it by name; resuming counts its part again, and the results are the same."""
+    run = tmp_path / "run"
+    config = config_of(work, run)
+    run_here(config)
+    files = run / folder
+    (files / "part-00002.parquet").write_bytes((files / "part-00001.parquet").read_bytes())
+    store = RunStore(run)
+    read = {
+        "counts": lambda: list(store.results.counts()),
+        "sets": lambda: Run(run).sets,
+        "profiles": lambda: store.profiles.read(("category",), ()),
+    }[folder]
+    with pytest.raises(SparcomError, match=f"{folder}/part-00002.parquet: holds the parts 1-1"):
+        read()
+    count(config, resume=True)
+    assert results_of(run) == results_of(whole)
+
+
+def test_a_foreign_corpus_is_refused(work, whole, tmp_path) -> None:
+    run, other = shutil.copytree(whole, tmp_path / "run"), tmp_path / "other"
+    run_here(config_of(work, other, limit=2))
+    shutil.copy(other / "corpus.parquet", run / "corpus.parquet")
+    for use in (lambda: Run(run), lambda: count(config_of(work, run), resume=True)):
+        with pytest.raises(SparcomError, match="corpus.parquet: written by another run"):
+            use()
+
+
+def test_a_part_that_is_lost_from_a_complete_run_is_missed(whole, tmp_path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "sets/part-00003.parquet").unlink()
+    with pytest.raises(SparcomError, match="sets: part 3 is missing, though the run was complete"):
+        Run(run)
 
 
 def test_the_error_that_ended_a_run_is_the_one_that_is_raised(work, tmp_path, monkeypatch) -> None:
@@ -444,7 +482,7 @@ def test_a_part_that_was_half_written_gets_no_new_sets(work, whole, tmp_path) ->
     """Its counts lack instructions, and why they do was not written any more."""
     store = RunStore(shutil.copytree(whole, tmp_path / "run"))
     counted = dict(store.results.counts())[1]
-    store.files.write_table("counts/part-00001.parquet", counts_table(rows_of(counted, [0, 2])))
+    store.results.write(1, rows_of(counted, [0, 2]), None, [])
     assert identify(store.location, rule="top:0.2")["instructions"] == 16
     assert store.done_parts("counts") == {0, 2, 3, 4}
     assert store.manifest()["status"] == "stopped"
