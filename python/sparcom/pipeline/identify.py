@@ -41,7 +41,7 @@ def identify(location: str, *, progress: bool = False, **changes: Any) -> dict[s
         # A stop in between leaves sets of two rules, whose stamps tell them apart on resuming.
         store.write_manifest({**manifest, "status": "running"})
         store.files.delete_folder("analysis")  # figures of the sets that go
-        store = RunStore(location, manifest["stamps"])
+        store.bind(manifest["stamps"])
         total, whole = _select(store, manifest, selection, progress)
         store.write_manifest(manifest if whole else {**manifest, "status": "stopped"})
     return {"instructions": total, **asdict(selection)}

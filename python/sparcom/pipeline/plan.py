@@ -67,15 +67,21 @@ class Plan:
 
 
 def prepare(
-    config: RunConfig, *, resume: bool = False, overwrite: bool = False, check: Check = check_here
+    config: RunConfig,
+    store: RunStore | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    check: Check = check_here,
 ) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
-    check: reads the files of a run that is resumed.
-    Raises InputError where the directory exists and neither `resume` nor `overwrite` is given, or
-    where a resumed run differs from the stored one.
+    store: of the run directory, if it is open already. check: reads the files of a run that is
+    resumed.
+    Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, or if a
+    resumed run differs from the stored one.
     """
-    store = RunStore(config.run_dir())
+    store = store or RunStore(config.run_dir())
     check_location(store, resume=resume, overwrite=overwrite)
     resumed = resume and store.is_run()
     if resumed and config.cpus is None:  # other threads would round differently
@@ -108,7 +114,8 @@ def prepare(
             if overwrite and store.is_run():
                 store.delete()
         store.write_manifest(manifest)
-    return _plan(config, options, manifest, tally.tokens_of_part, check if resumed else None)
+    store.bind(manifest["stamps"])
+    return _plan(config, store, options, manifest, tally.tokens_of_part, check if resumed else None)
 
 
 def check_location(store: RunStore, *, resume: bool, overwrite: bool) -> None:
@@ -129,13 +136,12 @@ def check_location(store: RunStore, *, resume: bool, overwrite: bool) -> None:
 
 def _plan(
     config: RunConfig,
+    store: RunStore,
     options: EngineOptions,
     manifest: dict[str, Any],
     tokens_of_part: Sequence[int],
     check: Check | None,
 ) -> Plan:
-    stamps = manifest["stamps"]
-    store = RunStore(config.run_dir(), stamps)
     planned = set(range(len(tokens_of_part)))
     bad: list[Bad] = []
     if check:
@@ -153,7 +159,7 @@ def _plan(
         selection=config.selection(),
         retain=config.retain,
         cells=CellRule.from_json(manifest["cells"]),
-        stamps=stamps,
+        stamps=manifest["stamps"],
         covered=frozenset(todo) & covered(store.profiles.spans()),
         run_id=manifest["run"],
         gpus=config.gpus,

@@ -90,7 +90,7 @@ def count(
         if resume and cluster_address(config):
             stack.enter_context(ray_session(config))
             check = check_by_tasks
-        plan = prepare(config, resume=resume, overwrite=overwrite, check=check)
+        plan = prepare(config, store, resume=resume, overwrite=overwrite, check=check)
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:
             _logger.warning(problem)

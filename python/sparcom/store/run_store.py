@@ -54,6 +54,12 @@ class RunStore:
         self.location = self.files.location
         self._stamps = stamps
 
+    def bind(self, stamps: Mapping[str, str]) -> None:
+        """Stamp files with these from now on, and check them against these."""
+        self._stamps = stamps
+        for name in ("stamps", "corpus", "results", "profiles"):
+            vars(self).pop(name, None)
+
     # -- the manifest ---------------------------------------------------------------------------
 
     def exists(self) -> bool:
