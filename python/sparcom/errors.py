@@ -1,6 +1,6 @@
 """The errors that SPARCOM raises on purpose.
 
-`InputError` is the user's to mend (exit 2); every other `SparcomError` is a failed run (exit 1).
+`InputError` is the user's to correct (exit 2); every other `SparcomError` is a failed run (exit 1).
 """
 
 
@@ -10,6 +10,10 @@ class SparcomError(Exception):
 
 class InputError(SparcomError):
     """Wrong usage or wrong input: a bad argument, a malformed corpus, an unsupported model."""
+
+
+class RayDiedError(SparcomError):
+    """A server of the local Ray has died; its C++ code may crash this process when it exits."""
 
 
 class CountError(SparcomError):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from sparcom.cli.ablate import ablate_command, add_ablate
@@ -14,10 +15,10 @@ from sparcom.cli.compare import add_compare, compare_command
 from sparcom.cli.corpus import add_corpus_commands
 from sparcom.cli.doctor import doctor_command
 from sparcom.cli.identify import add_identify, identify_command
-from sparcom.cli.options import add_config
+from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, report_command
 from sparcom.cli.run import count_command, run_command
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import InputError, RayDiedError, SparcomError
 
 Handler = Callable[[argparse.Namespace], tuple[Any, int]]
 
@@ -33,15 +34,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         result, code = arguments.handler(arguments)
         print(json.dumps(result, default=_plain) if arguments.json else result, flush=True)
     except SparcomError as error:
-        print(f"sparcom: {error}", file=sys.stderr)
+        print(f"sparcom: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, RayDiedError):
+            os._exit(1)  # what Ray does at exit crashes without its servers
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt as stop:
-        print("sparcom: interrupted; --resume finishes the run", file=sys.stderr)
+        print(f"sparcom: interrupted{_left(arguments)}", file=sys.stderr)
         return 143 if type(stop).__name__ == "Terminated" else 130
     except BrokenPipeError:  # the reader has gone, and Python's own flush at exit would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _left(arguments: argparse.Namespace) -> str:
+    """What can be done about what an interrupted command leaves."""
+    if arguments.handler not in (run_command, count_command):
+        return ""
+    from sparcom.store import RunStore
+
+    try:
+        begun = RunStore(config_of(arguments).run_dir()).is_run()
+    except SparcomError:
+        return ""
+    return "; --resume finishes the run" if begun else ""
 
 
 def _plain(value: Any) -> Any:
@@ -53,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sparcom",
         description="Which neurons and experts of a language model work for which instructions.",
     )
+    parser.add_argument("--version", action="version", version=f"sparcom {version('sparcom')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = partial(_add, commands)
     add_config(add("run", run_command, "count a corpus, select sets, write the report"))

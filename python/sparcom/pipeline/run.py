@@ -9,7 +9,7 @@ from typing import Any
 
 from sparcom.config import RunConfig
 from sparcom.engines.count_part import Failure
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline.actor import PartResult
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
@@ -18,7 +18,7 @@ from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.pool import count_parts
 from sparcom.pipeline.ray.resources import resources_of
-from sparcom.pipeline.ray.session import ray_session
+from sparcom.pipeline.ray.session import check_resources, ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import terminable
 from sparcom.planning.options import cluster_address
@@ -83,6 +83,8 @@ def count(
     session = Session()
     store = RunStore(config.run_dir())
     check_location(store, resume=resume, overwrite=overwrite)
+    check_resources(config)
+    fresh = not store.is_run()
     with ExitStack() as stack:
         stack.enter_context(terminable())
         lock = stack.enter_context(RunLock(store.files))
@@ -101,6 +103,12 @@ def count(
                 with Merger(plan, remote=False) as merger:
                     merger.finish()
             failures, tokens = _check_complete(plan)
+        except InputError:
+            if fresh and not session.results:  # nothing was counted: leave nothing in the way
+                store.delete()
+            else:
+                _leave(plan, session, "failed")
+            raise
         except BaseException as error:
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             _leave(plan, session, ended)

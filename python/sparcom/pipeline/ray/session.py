@@ -1,8 +1,10 @@
 """A Ray to run on: a cluster, or a local one that leaves nothing behind."""
 
+import atexit
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,14 +15,17 @@ from typing import Any
 import psutil
 
 from sparcom.config import RunConfig
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import InputError, RayDiedError, SparcomError
 from sparcom.pipeline.ray.cleanup import SharedFiles, remove_noted, temporary_files_in
+from sparcom.pipeline.ray.guard import LocalRayGuard
 from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.signals import terminable, undisturbed
 from sparcom.planning.options import cluster_address
 
 _PREFIX = "sparcom-ray-"
 _STORE_BYTES = 256 << 20  # only part numbers and figures pass through it
+_SLOW_START = "timed out during startup"
+_CONNECT_S = 10.0
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -38,6 +43,7 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    check_resources(config)
     with ExitStack() as stack:
         if address := cluster_address(config):
             stack.callback(_end, ray)
@@ -46,11 +52,28 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
             folder = stack.enter_context(ray_folder())
             stack.enter_context(SharedFiles(folder))
             stack.enter_context(_own_token())
-            stack.callback(_end, ray)
+            guard = LocalRayGuard()
+            stack.callback(_end, ray, guard)
             with temporary_files_in(folder / "tmp"):
                 _start(ray, local_options(config, parts, folder))
+            stack.enter_context(_told_of_death(guard))
         with terminable():  # Ray has put a handler of its own in the place of ours
             yield
+
+
+@contextmanager
+def _told_of_death(guard: LocalRayGuard) -> Iterator[None]:
+    """Within the block, the death of a local Ray's server is an error that names it."""
+    try:
+        with guard:
+            yield
+    except BaseException as error:
+        if guard.died:
+            raise RayDiedError(
+                f"the local Ray died (its {guard.died} has ended: killed, or out of memory?); what "
+                "is stored is kept, and --resume finishes the run"
+            ) from error
+        raise
 
 
 @contextmanager
@@ -84,26 +107,55 @@ def _look_again() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _end(ray: Any) -> None:
+def _end(ray: Any, guard: LocalRayGuard | None = None) -> None:
     with undisturbed():
-        ray.shutdown()
+        if guard is not None and guard.died:
+            guard.kill_rest()
+            atexit.unregister(ray.shutdown)  # it would wait for what is gone
+        else:
+            ray.shutdown()
 
 
-def _start(ray: Any, options: dict[str, Any]) -> None:
+def _start(ray: Any, options: dict[str, Any], tries: int = 2) -> None:
+    """Start a local Ray, or connect to a cluster; one that was too slow is tried once more."""
     try:
         with _captured_stderr() as said:
             ray.init(logging_level="ERROR", log_to_driver=False, **options)
-    except (
-        ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError
-    ) as error:  # fmt: skip
-        where = f"the cluster at {options['address']}" if "address" in options else "a local Ray"
+    except Exception as error:  # ray.init raises plain Exceptions too
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SparcomError(f"{where} could not be reached: {reason} {said()}".rstrip()) from error
+        if "address" in options:
+            where = f"the cluster at {options['address']} could not be reached"
+        elif _SLOW_START in reason and tries > 1:
+            _end(ray)
+            return _start(ray, options, tries - 1)
+        else:
+            where = "a local Ray could not be started"
+        raise SparcomError(f"{where}: {reason} {said()}".rstrip()) from error
 
 
-def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]:
-    """What a local Ray is started with: room for all actors, and no more machine than there is."""
-    resources = resources_of(config, parts)
+def check_resources(config: RunConfig) -> None:
+    """Raise an error if it is plain, before Ray starts, that the actors find no place.
+
+    InputError if this machine lacks what the actors of a local Ray take; SparcomError if nothing
+    answers at the cluster's address.
+    """
+    if (address := cluster_address(config)) is None:
+        _check_machine(config)
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # "auto", or an address that only Ray understands
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise SparcomError(
+            f"the cluster at {address} could not be reached: {error}; is it running, and is its "
+            "port open from here?"
+        ) from error
+
+
+def _check_machine(config: RunConfig) -> None:
+    resources = resources_of(config, sys.maxsize)
     custom = config.custom_resources()
     if custom:
         raise InputError(
@@ -115,6 +167,11 @@ def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]
             f"--gpus: {resources.actors} actors take {resources.total('GPU'):g} GPUs, this machine "
             f"has {gpus}; ask for fewer, or name a cluster with --ray-address"
         )
+
+
+def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]:
+    """What a local Ray is started with: room for all actors, and no more machine than there is."""
+    resources = resources_of(config, parts)
     return {
         # One logical CPU more than the actors take: Ray Data has small tasks of its own.
         "num_cpus": int(resources.total("CPU")) + 1,
@@ -157,7 +214,7 @@ def ray_folder() -> Iterator[Path]:
 def _quiet_ray() -> None:
     """Keep Ray's own remarks out of our output; its errors still come as exceptions."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

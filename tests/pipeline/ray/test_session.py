@@ -1,0 +1,86 @@
+"""Starting Ray: what cannot work is said at once, a slow start is tried again."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pipeline_helpers import Driver, lay_out, results_of, slow_config, some_parts_done, wait_for
+
+from sparcom.cli.main import main
+from sparcom.config import RunConfig
+from sparcom.errors import SparcomError
+from sparcom.pipeline.ray import session
+from sparcom.pipeline.run import count
+
+SLOW = "The current node timed out during startup. This could happen because ..."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--resources", "A=1"], 2, "only a cluster's machines have further resources"),
+        (["--gpus", "1"], 2, "1 actors take 1 GPUs, this machine has 0"),
+        (["--ray-address", "127.0.0.1:{port}"], 1, "could not be reached: .*refused"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once_and_leaves_nothing(
+    tmp_path: Path, capsys, arguments: list[str], code: int, message: str
+) -> None:
+    with socket.socket() as probe:  # a port that nobody listens on
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    out = tmp_path / "run"
+    given = [text.format(port=port) for text in arguments]
+    assert main(["count", "--limit", "1", "--out", str(out), *given]) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(message, said)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("failures", "starts"), [(0, 1), (1, 2), (2, 2)])
+def test_a_slow_start_is_tried_once_more(failures: int, starts: int) -> None:
+    calls = []
+
+    def init(**_: object) -> None:
+        calls.append("init")
+        if calls.count("init") <= failures:
+            raise Exception(SLOW)
+
+    ray = SimpleNamespace(init=init, shutdown=lambda: calls.append("shutdown"))
+    if failures < 2:
+        session._start(ray, {"num_cpus": 1})
+    else:
+        with pytest.raises(SparcomError, match="^a local Ray could not be started: The current"):
+            session._start(ray, {"num_cpus": 1})
+    assert calls.count("init") == starts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_a_local_ray_that_dies_ends_the_run_in_one_sentence(tmp_path: Path, server: str) -> None:
+    """The driver says what died and exits 1 within seconds; resuming finishes the run."""
+    work = lay_out(tmp_path)
+    config = slow_config(work, tmp_path / "run")
+    driver = Driver(config)
+    wait_for(some_parts_done(tmp_path / "run"), 120)
+    (victim,) = [p for p in driver.look().seen.values() if p.name() == server]
+    victim.kill()
+    code, _, err = driver.end(30)
+    assert code == 1
+    assert f"sparcom: the local Ray died (its {server} has ended" in err
+    assert "Traceback" not in err
+    assert driver.left() == []
+    script = "import sys; from sparcom.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "count", "--resume", "--config", str(driver.file)]
+    subprocess.run(command, check=True, capture_output=True)
+    count(slow_config(work, tmp_path / "whole"))
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+
+
+def test_addresses_that_only_ray_understands_are_left_to_it() -> None:
+    session.check_resources(RunConfig(ray_address="auto"))
