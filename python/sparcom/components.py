@@ -3,12 +3,14 @@
 A model's FFN activations exist at *sites* (one per dense MLP, shared expert or bank of routed
 experts). `ComponentSpace` lays all neurons of all sites out in one flat index, site after site,
 expert after expert, and all routed experts in a second one; every stored vector and bit set uses
-these two indices. `Shard` says which part of a space one worker of a parallel model holds.
+these two indices. `LocalSite` is the part of a site that one worker of a parallel model holds, and
+`Shard` all of its parts, placed in the whole space.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,7 @@ class Site:
     layer: int
     width: int
     activation: str
+    _: KW_ONLY
     gated: bool = True
     experts: int = 0
     top_k: int = 0
@@ -121,12 +124,6 @@ class ComponentSpace:
         )
 
     @cached_property
-    def neuron_kinds(self) -> np.ndarray:
-        """[neurons] int8: index into `KINDS` of each neuron's site."""
-        kinds = [KINDS.index(s.kind) for s in self.sites]
-        return np.repeat(kinds, [s.neurons for s in self.sites]).astype(np.int8)
-
-    @cached_property
     def neuron_experts(self) -> np.ndarray:
         """[neurons] int64: flat expert index of each neuron; -1 outside routed sites."""
         parts = [
@@ -134,13 +131,6 @@ class ComponentSpace:
             for s, base in zip(self.sites, self.expert_offsets, strict=False)
         ]
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
-
-    @cached_property
-    def expert_layers(self) -> np.ndarray:
-        """[experts] int16: layer of each routed expert."""
-        return np.repeat([s.layer for s in self.sites], [s.experts for s in self.sites]).astype(
-            np.int16
-        )
 
     def describe_neuron(self, index: int) -> tuple[int, str, int, int]:
         """`(layer, kind, expert or -1, unit)` of a flat neuron index."""
@@ -170,111 +160,138 @@ class ComponentSpace:
 
 
 @dataclass(frozen=True)
-class ShardSite:
-    """The part of one site that a worker holds: a range of units, a list of experts, or all.
+class LocalSite:
+    """The part of a site that one worker holds: a range of units, some of the experts, or all.
 
-    site: index into the space's sites.
-    units: [start, stop) of the neurons of every held expert (tensor parallel).
-    experts: held experts, in the worker's own order (expert parallel); () where the site has none.
+    site: the whole site.
+    units: [start, stop) of its neurons, of each expert (tensor parallel).
+    experts: ids of the worker's experts, in its own order (expert parallel); () if the site has
+        none. A worker that holds no expert of a routed site has no LocalSite of it.
+
+    >>> LocalSite(Site("dense", 3, 11008, "silu"), (0, 5504)).as_counted.width
+    5504
     """
 
-    site: int
+    site: Site
     units: tuple[int, int]
     experts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.experts) != bool(self.site.experts):
+            raise InputError(
+                f"LocalSite: {self.site.name} has {self.site.experts} experts, but the worker's "
+                f"part of it names {len(self.experts)}; leave out a site of which it has none"
+            )
+
+    @property
+    def as_counted(self) -> Site:
+        """The site as this worker counts it: with its own width and number of experts."""
+        width = self.units[1] - self.units[0]
+        return replace(self.site, width=width, experts=len(self.experts))
+
+    @property
+    def partial(self) -> bool:
+        """True if other workers hold experts of this site."""
+        return len(self.experts) < self.site.experts
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "LocalSite":
+        start, stop = data["units"]
+        return cls(Site(**data["site"]), (start, stop), tuple(data["experts"]))
 
 
 @dataclass(frozen=True)
 class Shard:
     """What one worker of a model counts, and where it belongs in the whole `ComponentSpace`.
 
-    A routed site of which the worker holds no expert has no part.
+    sites: the worker's parts, in the order in which it counts them.
     """
 
     space: ComponentSpace
-    parts: tuple[ShardSite, ...] = field(default_factory=tuple)
+    sites: tuple[LocalSite, ...]
 
     def __post_init__(self) -> None:
-        for part in self.parts:
-            site = self.space.sites[part.site]
-            if bool(part.experts) != bool(site.experts):
-                raise InputError(
-                    f"Shard: {site.name} has {site.experts} experts, but its part names "
-                    f"{len(part.experts)}; leave out a site that is not held"
-                )
-
-    @classmethod
-    def whole(cls, space: ComponentSpace) -> "Shard":
-        """The shard of a worker that holds everything."""
-        return cls(
-            space,
-            tuple(
-                ShardSite(i, (0, site.width), tuple(range(site.experts)))
-                for i, site in enumerate(space.sites)
-            ),
-        )
-
-    def local_sites(self) -> list[Site]:
-        """The sites as this worker sees them: its own width and its own number of experts."""
-        return [
-            replace(
-                self.space.sites[part.site],
-                width=part.units[1] - part.units[0],
-                experts=len(part.experts),
-            )
-            for part in self.parts
-        ]
+        for local in self.sites:
+            if local.site not in self.space.sites:
+                raise InputError(f"Shard: {local.site.name} is no site of the model")
 
     def neuron_indices(self) -> np.ndarray:
         """[local neurons] int64: flat index in the whole space of each local neuron, in order."""
         parts = []
-        for p in self.parts:
-            site, base = self.space.sites[p.site], int(self.space.neuron_offsets[p.site])
-            units = np.arange(*p.units, dtype=np.int64)
-            experts = np.asarray(p.experts if site.experts else (0,), dtype=np.int64)
-            parts.append((base + experts[:, None] * site.width + units).reshape(-1))
+        for local, at in self._placed():
+            units = np.arange(*local.units, dtype=np.int64)
+            experts = np.asarray(local.experts or (0,), dtype=np.int64)
+            first = int(self.space.neuron_offsets[at])
+            parts.append((first + experts[:, None] * local.site.width + units).reshape(-1))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def put_neurons(self, local: np.ndarray, whole: np.ndarray) -> None:
-        """whole[:, self.neuron_indices()] = local, in blocks.
+    def put_neurons(self, part: np.ndarray, whole: np.ndarray) -> None:
+        """whole[:, self.neuron_indices()] = part, in blocks.
 
-        local: [n, local neurons]; whole: [n, neurons of the space], C-contiguous.
+        part: [n, local neurons]; whole: [n, neurons of the space], C-contiguous.
         """
         start = 0
-        for part in self.parts:
-            site, base = self.space.sites[part.site], int(self.space.neuron_offsets[part.site])
-            held = part.experts if site.experts else (0,)
-            units = part.units[1] - part.units[0]
-            block = local[:, start : start + len(held) * units].reshape(-1, len(held), units)
-            start += len(held) * units
-            target = whole[:, base : base + site.neurons].reshape(-1, site.bins, site.width)
-            target[:, list(held), slice(*part.units)] = block
+        for local, at in self._placed():
+            site, first = local.site, int(self.space.neuron_offsets[at])
+            experts, width = local.experts or (0,), local.as_counted.width
+            stop = start + len(experts) * width
+            target = whole[:, first : first + site.neurons]
+            target = target.reshape(len(whole), site.bins, site.width)
+            target[:, list(experts), slice(*local.units)] = part[:, start:stop].reshape(
+                len(part), len(experts), width
+            )
+            start = stop
 
     def expert_indices(self) -> np.ndarray:
         """[local experts] int64: flat index in the whole space of each local routed expert."""
         parts = [
-            int(self.space.expert_offsets[p.site]) + np.asarray(p.experts, dtype=np.int64)
-            for p in self.parts
-            if p.experts
+            int(self.space.expert_offsets[at]) + np.asarray(local.experts, dtype=np.int64)
+            for local, at in self._placed()
+            if local.experts
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def _placed(self) -> Iterator[tuple[LocalSite, int]]:
+        """Each local site, and the index of its site in the space."""
+        index = {site: at for at, site in enumerate(self.space.sites)}
+        return ((local, index[local.site]) for local in self.sites)
+
+
+def shards_of(workers: Sequence[Sequence[LocalSite]]) -> list[Shard]:
+    """Each worker's shard of one space, whose sites are those that the workers name.
+
+    The sites lie by layer, then by kind in the order of `KINDS`, as in every engine.
+    """
+    sites = {local.site for worker in workers for local in worker}
+    space = ComponentSpace(tuple(sorted(sites, key=site_order)))
+    return [Shard(space, tuple(worker)) for worker in workers]
+
+
+def site_order(site: Site) -> tuple[int, int]:
+    """What the sites of a model are sorted by."""
+    return site.layer, KINDS.index(site.kind)
 
 
 def merge_shards(shards: Sequence[Shard]) -> ComponentSpace:
     """The space that the shards cover, each neuron by exactly one of them.
 
-    Raises InputError where a neuron is held twice or by nobody.
+    Raises InputError if a neuron belongs to two shards or to none.
     """
     if not shards:
         raise InputError("merge_shards: at least one shard, got none")
     space = shards[0].space
-    held = np.zeros(space.neurons, np.int64)
+    owners = np.zeros(space.neurons, np.int64)
     for shard in shards:
         if shard.space != space:
             raise InputError("merge_shards: the shards belong to different models")
-        np.add.at(held, shard.neuron_indices(), 1)
-    if (held != 1).any():
-        at = int(np.flatnonzero(held != 1)[0])
+        np.add.at(owners, shard.neuron_indices(), 1)
+    if (owners != 1).any():
+        at = int(np.flatnonzero(owners != 1)[0])
         raise InputError(
-            f"merge_shards: neuron {space.describe_neuron(at)} is held by {held[at]} shards, not 1"
+            f"merge_shards: neuron {space.describe_neuron(at)} belongs to {owners[at]} shards, "
+            "expected 1"
         )
     return space

@@ -8,14 +8,20 @@ import pytest
 import torch
 from tiny_models import save_tiny_model
 from tiny_runs import records, save_tiny_llm, write_corpus
-from vllm_tools import SHAPE, by_id, make_prompts, share_of_differing_cells
+from vllm_tools import (
+    SHAPE,
+    by_id,
+    kill_newest_engine,
+    make_prompts,
+    share_of_differing_cells,
+)
 
 from sparcom.ablation.ablator import Ablator
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.ablation.vllm_ablator import VllmAblator
 from sparcom.cli.main import main
-from sparcom.engines.base import EngineOptions
+from sparcom.engines.base import EngineOptions, PromptError
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
@@ -46,7 +52,9 @@ def reference(tmp_path_factory):
         if family not in made:
             folder = tmp_path_factory.mktemp(family)
             save_tiny_model(folder, family, torch.float32, **FAMILIES[family])
-            plain = EngineOptions(str(folder), "float32", batch_tokens=256, threads=1, device="cpu")
+            plain = EngineOptions(
+                str(folder), dtype="float32", batch_tokens=256, threads=1, device="cpu"
+            )
             made[family] = folder, TransformersEngine(plain)
         return made[family]
 
@@ -104,7 +112,7 @@ def test_silenced(engines, how):
     np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)  # one prompt: one batch
 
 
-def test_an_engine_that_starts_anew_keeps_what_is_silenced(reference):
+def test_an_engine_that_starts_again_keeps_what_is_ablated(reference):
     folder, _ = reference("llama")
     options = VllmOptions(str(folder), dtype="float32", slots=4, threads=1, ablation=True)
     engine = VllmEngine(options)
@@ -112,7 +120,9 @@ def test_an_engine_that_starts_anew_keeps_what_is_silenced(reference):
         ablator, target = VllmAblator(engine), targets(engine.space)[0]
         with ablator.ablated(target):
             before = ablator.losses(PROMPTS[:1])
-            engine._start()
+            kill_newest_engine()
+            with pytest.raises(PromptError, match="forward pass failed on"):
+                ablator.losses(PROMPTS[:1])
             np.testing.assert_array_equal(ablator.losses(PROMPTS[:1]), before)
         assert (ablator.losses(PROMPTS[:1]) != before).any()
         with pytest.raises(InputError, match="flat indices must be in"):

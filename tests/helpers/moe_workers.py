@@ -15,7 +15,7 @@ from torch import Tensor
 from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 
-from sparcom.engines.vllm.worker import counting_op, experts
+from sparcom.engines.vllm.worker import counting_op, moe
 from sparcom.engines.vllm.worker.worker import CountingWorker
 
 
@@ -55,7 +55,7 @@ class LoopWorker(CountingWorker):
 
 
 class _PlainExperts(CPUUnquantizedExperts):
-    """One product per token and expert; rows of experts held elsewhere are never written."""
+    """One product per token and expert; rows of other workers' experts are never written."""
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         pass
@@ -78,11 +78,11 @@ class _PlainExperts(CPUUnquantizedExperts):
             output[row // top_k] += y * topk_weights.reshape(-1)[row]
 
 
-class TokenOrderExperts(experts.TokenOrder, _PlainExperts):
+class TokenOrderExperts(moe.TokenOrder, _PlainExperts):
     pass
 
 
 class TokenOrderWorker(CountingWorker):
     def load_model(self, *args: Any, **options: Any) -> None:
-        experts.implementation = lambda: (UnquantizedMoeBackend.CPU, TokenOrderExperts)
+        moe.implementation = lambda: (UnquantizedMoeBackend.CPU, TokenOrderExperts)
         super().load_model(*args, **options)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -12,7 +13,9 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.process import launch
+from sparcom.engines.vllm.process.client import EngineClient
 
 CONTEXT = 128
 SHAPE = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
@@ -35,6 +38,17 @@ def worker_class(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "engine_args", lambda *args: {**build(*args), "worker_cls": name})
         yield
+
+
+def client_of(engine: VllmEngine) -> EngineClient:
+    """The running engine's client of vLLM."""
+    return engine._engine.current.client
+
+
+def kill_newest_engine() -> None:
+    """Kill the engine process that was started last, as the system does for its memory."""
+    engines = [child for child in psutil.Process().children() if "EngineCore" in child.name()]
+    max(engines, key=psutil.Process.create_time).kill()
 
 
 def by_id(groups) -> dict[str, tuple[int, np.ndarray]]:

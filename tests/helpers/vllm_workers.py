@@ -35,9 +35,8 @@ def make_worker(name: str) -> type:
             if "error" in reply:
                 self.broken.append(reply["error"])
                 CountingWorker.sparcom_drop(self, slots)
-                zeros = np.zeros(
-                    (len(ids), sum(h.local.width for h in self.sparcom_held)), np.int32
-                )
+                width = sum(site.as_counted.width for site in self.sparcom_found.local)
+                zeros = np.zeros((len(ids), width), np.int32)
                 recomputed = self.sparcom_rows.recomputed
                 reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
                          "recomputed": recomputed}  # fmt: skip
@@ -71,8 +70,8 @@ def make_worker(name: str) -> type:
             fill, first_seen = rows.fill, []
 
             def undo():
-                for held, name in ((rows, "fill"), (counter, "end"), (self, "keep_aborted")):
-                    held.__dict__.pop(name, None)
+                for owner, name in ((rows, "fill"), (counter, "end"), (self, "keep_aborted")):
+                    owner.__dict__.pop(name, None)
                 recorder_module.act_mul_count = kernel
 
             kernel = recorder_module.act_mul_count

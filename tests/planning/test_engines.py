@@ -9,9 +9,8 @@ from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.config import RunConfig
-from sparcom.engines.load import check_sites
-from sparcom.engines.vllm.process import launch
-from sparcom.errors import InputError, SparcomError
+from sparcom.engines.vllm import model_facts
+from sparcom.errors import InputError
 from sparcom.pipeline import actor
 from sparcom.pipeline.actor import CountActor
 from sparcom.pipeline.plan import prepare
@@ -35,7 +34,7 @@ def test_a_prompt_that_vllm_does_not_read_is_found_while_the_run_is_planned(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = longest(config)
-    monkeypatch.setattr(launch, "DEFAULT_CONTEXT", 8)
+    monkeypatch.setattr(model_facts, "DEFAULT_CONTEXT", 8)
     assert longest(config) == whole > 8  # transformers reads what the model does
     vllm = replace(config, engine="vllm")
     with pytest.raises(InputError, match=r"tokens, but the model reads at most 8; .*--context"):
@@ -47,25 +46,12 @@ def test_a_prompt_that_vllm_does_not_read_is_found_while_the_run_is_planned(
         prepare(replace(vllm, context=999), overwrite=True)
 
 
-SITES = tuple(Site("dense", layer, 4, "silu") for layer in range(3))
-PLANNED = SITES[:2]
-
-
-@pytest.mark.parametrize("found", [(SITES[0], replace(SITES[1], gated=False)), SITES[:1], SITES])
-def test_an_engine_that_counts_other_sites_than_planned_is_refused(found: tuple[Site, ...]) -> None:
-    info = SimpleNamespace(name="vllm")
-    engine = SimpleNamespace(info=info, space=ComponentSpace(found))
-    with pytest.raises(SparcomError, match=r"engine vllm: expected the site .*, got .*; use the"):
-        check_sites(engine, ComponentSpace(PLANNED))
-    check_sites(engine, ComponentSpace(found))
-
-
 def test_an_actor_stores_nothing_of_an_engine_that_counts_other_sites(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, closed = prepare(config), []
-    info = SimpleNamespace(name="vllm")
-    engine = SimpleNamespace(info=info, space=ComponentSpace(SITES), close=lambda: closed.append(1))
+    info, other = SimpleNamespace(name="vllm"), ComponentSpace((Site("dense", 0, 4, "silu"),))
+    engine = SimpleNamespace(info=info, space=other, close=lambda: closed.append(1))
     monkeypatch.setattr(actor, "load_engine", lambda *_: engine)
     row = CountActor(plan.work)({"part": 0})
     assert (row["error"], closed) == ("SparcomError", [1])

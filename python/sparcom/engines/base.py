@@ -1,7 +1,7 @@
 """What every engine offers: a component space, facts about itself, and counts of prompts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
 
 from sparcom.components import ComponentSpace
@@ -19,14 +19,15 @@ class EngineOptions:
     batch_tokens: activation rows of one forward pass.
     slots: instructions in one forward pass at most; bounds the memory of the counts.
     threads: CPU threads of this engine; None leaves torch's own choice.
-    device: "cpu", "cuda", or None (cuda where there is one).
+    device: "cpu", "cuda", or None (cuda if there is one).
     threshold, signal: when a neuron fires (`act_mul_count`).
     verify: recount everything with plain torch beside the kernel.
-    count: False loads the same engine without counting, to compare speed and logits.
+    count: False loads the same engine without counting, to compare speed and losses.
     trust_remote_code: run code that comes with the model.
     """
 
     model: str
+    _: KW_ONLY
     dtype: str = "bfloat16"
     batch_tokens: int = 1024
     slots: int = 64
@@ -39,9 +40,12 @@ class EngineOptions:
     trust_remote_code: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """Facts of a loaded engine that decide its counts; stored in run.json."""
+    """Facts of a loaded engine that decide its counts; stored in run.json.
+
+    batch_tokens: activation rows of one forward pass. versions: library -> its version.
+    """
 
     name: str
     dtype: str
@@ -72,7 +76,7 @@ class Engine(Protocol):
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, in groups, in any order; each prompt exactly once.
 
-        Raises `PromptError` naming the ids where a forward pass fails on them.
+        Raises `PromptError` naming the ids if a forward pass fails on them.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Loading the engine of a name, and checking that it counts what was planned."""
+"""Loading an engine by its name."""
 
 from itertools import zip_longest
 
@@ -11,7 +11,12 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
     """The engine of a name, loaded.
 
     name: "transformers" | "vllm".
-    gpus: of each worker, where the model is shared by several (`engines.vllm.shards`).
+    options: for vllm, VllmOptions. If several workers share the model, they are Ray actors
+        (`ShardGroup`), or vLLM's own processes with `ablation=True`, which actors cannot do.
+    gpus: of each actor, if actors share the model.
+    Raises InputError if the name, the model or an option does not work.
+
+    >>> engine = load_engine("transformers", EngineOptions(resolve_model("default")))
     """
     if name == "transformers":
         from sparcom.engines.transformers.engine import TransformersEngine
@@ -19,17 +24,19 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
         return TransformersEngine(options)
     if name == "vllm":
         from sparcom.engines.vllm.engine import VllmEngine
+        from sparcom.engines.vllm.options import VllmOptions
 
-        if options.world_size == 1:
+        options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
+        if options.world_size == 1 or options.ablation:
             return VllmEngine(options)
-        from sparcom.engines.vllm.shards.shards import ShardGroup
+        from sparcom.engines.vllm.shards.group import ShardGroup
 
         return ShardGroup(options, gpus=gpus)
     raise InputError(f"engine: expected transformers or vllm, got {name!r}")
 
 
 def check_sites(engine: Engine, planned: ComponentSpace) -> None:
-    """Raise SparcomError if an engine counts other sites than a run was laid out for."""
+    """Raise SparcomError if an engine counts other sites than its run was planned for."""
     for expected, found in zip_longest(planned.sites, engine.space.sites):
         if found != expected:
             raise SparcomError(

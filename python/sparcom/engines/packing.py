@@ -1,8 +1,8 @@
 """Packing prompts into passes of one fixed shape.
 
 A matrix product may round its rows differently when their number changes, and a sign near zero
-then flips. Every pass has therefore the same number of rows, whatever prompts it holds: the counts
-of a prompt do not depend on its neighbours. The rows that no prompt fills are wasted; packing the
+then flips. So every pass has the same number of rows, whatever prompts it holds: the counts of a
+prompt do not depend on its neighbours. The rows that no prompt fills are wasted; packing the
 longest first wastes little.
 """
 
@@ -37,11 +37,11 @@ def plan_passes(
         if lengths[i] > min(batch_tokens, solo_above or batch_tokens):
             passes.append(Pass((i,), -(-lengths[i] // batch_tokens) * batch_tokens))
             continue
-        for at, (free, held) in enumerate(open_passes):
-            if lengths[i] <= free and len(held) < slots:
-                held.append(i)
-                open_passes[at] = (free - lengths[i], held)
+        for at, (free, packed) in enumerate(open_passes):
+            if lengths[i] <= free and len(packed) < slots:
+                packed.append(i)
+                open_passes[at] = (free - lengths[i], packed)
                 break
         else:
             open_passes.append((batch_tokens - lengths[i], [i]))
-    return passes + [Pass(tuple(held), batch_tokens) for _, held in open_passes]
+    return passes + [Pass(tuple(packed), batch_tokens) for _, packed in open_passes]

@@ -36,11 +36,9 @@ def context_of(options: EngineOptions, model_config: Any) -> int | None:
     from sparcom.engines.vllm.options import VllmOptions
 
     if isinstance(options, VllmOptions):
-        from sparcom.engines.vllm.process import launch
+        from sparcom.engines.vllm import model_facts
 
-        facts = launch.read_facts(options)
-        launch.check_model(options, facts)
-        return launch.context_of(options, facts)
+        return model_facts.context_of(options, model_facts.check_model(options))
     from sparcom.engines.transformers import engine
 
     return engine.context_of(model_config)

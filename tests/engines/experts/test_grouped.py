@@ -64,7 +64,7 @@ def test_the_weighted_sum_writes_to_strided_memory_and_refuses_rows_that_are_not
 
 def bank(held: tuple[int, ...], site: Site, first, down) -> tuple[GroupedExperts, Recorder]:
     some = held or tuple(range(site.experts))
-    local = Site("routed", 0, site.width, "silu", True, len(some), site.top_k)
+    local = Site("routed", 0, site.width, "silu", experts=len(some), top_k=site.top_k)
     recorder = Recorder([local], 2, partial=[0] if held else [])
     weights = first[list(some)], down[list(some)]
     sizes = Sizes((8, 16), 1)
@@ -73,7 +73,7 @@ def bank(held: tuple[int, ...], site: Site, first, down) -> tuple[GroupedExperts
 
 def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
-    site = Site("routed", 0, 12, "silu", True, 6, 2)
+    site = Site("routed", 0, 12, "silu", experts=6, top_k=2)
     first = torch.randn(6, 16, 24, generator=generator)
     down = torch.randn(6, 12, 16, generator=generator)
     hidden = torch.randn(50, 16, generator=generator)
@@ -98,7 +98,7 @@ def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
 
 
 def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_many() -> None:
-    site = Site("routed", 0, 4, "silu", True, 3, 2)
+    site = Site("routed", 0, 4, "silu", experts=3, top_k=2)
     whole, partial = Recorder([site], 1), Recorder([site], 1, partial=[0])
     for recorder, rows in ((whole, 3), (partial, 5)):
         recorder.begin(torch.zeros(2, dtype=torch.int32))
@@ -118,7 +118,7 @@ def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_
 )
 def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
-    site = Site("routed", 0, 8, "silu", True, 6, top_k)
+    site = Site("routed", 0, 8, "silu", experts=6, top_k=top_k)
     ids = torch.rand(tokens, 6, generator=generator).topk(top_k).indices.to(kind)
     slots = torch.randint(-1, 3, (tokens,), dtype=torch.int32, generator=generator)
     some = list(held or range(6))
@@ -150,7 +150,7 @@ def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) 
     ids=["beyond", "below", "twice", "three", "flat"],
 )  # fmt: skip
 def test_wrong_routing_is_laid_out_nowhere(ids: list) -> None:
-    site = Site("routed", 0, 8, "silu", True, 6, 2)
+    site = Site("routed", 0, 8, "silu", experts=6, top_k=2)
     wrong = torch.tensor(ids)
     assert route(wrong, None, site, 6, torch.zeros(len(ids), dtype=torch.int32)) is None
     with pytest.raises(CountError):
@@ -264,9 +264,9 @@ def test_routed_experts_refuse_tokens_and_bins_that_there_are_not() -> None:
 @pytest.mark.parametrize("held", [(), (4, 0, 2)])
 def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, held: tuple) -> None:
     generator = torch.Generator().manual_seed(0)
-    site = Site("routed", 0, 64, "silu", True, 6, 2)
+    site = Site("routed", 0, 64, "silu", experts=6, top_k=2)
     some = list(held or range(6))
-    local = Site("routed", 0, 64, "silu", True, len(some), 2)
+    local = Site("routed", 0, 64, "silu", experts=len(some), top_k=2)
     weights = [
         pack(torch.randn(6, *shape, generator=generator).bfloat16()[some] / 8)
         for shape in ((128, 96), (96, 64))
@@ -295,7 +295,7 @@ def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, held: tu
 @amx
 def test_packed_experts_make_and_count_what_tiled_ones_do() -> None:
     generator = torch.Generator().manual_seed(0)
-    site = Site("routed", 0, 64, "silu", True, 6, 2)
+    site = Site("routed", 0, 64, "silu", experts=6, top_k=2)
     shapes = ((128, 96), (96, 64))
     weights = [torch.randn(6, *s, generator=generator).bfloat16() / 8 for s in shapes]
     hidden = torch.randn(80, 96, generator=generator).bfloat16()
@@ -322,7 +322,7 @@ def test_packed_experts_make_and_count_what_tiled_ones_do() -> None:
 def test_workers_that_share_every_expert_add_up_to_the_whole() -> None:
     """Tensor parallel: each holds half of the units of all experts, and sees all their rows."""
     generator = torch.Generator().manual_seed(0)
-    site = Site("routed", 0, 12, "silu", True, 4, 2)
+    site = Site("routed", 0, 12, "silu", experts=4, top_k=2)
     gate, up = torch.randn(2, 4, 16, 12, generator=generator)
     down = torch.randn(4, 12, 16, generator=generator)
     hidden = torch.randn(30, 16, generator=generator)
@@ -330,7 +330,7 @@ def test_workers_that_share_every_expert_add_up_to_the_whole() -> None:
     weights = torch.rand(30, 2, generator=generator)
     found = []
     for units in (slice(0, 12), slice(0, 6), slice(6, 12)):
-        local = Site("routed", 0, units.stop - units.start, "silu", True, 4, 2)
+        local = Site("routed", 0, units.stop - units.start, "silu", experts=4, top_k=2)
         recorder = Recorder([local], 1)
         recorder.begin(torch.zeros(30, dtype=torch.int32))
         first = torch.cat([gate[..., units], up[..., units]], 2)

@@ -233,7 +233,7 @@ def test_sets_of_experts_go_from_the_engine_to_the_store(tmp_path) -> None:
 
 
 def test_routed_rows_of_padding_and_of_no_token_are_not_counted() -> None:
-    recorder = Recorder([Site("routed", 0, 3, "silu", True, 2, 1)], 2)
+    recorder = Recorder([Site("routed", 0, 3, "silu", experts=2, top_k=1)], 2)
     recorder.begin(torch.tensor([1, -1, 0]))
     gate = torch.ones(4, 3)
     token, expert = torch.tensor([0, 1, 2, -1]), torch.tensor([1, 1, 0, 0], dtype=torch.int32)

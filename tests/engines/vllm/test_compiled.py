@@ -14,9 +14,9 @@ from vllm_tools import (
     worker_class,
 )
 
-from sparcom.engines.vllm import engine as engine_module
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
+from sparcom.engines.vllm.process import running
 from sparcom.errors import CountError, SparcomError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -80,7 +80,7 @@ def test_a_cache_key_that_does_not_tell_counting_counts_all_the_same(folder, loa
     """On the cache of a bare engine. Our part of the key is not the only one: vLLM 0.32 keys graphs
     by the sources that it traced as well, and those that count are others."""
     load(False).close()
-    monkeypatch.setattr(engine_module, "CountingConfig", BareHash)
+    monkeypatch.setattr(running, "CountingConfig", BareHash)
     prompts, engine = make_prompts(LENGTHS), load(True)
     try:
         ours = by_id(engine.count(prompts))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import save_tiny_model
-from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells
+from vllm_tools import SHAPE, by_id, client_of, make_prompts, reference, share_of_differing_cells
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
@@ -106,7 +106,7 @@ def test_our_settings_of_vllm_are_needed(vllm_defaults):
 
     (full,) = make_prompts([LONG])
     with pytest.raises(VLLMValidationError, match=rf"\(length {LONG}\) .* is longer than"):
-        vllm_defaults._serving.add("full", full, 0)
+        client_of(vllm_defaults).add("full", full, 0)
     prompts = sharing_a_prefix()
     assert len(by_id(vllm_defaults.count(prompts[:1]))) == 1
     with pytest.raises(CountError, match=r"saw 44 rows of instruction again, expected 300"):

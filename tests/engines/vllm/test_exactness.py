@@ -16,7 +16,15 @@ import pytest
 import torch
 from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
-from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells, worker_class
+from vllm_tools import (
+    SHAPE,
+    by_id,
+    client_of,
+    make_prompts,
+    reference,
+    share_of_differing_cells,
+    worker_class,
+)
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
@@ -84,7 +92,7 @@ def whole(folder: Path, prompts: list[Prompt], scope: str) -> list[Prompt]:
 @pytest.fixture(scope="module")
 def engine(folder):
     """A KV cache of four blocks of 128 for eight requests, of which most grow into a second
-    block while they write: requests must be preempted and read anew."""
+    block while they write: requests must be preempted and read again."""
     with worker_class("vllm_workers.ForgetfulWorker"):
         made = VllmEngine(
             VllmOptions(
@@ -98,17 +106,17 @@ def engine(folder):
 
 def broken(engine) -> list[str]:
     """What was not conserved since the last call, or not as plain torch counts it."""
-    return engine._llm.collective_rpc("sparcom_broken")[0]
+    return client_of(engine).call_workers("sparcom_broken")[0]
 
 
 @contextmanager
 def without(engine, handling: str) -> Iterator[None]:
     """Within the block the worker counts without one of its ways."""
-    engine._llm.collective_rpc("sparcom_forget", args=(handling,))
+    client_of(engine).call_workers("sparcom_forget", handling)
     try:
         yield
     finally:
-        engine._llm.collective_rpc("sparcom_remember")
+        client_of(engine).call_workers("sparcom_remember")
 
 
 @pytest.fixture(autouse=True)
@@ -148,23 +156,24 @@ def test_preempted_requests_count_once(engine, prompts):
 def test_a_seed_decides_what_is_sampled_and_so_the_counts(engine, prompts, monkeypatch):
     asked = [replace(p, counted=()) for p in prompts]
     written: dict[str, list[int]] = {}
-    step = engine._llm.step
+    client = client_of(engine)
+    step = client._llm.step
 
     def listen():
         outputs = step()
         for output in outputs:
             if output.finished:
-                name = engine._serving._prompts[output.request_id].id
+                name = client._prompts[output.request_id].id
                 written[name] = list(output.outputs[0].token_ids)
         return outputs
 
     def sample(seed: int, temperature: float = 1.0):
         settings = replace(engine.options, temperature=temperature, seed=seed)
-        monkeypatch.setattr(engine._serving, "_options", settings)
+        monkeypatch.setattr(client, "_options", settings)
         written.clear()
         return by_id(engine.count(asked)), dict(written)
 
-    monkeypatch.setattr(engine._llm, "step", listen)
+    monkeypatch.setattr(client._llm, "step", listen)
     (first, text), (again, same_text), (_, other) = sample(1), sample(1), sample(2)
     assert same_text == text
     assert share_of_differing_cells(again, first) <= 1e-4
@@ -199,7 +208,7 @@ def test_passes_that_nobody_asked_for_count_nothing(engine):
     def count_around_dummies() -> list[str]:
         for tag in "ab":
             list(engine.count([replace(p, id=f"{tag}{p.id}") for p in prompts]))
-            engine._llm.collective_rpc("sparcom_dummy_passes")
+            client_of(engine).call_workers("sparcom_dummy_passes")
         list(engine.count(prompts))
         return broken(engine)
 
@@ -234,8 +243,9 @@ def test_verify_finds_a_wrong_kernel(engine):
 
 def test_the_end_of_a_sequence_is_no_token_of_the_answer(engine, prompts, monkeypatch):
     """It is written, and never read: a front end that expects it is told by the kernel's rows."""
-    step = engine._serving.step
-    monkeypatch.setattr(engine._serving, "step", lambda: [(key, n + 1) for key, n in step()])
+    client = client_of(engine)
+    step = client.step
+    monkeypatch.setattr(client, "step", lambda: [(key, n + 1) for key, n in step()])
     list(engine.count(prompts))
     found = broken(engine)
     assert len(found) > 0

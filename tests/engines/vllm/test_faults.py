@@ -7,7 +7,8 @@ import psutil
 import pytest
 import torch
 from tiny_models import save_tiny_model
-from vllm_tools import SHAPE, by_id, make_prompts, worker_class
+from vllm_faulty_workers import POISON
+from vllm_tools import SHAPE, by_id, kill_newest_engine, make_prompts, worker_class
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import PromptError
@@ -17,60 +18,7 @@ from sparcom.errors import CountError, InputError, SparcomError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
-POISON = 91
 pytestmark = pytest.mark.slow
-
-
-def make_worker(name: str) -> type:
-    """The test's workers: made in vLLM's processes, where importing one starts its machinery."""
-    from sparcom.engines.vllm.worker.worker import CountedForward, CountingWorker
-
-    class PoisonedWorker(CountingWorker):
-        """Fails on one token."""
-
-        def execute_model(self, scheduler_output, *args, **options):
-            for request in scheduler_output.scheduled_new_reqs:
-                if POISON in request.prompt_token_ids[1:]:
-                    self.model_runner._model_forward = self.fail
-            return super().execute_model(scheduler_output, *args, **options)
-
-        def fail(self, **inputs):
-            raise ZeroDivisionError("poison\nand more lines")
-
-    class DeafWorker(CountingWorker):
-        """Has a model whose passes nobody counts."""
-
-        def load_model(self, *args, **options):
-            super().load_model(*args, **options)
-            forward: CountedForward = self.model_runner._model_forward
-            self.model_runner._model_forward = forward._forward
-
-    class HooklessWorker(CountingWorker):
-        """Runs on a vLLM without the part that counting hooks into."""
-
-        def _sparcom_instrument(self, config):
-            del self.model_runner.query_start_loc
-            super()._sparcom_instrument(config)
-
-    class RoomlessWorker(CountingWorker):
-        """Fails on one rank, while the other waits for it."""
-
-        def load_model(self, *args, **options):
-            if self.rank == 1:
-                self.model_runner.load_model = self.fail
-            super().load_model(*args, **options)
-
-        def fail(self, *args, **options):
-            raise MemoryError("no room for the weights")
-
-    made = (PoisonedWorker, DeafWorker, HooklessWorker, RoomlessWorker)
-    return {w.__name__: w for w in made}[name]
-
-
-def __getattr__(name: str) -> type:
-    if name.endswith("Worker"):
-        return make_worker(name)
-    raise AttributeError(name)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +32,7 @@ def load(folder):
     with ExitStack() as stack:
 
         def start(worker: str, **options) -> VllmEngine:
-            stack.enter_context(worker_class(f"test_vllm_faults.{worker}"))  # restarts too
+            stack.enter_context(worker_class(f"vllm_faulty_workers.{worker}"))  # restarts too
             given = VllmOptions(folder, dtype="float32", slots=4, threads=1, **options)
             engines.append(VllmEngine(given))
             return engines[-1]
@@ -105,7 +53,7 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def test_a_poisoned_pass_names_ids_and_cause_and_the_engine_starts_anew(load):
+def test_a_poisoned_pass_names_ids_and_cause_and_the_engine_starts_again(load):
     engine = load("PoisonedWorker")
     assert workers()
     good = make_prompts([10, 20])
@@ -132,6 +80,24 @@ def test_a_group_whose_worker_fails_or_is_killed_leaves_none_behind(load):
     assert not workers()
     with pytest.raises(PromptError, match=r"ZeroDivisionError: poison$"):
         list(engine.count([Prompt("bad", (5, POISON, 6), ((0, 3),))]))
+    assert not workers()
+
+
+def test_a_killed_engine_process_fails_what_is_under_way_and_the_engine_starts_again(load):
+    """As the system kills one for its memory: vLLM's own client would wait for ever."""
+    engine = load("PoisonedWorker", batch_tokens=16)
+    prompts = [
+        Prompt(p.id, tuple(t % 90 + 1 for t in p.token_ids), p.counted)
+        for p in make_prompts([100] * 40)
+    ]
+    results = engine.count(prompts)
+    next(results)
+    kill_newest_engine()
+    with pytest.raises(PromptError, match=r"ChildProcessError|EngineDeadError"):
+        list(results)
+    assert not workers()
+    assert len(by_id(engine.count(prompts[:3]))) == 3
+    engine.close()
     assert not workers()
 
 

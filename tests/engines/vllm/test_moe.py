@@ -16,7 +16,7 @@ from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.process import launch
-from sparcom.engines.vllm.shards.shards import ShardGroup
+from sparcom.engines.vllm.shards.group import ShardGroup
 from sparcom.errors import InputError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -48,7 +48,7 @@ def options(folder: Path, **more) -> VllmOptions:
 
 def expected(folder: Path):
     """(space, counts) of the transformers engine."""
-    plain = EngineOptions(str(folder), "float32", batch_tokens=256, threads=1, device="cpu")
+    plain = EngineOptions(str(folder), dtype="float32", batch_tokens=256, threads=1, device="cpu")
     engine = TransformersEngine(plain)
     return engine.space, by_id(with_experts(engine.count(make_prompts(LENGTHS))))
 
@@ -103,9 +103,9 @@ def test_shards_and_compiled_graphs_count_the_same(qwen, more):
         ours = by_id(with_experts(engine.count(make_prompts(LENGTHS))))
         assert share_of_differing_cells(ours, theirs) <= 1e-4
         if "expert_parallel" in more:
-            held = [set(shard.expert_indices()) for shard in engine.shards]
-            assert sorted(map(len, held)) == [6, 6]  # of 12: three experts of two layers each
-            assert not held[0] & held[1]
+            experts = [set(shard.expert_indices()) for shard in engine.shards]
+            assert sorted(map(len, experts)) == [6, 6]  # of 12: three of two layers each
+            assert not experts[0] & experts[1]
     finally:
         engine.close()
 
@@ -148,10 +148,11 @@ def test_counts_equal_a_plain_loop_on_the_same_passes(tmp_path, monkeypatch, fam
             neurons, routed = row[: space.neurons], row[space.neurons :]
             loop = np.load(found / f"{prompt.id}.npz")
             seen = 0
-            for at, part in enumerate(shard.parts):
-                if not part.experts:
+            for at, local in enumerate(shard.sites):
+                if not local.experts:
                     continue
-                (n0, n1), (e0, e1) = (o[part.site : part.site + 2] for o in offsets)
+                place = space.sites.index(local.site)
+                (n0, n1), (e0, e1) = (o[place : place + 2] for o in offsets)
                 assert np.array_equal(neurons[n0:n1], loop[f"{at}.fired"].reshape(-1))
                 assert np.array_equal(routed[e0:e1], loop[f"{at}.routed"])
                 seen += 1

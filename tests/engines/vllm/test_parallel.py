@@ -11,7 +11,7 @@ from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing
 from sparcom.engines.base import PromptError
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
-from sparcom.engines.vllm.shards.shards import ShardGroup
+from sparcom.engines.vllm.shards.group import ShardGroup
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -100,13 +100,13 @@ def test_two_groups_on_one_machine_keep_apart(folder, expected, ray_here):
             group.close()
 
 
-def test_a_lost_actor_fails_what_is_under_way_and_the_group_starts_anew(folder, ray_here):
+def test_a_lost_actor_fails_what_is_under_way_and_the_group_starts_again(folder, ray_here):
     group = ShardGroup(options(folder, SPLITS[0]))
     try:
         prompts = make_prompts([100] * 40)
         results = group.count(prompts)
         done = list(next(results).ids)
-        ray_here.kill(group._actors[1])
+        ray_here.kill(group._ranks.current._actors[1])
         with pytest.raises(PromptError, match="forward pass failed on") as caught:
             done.extend(name for counted in results for name in counted.ids)
         assert set(caught.value.ids) == {p.id for p in prompts} - set(done)

@@ -57,7 +57,9 @@ def describe_experts(
             f"its router, {type(router).__name__}, knows {known.shape[0]} experts, but it holds "
             f"{experts}"
         )
-    return Site("routed", layer, width, activation, module.has_gate, experts, top_k)
+    return Site(
+        "routed", layer, width, activation, gated=module.has_gate, experts=experts, top_k=top_k
+    )
 
 
 def _weights_shape(module: nn.Module) -> tuple[int, int]:

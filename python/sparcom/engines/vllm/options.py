@@ -1,4 +1,4 @@
-"""How the vLLM engine is loaded, and what can be refused before anything is."""
+"""How the vLLM engine is loaded; options that cannot work are refused here."""
 
 import difflib
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +11,7 @@ EXECUTORS = ("mp", "ray", "external_launcher")
 DTYPES = ("bfloat16", "float16", "float32", "auto")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VllmOptions(EngineOptions):
     """EngineOptions, and what only vLLM has.
 
@@ -20,16 +20,16 @@ class VllmOptions(EngineOptions):
     expert_parallel: of a mixture of experts, give each tensor-parallel worker whole experts rather
         than a slice of every one.
     executor: who starts the workers: "mp" (this process), "ray" (vLLM's own, GPU clusters), or
-        "external_launcher" (they exist already, one engine each; see `shards`).
+        "external_launcher" (they exist already, one engine each; see `shards.group`).
     context: longest sequence in tokens; None takes the model's own, at most 8192.
     kv_cache_tokens: tokens that the KV cache holds, at least one context; None: what `slots`
         prompts need.
     temperature, seed: how answers are written (`Prompt.generate`): 0 greedily, else tokens are
         sampled, each instruction's by this seed.
-    restarts: how often an engine that a failed pass killed is started anew without a result
-        between; halving a batch until the guilty instruction is alone takes up to 8.
-    ablation: neurons can be silenced (`VllmEngine.silence`), at the cost of a multiplication and
-        an addition in every activation.
+    restarts: how often an engine that died is started again without a result in between; halving a
+        batch until the instruction that kills it is alone takes up to 8.
+    ablation: neurons can be ablated (`VllmEngine.ablate`), at the cost of a multiplication and an
+        addition in every activation.
     """
 
     compile: bool = False
@@ -62,9 +62,9 @@ class VllmOptions(EngineOptions):
                     f"{_flag(name)}: expected {', '.join(known)}, got {getattr(self, name)!r}"
                 )
         if self.ablation and not self.count:
-            raise InputError("ablation: the kernel that counts also silences; needs count=True")
+            raise InputError("ablation: the kernel that counts also ablates; use count=True")
         if self.ablation and self.executor == "external_launcher":
-            raise InputError("ablation: shards of an outside launcher silence nothing; use "
+            raise InputError("ablation: workers of an outside launcher cannot be ablated; use "
                              "executor mp or ray")  # fmt: skip
 
     @property
@@ -72,11 +72,16 @@ class VllmOptions(EngineOptions):
         """Workers that share one model."""
         return self.tensor_parallel * self.pipeline_parallel
 
+    @property
+    def launched_outside(self) -> bool:
+        """True if each worker is an engine of its own and holds one shard."""
+        return self.executor == "external_launcher" and self.world_size > 1
+
     @classmethod
     def of(cls, options: EngineOptions, **more: Any) -> "VllmOptions":
         """These options, with vLLM's own ones by keyword.
 
-        Raises InputError for a keyword that is none, naming the nearest.
+        Raises InputError for an unknown keyword, with the nearest known one.
         """
         known = [f.name for f in fields(cls)]
         for name in more:
@@ -86,13 +91,13 @@ class VllmOptions(EngineOptions):
         return cls(**{**asdict(options), **more})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CountingConfig:
-    """What workers need to know; rides in vLLM's `additional_config`, whose hash keys its caches.
+    """What workers need to know; vLLM's `additional_config`, whose hash keys vLLM's caches.
 
     threshold, signal: when a neuron fires.
     slots, verify: of the recorder; they do not change the compiled graph.
-    kernel: `fingerprint.kernel_version`: the sources, the sites that they find, the native build.
+    kernel: `fingerprint.kernel_version`, of the sources and the native build.
     ablation: every site reads `keep` and `fill` (`ablation.AblationBuffers`).
     """
 
@@ -104,7 +109,7 @@ class CountingConfig:
     ablation: bool = False
 
     def compute_hash(self) -> str:
-        """What of this is in the compiled graph: a counting run never meets a bare one's cache."""
+        """What of this is in the compiled graph: counting engines take no graph of a bare one."""
         ablation = "-ablated" if self.ablation else ""
         return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}{ablation}"
 

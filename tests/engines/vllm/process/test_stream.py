@@ -13,7 +13,7 @@ from sparcom.engines.vllm.process.stream import Stream
 from sparcom.errors import SparcomError
 
 
-class FakeServing:
+class FakeClient:
     """Reads one token of every request per step; remembers what it was asked."""
 
     def __init__(self, fail_on: str = "", deaf: bool = False) -> None:
@@ -68,8 +68,8 @@ def prompts(*lengths: int, tag: str = "p") -> list[Prompt]:
     return [Prompt(f"{tag}{i}", (1,) * n, ((0, n),)) for i, n in enumerate(lengths)]
 
 
-def make_stream(serving, slots=2, **options) -> Stream:
-    return Stream(serving, slots, lambda error, ids: PromptError(ids, str(error)), **options)
+def make_stream(client, slots=2, **options) -> Stream:
+    return Stream(client, slots, lambda error, ids: PromptError(ids, str(error)), **options)
 
 
 def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
@@ -79,26 +79,26 @@ def run(stream: Stream, what: list[Prompt]) -> dict[str, int]:
 
 
 def test_every_prompt_comes_back_once_and_slots_bound_what_is_under_way():
-    serving = FakeServing()
-    stream = make_stream(serving, slots=3)
+    client = FakeClient()
+    stream = make_stream(client, slots=3)
     lengths = [1, 7, 2, 2, 9, 1, 1, 4, 3, 5]
     assert run(stream, prompts(*lengths)) == {f"p{i}": n for i, n in enumerate(lengths)}
-    assert serving.most == 3
-    assert not serving.slots
+    assert client.most == 3
+    assert not client.slots
     stream.close()
 
 
 def test_a_short_instruction_leaves_before_a_long_one_is_done():
-    stream = make_stream(FakeServing())
+    stream = make_stream(FakeClient())
     results = stream.results(stream.submit(prompts(50, 1)))
     assert next(results).ids == ("p1",)
     stream.close()
 
 
 def test_callers_share_the_engine_and_get_their_own_results():
-    serving = FakeServing()
-    serving.gate.clear()
-    stream = make_stream(serving, slots=4)
+    client = FakeClient()
+    client.gate.clear()
+    stream = make_stream(client, slots=4)
     found: dict[str, dict[str, int]] = {}
 
     def call(tag: str) -> None:
@@ -107,27 +107,27 @@ def test_callers_share_the_engine_and_get_their_own_results():
     threads = [threading.Thread(target=call, args=(tag,)) for tag in "ab"]
     for thread in threads:
         thread.start()
-    serving.gate.set()
+    client.gate.set()
     for thread in threads:
         thread.join(10)
     assert found == {tag: {f"{tag}0": 3, f"{tag}1": 1, f"{tag}2": 2} for tag in "ab"}
-    assert serving.most == 4
+    assert client.most == 4
     stream.close()
 
 
 def test_leaving_early_aborts_what_is_under_way_and_frees_its_slots():
-    serving = FakeServing()
-    stream = make_stream(serving)
+    client = FakeClient()
+    stream = make_stream(client)
     results = stream.results(stream.submit(prompts(1, 10**6)))
     assert next(results).ids == ("p0",)
     results.close()
     assert run(stream, prompts(2, 2, 2, tag="q")) == {"q0": 2, "q1": 2, "q2": 2}
-    assert serving.aborted == ["p1"]
+    assert client.aborted == ["p1"]
     stream.close()
 
 
 def test_a_failed_step_names_the_instructions_under_way_to_every_caller():
-    stream = make_stream(FakeServing(fail_on="p1"))
+    stream = make_stream(FakeClient(fail_on="p1"))
     with pytest.raises(PromptError, match="the worker fell over") as caught:
         run(stream, prompts(5, 5, 5))
     assert set(caught.value.ids) == {"p0", "p1"}
@@ -138,7 +138,7 @@ def test_a_failed_step_names_the_instructions_under_way_to_every_caller():
 
 @pytest.mark.parametrize("scored", [False, True])
 def test_counts_that_cannot_be_taken_concern_the_finished_too(scored):
-    stream = make_stream(FakeServing(deaf=True))
+    stream = make_stream(FakeClient(deaf=True))
     with pytest.raises(PromptError, match="no answer") as caught:
         list(stream.results(stream.submit(prompts(1, 9), scored=scored)))
     assert set(caught.value.ids) == {"p0", "p1"}
@@ -149,7 +149,7 @@ def test_an_engine_that_cannot_be_ended_leaves_nobody_waiting():
     def fault(error, ids):
         raise OSError("socket closed\nand more lines")
 
-    stream = Stream(FakeServing(fail_on="p1"), 2, fault)
+    stream = Stream(FakeClient(fail_on="p1"), 2, fault)
     told = r"^RuntimeError: the worker fell over; and then .* ended: OSError: socket closed$"
     with pytest.raises(SparcomError, match=told):
         run(stream, prompts(5, 5, 5))
@@ -159,7 +159,7 @@ def test_an_engine_that_cannot_be_ended_leaves_nobody_waiting():
 
 
 def test_closing_ends_the_jobs_under_way():
-    stream = make_stream(FakeServing())
+    stream = make_stream(FakeClient())
     results = stream.results(stream.submit(prompts(10**6)))
     stream.close()
     with pytest.raises(SparcomError, match="closed"):
@@ -169,7 +169,7 @@ def test_closing_ends_the_jobs_under_way():
 
 
 def test_ranks_in_lockstep_admit_in_one_order():
-    servings = [FakeServing(), FakeServing()]
+    clients = [FakeClient(), FakeClient()]
     meeting, said = threading.Barrier(2), [0]
 
     def agree_of(rank: int):
@@ -183,7 +183,7 @@ def test_ranks_in_lockstep_admit_in_one_order():
 
         return agree
 
-    streams = [make_stream(s, slots=2, agree=agree_of(r)) for r, s in enumerate(servings)]
+    streams = [make_stream(c, slots=2, agree=agree_of(r)) for r, c in enumerate(clients)]
     batches = [prompts(3, 1, tag="a"), prompts(1, 2, tag="b"), prompts(2, tag="c")]
     # The second rank hears of the batches later than the first.
     first = [streams[0].submit(batch) for batch in batches]
@@ -191,32 +191,32 @@ def test_ranks_in_lockstep_admit_in_one_order():
     for jobs, stream in ((first, streams[0]), (second, streams[1])):
         for job, batch in zip(jobs, batches, strict=True):
             assert sum(len(f.ids) for f in stream.results(job)) == len(batch)
-    assert servings[0].order == servings[1].order
+    assert clients[0].order == clients[1].order
     for stream in streams:
         stream.close()
 
 
 def test_scored_instructions_give_losses_and_free_their_slots():
-    serving = FakeServing()
-    stream = make_stream(serving, slots=2)
+    client = FakeClient()
+    stream = make_stream(client, slots=2)
     scored = stream.results(stream.submit(prompts(3, 1, 2), scored=True))
     losses = {name: loss for f in scored for name, loss in zip(f.ids, f.losses, strict=True)}
     assert losses == {"p0": 1.0, "p1": 2.0, "p2": 3.0}  # the fake's keys, in order of admission
-    assert not serving.slots
+    assert not client.slots
     assert run(stream, prompts(2)) == {"p0": 2}
     stream.close()
 
 
 def test_a_call_waits_for_the_instructions_under_way():
-    serving = FakeServing()
-    stream = make_stream(serving, slots=1)
-    serving.gate.clear()
+    client = FakeClient()
+    stream = make_stream(client, slots=1)
+    client.gate.clear()
     job, made = stream.submit(prompts(2, 2)), []
-    caller = threading.Thread(target=lambda: made.append(stream.call(lambda: len(serving.slots))))
+    caller = threading.Thread(target=lambda: made.append(stream.call(lambda: len(client.slots))))
     caller.start()
     time.sleep(0.05)
     assert not made
-    serving.gate.set()
+    client.gate.set()
     caller.join(10)
     assert made == [0]
     assert sum(len(finished.ids) for finished in stream.results(job)) == 2
@@ -224,7 +224,7 @@ def test_a_call_waits_for_the_instructions_under_way():
 
 
 def test_a_call_that_fails_ends_the_stream():
-    stream = make_stream(FakeServing())
+    stream = make_stream(FakeClient())
     with pytest.raises(PromptError, match="division by zero"):
         stream.call(lambda: 1 / 0)
     with pytest.raises(PromptError, match="division by zero"):

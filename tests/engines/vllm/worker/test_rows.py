@@ -40,7 +40,7 @@ def test_recomputed_positions_are_not_counted_again():
     rows, note = RowMap(), request_note(1, [(0, 4)], 4, True)
     assert step(rows, ("a", note, 0, 4), size=4) == [1, 1, 1, 1]
     assert step(rows, ("a", note, 4, 1), size=1) == [1]
-    assert step(rows, ("a", note, 0, 3), size=3) == [-1, -1, -1]  # preempted, then read anew
+    assert step(rows, ("a", note, 0, 3), size=3) == [-1, -1, -1]  # preempted, then read again
     assert step(rows, ("a", note, 3, 4), size=4) == [-1, -1, 1, 1]
     assert rows.recomputed == 5
 
@@ -55,7 +55,7 @@ def test_generated_tokens_count_only_where_asked():
 def test_a_slot_serves_one_request_at_a_time():
     rows = RowMap()
     step(rows, ("a", request_note(0, [(0, 1)], 1, False), 0, 1))
-    with pytest.raises(CountError, match="given slot 0, which a still holds"):
+    with pytest.raises(CountError, match="given slot 0, which a still has"):
         step(rows, ("b", request_note(0, [(0, 1)], 1, False), 0, 1))
     rows.close([0])
     assert step(rows, ("b", request_note(0, [(0, 1)], 1, False), 0, 1), size=1) == [0]

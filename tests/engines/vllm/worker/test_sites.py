@@ -36,9 +36,11 @@ def mlp(sites, *projections: str) -> nn.Module:
 )
 def test_what_an_mlp_is_taken_for(sites, projections, gated):
     """Of Nemotron's kind, up_proj alone, none is gated."""
-    ((held, _),) = sites._exchange("model.layers.2.mlp", mlp(sites, *projections), "dense", "gate")
-    assert (held.site.name, held.site.gated, held.apart) == ("layer2.dense", gated, gated)
-    assert (held.site.width, held.units) == (8, (4, 8))
+    parts = mlp(sites, *projections)
+    ((local, counting),) = sites._exchange("model.layers.2.mlp", parts, "dense", "gate")
+    assert (local.site.name, local.site.width, local.units) == ("layer2.dense", 8, (4, 8))
+    assert (local.site.gated, counting.gives_h) == (gated, not gated)
+    assert parts.act_fn is counting
 
 
 def test_the_product_is_refused_where_it_is_made_outside(sites):

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.engines.vllm.process.client import EngineClient
+from sparcom.engines.vllm.process.faults import one_line
 from sparcom.errors import SparcomError
 
 
@@ -33,25 +35,14 @@ class Finished:
     losses: tuple[float, ...] = ()
 
 
-class Serving(Protocol):
-    """What the stream asks of an engine (`serving.Serving`)."""
-
-    def add(self, key: str, prompt: Prompt, slot: int, scored: bool = False) -> None: ...
-    def step(self) -> list[tuple[str, int]]: ...
-    def take(
-        self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
-    ) -> tuple[Counted, ...]: ...
-    def losses(self, keys: Sequence[str], slots: Sequence[int]) -> tuple[float, ...]: ...
-    def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None: ...
-
-
 @dataclass(eq=False)
 class Job:
     """The instructions of one caller.
 
-    scored: whether their losses are wanted, and not their counts.
+    scored: their losses are wanted, not their counts.
     results: Finished groups, or the exception that ended the job.
-    left: prompts whose results the caller has not had; unread: those that the engine has not read.
+    left: prompts whose results the caller has not had. unread: those that the engine has not read.
+    ended: the caller waits no more.
     """
 
     prompts: Sequence[Prompt]
@@ -73,19 +64,21 @@ class Stream:
     """The thread that feeds an engine.
 
     slots: instructions under way at most.
-    agree: number of jobs seen here -> number that all ranks admit; None where there is one engine.
-        In lockstep nothing is aborted: a job that nobody waits for runs to its end.
-    fault: ends the engine, and makes the callers' error of what it raised and whom it concerns.
+    fault: called with what the engine raised and the ids under way; ends the engine, and returns
+        the error that callers get.
+    agree: number of jobs seen here -> number that all ranks admit; None if there is one engine. In
+        lockstep nothing is aborted: a job that nobody waits for runs to its end.
+    error: what ended the stream; None as long as it runs.
     """
 
     def __init__(
         self,
-        serving: Serving,
+        client: EngineClient,
         slots: int,
         fault: Callable[[BaseException, Sequence[str]], SparcomError],
         agree: Callable[[int], int] | None = None,
     ) -> None:
-        self._serving, self._agree, self._fault = serving, agree, fault
+        self._client, self._agree, self._fault = client, agree, fault
         self._free = deque(range(slots))
         self._running: dict[str, _Running] = {}
         self._open: list[Job] = []
@@ -102,7 +95,7 @@ class Stream:
         self._thread.start()
 
     def submit(self, prompts: Sequence[Prompt], scored: bool = False) -> Job:
-        """Queue instructions; raises the error that ended the stream, where it has ended."""
+        """Queue instructions; raises the error that ended the stream, if it has ended."""
         job = Job(prompts, scored, left=len(prompts), unread=len(prompts))
         with self._wake:
             self._require_open()
@@ -129,7 +122,7 @@ class Stream:
     def call(self, function: Callable[[], Any]) -> Any:
         """function(), by the thread that owns the engine, once no instruction is under way.
 
-        Not in lockstep. Ends the stream where function raises.
+        Not in lockstep. If function raises, the stream ends.
         """
         result: Future = Future()
         with self._wake:
@@ -166,7 +159,7 @@ class Stream:
                 self._see_jobs()
                 self._admit()
                 if self._running:
-                    self._deliver(self._serving.step())
+                    self._deliver(self._client.step())
                 else:
                     self._make_calls()
             self._fail(SparcomError("this engine was closed while it counted"))
@@ -174,7 +167,7 @@ class Stream:
             self._fail(error)
 
     def _wait(self) -> bool:
-        """Wait until there is something to do; False where the stream closes."""
+        """Wait until there is something to do; False if the stream closes."""
         with self._wake:
             while not (
                 self._closing or self._running or self._pending or self._cancelled or self._unseen
@@ -204,7 +197,7 @@ class Stream:
             self._keys += 1
             key, slot = f"{self._keys}", self._free.popleft()
             self._running[key] = _Running(job, prompt, slot)
-            self._serving.add(key, prompt, slot, job.scored)
+            self._client.add(key, prompt, slot, job.scored)
 
     def _deliver(self, finished: list[tuple[str, int]]) -> None:
         """finished: (key, counted tokens) of the requests that ended in this step."""
@@ -218,10 +211,10 @@ class Stream:
             job = group[0][1].job
             if job.scored:
                 result = Finished(
-                    ids, losses=self._serving.losses([key for key, _, _ in group], slots)
+                    ids, losses=self._client.losses([key for key, _, _ in group], slots)
                 )
             else:
-                result = Finished(ids, self._serving.take(ids, slots, [n for _, _, n in group]))
+                result = Finished(ids, self._client.take(ids, slots, [n for _, _, n in group]))
             for key, _, _ in group:  # only now: what fails above concerns these too
                 del self._running[key]
             self._free.extend(slots)
@@ -229,7 +222,7 @@ class Stream:
             job.results.put(result)
 
     def _account(self, job: Job, read: int) -> None:
-        """These instructions of a job are read; one that is read whole is forgotten here."""
+        """So many instructions of a job are read; a job that is read whole is forgotten here."""
         job.unread -= read
         if not job.unread:
             with self._wake:
@@ -248,7 +241,7 @@ class Stream:
         keys = [key for key, one in self._running.items() if any(one.job is j for j in jobs)]
         if keys:
             slots = [self._running.pop(key).slot for key in keys]
-            self._serving.abort(keys, slots)
+            self._client.abort(keys, slots)
             self._free.extend(slots)
 
     def _fail(self, error: BaseException) -> None:
@@ -258,7 +251,7 @@ class Stream:
             told = self._fault(error, ids)
         except BaseException as broken:  # callers wait for an answer, whatever it is
             told = SparcomError(
-                f"{_line(error)}; and then the engine could not be ended: {_line(broken)}"
+                f"{one_line(error)}; and then the engine could not be ended: {one_line(broken)}"
             )
         with self._wake:
             self.error = told
@@ -268,9 +261,3 @@ class Stream:
             for _, result in self._calls:
                 result.set_exception(told)
             self._wake.notify_all()
-
-
-def _line(error: BaseException) -> str:
-    """`OSError: socket closed`: kind and first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,6 +1,6 @@
-"""AblationBuffers in a worker: `keep` and `fill` of every site, at one address for good.
+"""Ablation in a worker: `keep` and `fill` of every site, at addresses that never change.
 
-Graphs, torch's and CUDA's, read these buffers in every pass; only what they hold is exchanged.
+Graphs, torch's and CUDA's, read these buffers in every pass; only their contents change.
 """
 
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ from sparcom.counting.recorder import Recorder
 
 
 class AblationBuffers:
-    """Silences neurons of a worker's recorder, and sums its outputs for their means.
+    """Ablates neurons of a worker's recorder, and sums its outputs for their means.
 
     dtype: of the model's activations. The buffers take twice the neurons in it.
     """
@@ -29,7 +29,7 @@ class AblationBuffers:
         self._sums: list[torch.Tensor] = []
 
     def set(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        """Silence these neurons and no others; flat indices over the worker's own sites."""
+        """Ablate these neurons and no others; flat indices over the worker's own sites."""
         for keep, fill in self._masks.values():
             keep.fill_(1)
             fill.zero_()
@@ -40,7 +40,7 @@ class AblationBuffers:
     def sums(self, begin: bool) -> bytes:
         """[neurons] float64 as bytes: sums since the last call that began, b"" without one.
 
-        begin: sum anew from here on; else no more.
+        begin: start again from zero; else stop summing.
         """
         found = b"".join(total.cpu().numpy().tobytes() for total in self._sums)
         self._summing.close()

@@ -1,8 +1,8 @@
 """Memory that a worker has used once stays mapped.
 
-glibc maps every large block anew and gives it back when it is freed, so that each activation tensor
-of each pass costs its page faults again: a tenth of the time of a small model on CPU. Raising the
-thresholds keeps the blocks in the heap. tcmalloc, where it is preloaded, does so by itself.
+glibc maps each large block when it is asked for and unmaps it when it is freed, so that every
+activation tensor of every pass costs page faults: a tenth of the time of a small model on CPU.
+Raising the thresholds keeps the blocks in the heap. tcmalloc, if preloaded, does so by itself.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _BYTES = 1 << 30
 
 
 def keep_memory() -> bool:
-    """Keep freed blocks of up to 1 GiB in the heap; says whether this C library could be told."""
+    """Keep freed blocks of up to 1 GiB in the heap; False if this C library cannot."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -74,8 +74,8 @@ class StepCounter:
     ) -> None:
         """out [rows * top_k, width] = f(gate) * up of x [rows * top_k, 2 width].
 
-        ids: [rows, top_k]; place: [experts] where each lies among the held ones, or -1; None: all
-        are held, in their order.
+        ids: [rows, top_k]; place: [experts] index of each among the local ones, or -1; None: all
+        are local, in their order.
         """
         rows, top_k = ids.shape
         self._expect(rows)
@@ -141,17 +141,18 @@ for _name, _run, _fake in (
 
 
 class CountedActivation(nn.Module):
-    """Stands where the model's activation module stood.
+    """Takes the place of the model's activation module.
 
-    paired: the input holds gate and up side by side.
+    paired: the input is gate and up side by side.
+    gives_h: its output is h; False if gate and up are multiplied after it, so that it is f(gate).
     site_index: of the worker's sites, set once they are all known.
     """
 
     site_index: int
 
-    def __init__(self, paired: bool) -> None:
+    def __init__(self, paired: bool, gives_h: bool = True) -> None:
         super().__init__()
-        self.paired = paired
+        self.paired, self.gives_h = paired, gives_h
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., 2 width] or [..., width] -> [..., width]."""

@@ -1,8 +1,8 @@
-"""What of this package is in a compiled graph: the key of vLLM's compile caches must tell it.
+"""What of this package is in a compiled graph, and so belongs into the key of vLLM's caches.
 
 The graph holds the exchanged modules, the operator's signature and its shapes, and what inductor
-made of them. All of counting and of this engine is taken, not the files that matter today: a
-fingerprint that changes too often costs one compilation, one that does not costs wrong counts.
+made of them. All of counting and of this engine is hashed, not only the files that matter today: a
+fingerprint that changes too often costs one compilation, one that misses a change wrong counts.
 """
 
 import hashlib

@@ -3,9 +3,10 @@
 vLLM's own implementation on CPU is one C++ call that hides the activations, and it repacks its
 weights for that call as soon as they are loaded; so ours must be in place before. On CUDA vLLM's
 Triton implementation is kept: it calls its activation between two products, and there we count.
+The names of vLLM's modules here are those of 0.32.0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +19,7 @@ from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedM
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.platforms import current_platform
 
-from sparcom.components import Site
+from sparcom.components import LocalSite, Site
 from sparcom.engines.experts.grouped import GroupedExperts, Workspace, can_pack, pack
 from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
 from sparcom.engines.vllm.worker import counting_op
@@ -35,8 +36,8 @@ UNBOUND = -1
 class CountedExperts(CPUUnquantizedExperts):
     """Experts on CPU whose products and counts are `GroupedExperts`'.
 
-    sparcom_site: index of the worker's site, once it is known; sparcom_packed: whether the weights
-        lie as AMX reads them.
+    sparcom_site: index of the worker's site, once it is known.
+    sparcom_packed: True once the weights lie as AMX reads them.
     """
 
     sparcom_site = UNBOUND
@@ -62,7 +63,7 @@ class TokenOrder:
     """Counts in `activation`, whose rows lie in the order of tokens: row t * top_k + k.
 
     For implementations that call `activation` between their products; it gets no ids, so `apply`
-    keeps the ones that it gets. Rows of experts that are held elsewhere may hold anything.
+    keeps the ones that it gets. Rows of other workers' experts may hold anything.
     """
 
     sparcom_site = UNBOUND
@@ -87,13 +88,12 @@ class TokenOrder:
 
 
 class Bank:
-    """The routed experts of one layer, as this worker holds them.
+    """The routed experts of one layer in this worker.
 
     runner: vLLM's module, called `name`; layer: its decoder layer.
-    site: the whole site; site_index: the worker's part among its sites, set once all are known.
-    held: ids of the experts that this worker holds, in the order of its weights.
-    units: [start, stop) of the neurons that it holds of each.
-    Raises InputError where they cannot be counted.
+    local: the worker's part of the site, its experts in the order of its weights.
+    site_index: of the worker's sites, set once they are all known.
+    Raises InputError if they cannot be counted.
     """
 
     site_index: int
@@ -103,17 +103,20 @@ class Bank:
         self.name = name
         self._layer, config = runner.routed_experts, runner.moe_config
         width, parallel = config.intermediate_size_per_partition, config.moe_parallel_config
-        self.units = (parallel.tp_rank * width, (parallel.tp_rank + 1) * width)
-        self.site = Site(
-            "routed", layer, width * parallel.tp_size, _ACTIVATIONS[config.activation], True,
-            config.num_logical_experts, config.experts_per_token,
-        )  # fmt: skip
-        self.held = tuple(range(self.site.experts))
+        site = Site(
+            "routed",
+            layer,
+            width * parallel.tp_size,
+            _ACTIVATIONS[config.activation],
+            experts=config.num_logical_experts,
+            top_k=config.experts_per_token,
+        )
+        experts: Iterable[int] = range(site.experts)
         if (place := self._layer.expert_map) is not None:
-            local = place.tolist()
-            self.held = tuple(
-                sorted((e for e in self.held if local[e] >= 0), key=local.__getitem__)
-            )
+            at = place.tolist()
+            experts = sorted((e for e in experts if at[e] >= 0), key=at.__getitem__)
+        units = parallel.tp_rank * width, (parallel.tp_rank + 1) * width
+        self.local = LocalSite(site, units, tuple(experts))
 
     @property
     def implementation(self) -> "CountedExperts | TokenOrder":
@@ -122,7 +125,7 @@ class Bank:
 
     @property
     def weights(self) -> tuple[Tensor, Tensor]:
-        """gate and up side by side [held, 2 width, hidden], down [held, hidden, width]."""
+        """gate and up side by side [experts, 2 width, hidden], down [experts, hidden, width]."""
         return self._layer.w13_weight, self._layer.w2_weight
 
 
@@ -134,16 +137,16 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
         at = bank.implementation.sparcom_site = bank.site_index
         if not isinstance(bank.implementation, CountedExperts):
             continue
-        site, weights, fit = bank.site, bank.weights, None
+        site, weights, fit = bank.local.site, bank.weights, None
         if not bank.implementation.sparcom_packed:
             weights = tuple(w.transpose(1, 2) for w in weights)
             key = tuple((w.shape, w.dtype) for w in weights)
             if key not in sizes:
                 sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
             fit = sizes[key]
-        held = bank.held if len(bank.held) < site.experts else ()
+        some = bank.local.experts if bank.local.partial else ()
         counter.experts[at] = GroupedExperts(
-            *weights, site, at, counter.recorder, workspace, fit, bank.name, held
+            *weights, site, at, counter.recorder, workspace, fit, bank.name, some
         )
 
 
@@ -175,8 +178,8 @@ def implementation() -> tuple[UnquantizedMoeBackend, type]:
 
 
 def _refuse(name: str, runner: MoERunner) -> None:
-    """Raise InputError where a layer's experts are not f(gate) * up in full precision, or where its
-    rows are not those of this worker's pass."""
+    """Raise InputError if a layer's experts are not f(gate) * up in full precision, or if its rows
+    are not those of this worker's pass."""
     config, parallel = runner.moe_config, runner.moe_config.moe_parallel_config
     kernel = getattr(runner.routed_experts.quant_method, "moe_kernel", None)
     ours = isinstance(getattr(kernel, "fused_experts", None), CountedExperts | TokenOrder)

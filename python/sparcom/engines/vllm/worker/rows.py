@@ -20,7 +20,7 @@ END = 2**31 - 1
 
 @dataclass
 class _Reading:
-    """A request under way. read: positions below it have been computed once."""
+    """A request under way. read: positions below this one have been computed once."""
 
     slot: int
     ranges: tuple[tuple[int, int], ...]
@@ -34,8 +34,7 @@ def request_note(
 
     slot: where it counts.
     counted: half-open ranges of prompt positions that count.
-    response: count generated tokens too. All that are computed count: the last one that is
-        generated never is an input.
+    response: count the generated tokens too: all but the last, which is never an input.
     """
     ranges = [list(r) for r in counted]
     if response:
@@ -62,12 +61,12 @@ class RowMap:
         lengths: Sequence[int],
         positions: np.ndarray,
     ) -> None:
-        """Write the slot of every row of a step, -1 where it is not counted.
+        """Write the slot of every row of a step, -1 if it is not counted.
 
         slot_of_row: [rows] int32, written.
         requests, notes: ids of the step's requests in batch order, and their `request_note`s.
         lengths: rows of each; positions: [rows] of all tokens in their sequences.
-        Raises CountError where two requests share a slot.
+        Raises CountError if two requests share a slot.
         """
         slot_of_row.fill(-1)
         start = 0
@@ -95,7 +94,7 @@ class RowMap:
         slot = int(note[KEY]["slot"])
         if slot in self._owners:
             raise CountError(
-                f"request {request} was given slot {slot}, which {self._owners[slot]} still holds"
+                f"request {request} was given slot {slot}, which {self._owners[slot]} still has"
             )
         reading = _Reading(slot, tuple((int(a), int(b)) for a, b in note[KEY]["ranges"]))
         self._readings[request] = reading

@@ -5,13 +5,13 @@ compiled passes both meet them: what is exchanged or hooked later, a compiled gr
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.model_executor.layers.linear import RowParallelLinear
 
-from sparcom.components import Site
-from sparcom.engines.vllm.shards.held import HeldSite, place_of
+from sparcom.components import LocalSite, Site, site_order
 from sparcom.engines.vllm.worker.counting_op import CountedActivation
 from sparcom.engines.vllm.worker.moe import Bank
 from sparcom.errors import InputError
@@ -27,37 +27,57 @@ _SINGLE = {
 }  # fmt: skip
 
 
-def instrument(model: nn.Module, signal: str) -> tuple[list[HeldSite], list[Bank]]:
+@dataclass(frozen=True)
+class CountedSites:
+    """Where a worker counts.
+
+    local: its sites, in the order of the whole space. banks: those that are routed experts.
+    without_h: names of the sites whose module gives f(gate), and not h.
+    """
+
+    local: tuple[LocalSite, ...]
+    banks: tuple[Bank, ...]
+    without_h: tuple[str, ...]
+
+
+def instrument(model: nn.Module, signal: str) -> CountedSites:
     """Exchange every FFN activation of a model for a counting one.
 
-    Returns the sites, in the order of the whole space, and those of them that are routed experts,
-    which `bind_experts` makes count.
-    Raises InputError naming the module where the model is not one that can be counted.
+    Routed experts count only after `bind_experts`.
+    Raises InputError naming the module if the model is not one that can be counted.
     """
     experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
     routed = {m for one in experts.values() for m in one.routed_experts.modules()}
     shared = {m for one in experts.values() if one.shared_experts is not None
               for m in one.shared_experts.modules()}  # fmt: skip
-    found: list[tuple[HeldSite, Bank | CountedActivation]] = []
+    found: list[tuple[LocalSite, Bank | CountedActivation]] = []
     for name, module in model.named_modules():
         if name in experts:
             bank = Bank(name, module, layer_of(name))
-            found.append((HeldSite(bank.site, bank.units, bank.held), bank))
+            found.append((bank.local, bank))
         elif module not in routed:
             _refuse_experts(name, module)
             found += _exchange(name, module, "shared" if module in shared else "dense", signal)
-    found.sort(key=lambda one: place_of(one[0].site))
+    found.sort(key=lambda one: site_order(one[0].site))
     for at, (_, counting) in enumerate(found):
         counting.site_index = at
-    held = [site for site, _ in found]
-    _check_every_layer(model, held)
-    return held, [counting for _, counting in found if isinstance(counting, Bank)]
+    local = tuple(site for site, _ in found)
+    _check_every_layer(model, local)
+    return CountedSites(
+        local,
+        banks=tuple(one for _, one in found if isinstance(one, Bank)),
+        without_h=tuple(
+            local.site.name
+            for local, one in found
+            if isinstance(one, CountedActivation) and not one.gives_h
+        ),
+    )
 
 
 def _exchange(
     name: str, parent: nn.Module, kind: str, signal: str
-) -> list[tuple[HeldSite, CountedActivation]]:
-    """The site of the MLP that `parent` is, and what counts there now; [] where it is none."""
+) -> list[tuple[LocalSite, CountedActivation]]:
+    """The site of the MLP that `parent` is, and what counts there now; [] if it is no MLP."""
     children = dict(parent.named_children())
     act = next((n for n in _ACT_NAMES if n in children), None)
     downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
@@ -66,19 +86,18 @@ def _exchange(
     f, paired = _function(f"{name}.{act}", children[act])
     down = downs[0]
     # An `up_proj` alone makes no gate: Nemotron has up_proj, activation, down_proj.
-    apart = not paired and not {"gate_proj", "gate_up_proj"}.isdisjoint(children)
-    if apart and signal == "product":
+    gives_h = paired or {"gate_proj", "gate_up_proj"}.isdisjoint(children)
+    if not gives_h and signal == "product":
         raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
     start = down.tp_rank * down.input_size_per_partition
-    site = Site(kind, layer_of(name), down.input_size, f, gated=paired or apart)
-    counting = CountedActivation(paired)
+    site = Site(kind, layer_of(name), down.input_size, f, gated=paired or not gives_h)
+    counting = CountedActivation(paired, gives_h)
     setattr(parent, act, counting)
-    units = start, start + down.input_size_per_partition
-    return [(HeldSite(site, units, apart=apart), counting)]
+    return [(LocalSite(site, (start, start + down.input_size_per_partition)), counting)]
 
 
 def layer_of(name: str) -> int:
-    """`model.layers.3.mlp` -> 3; raises InputError where the name does not say one layer."""
+    """`model.layers.3.mlp` -> 3; raises InputError if the name does not say one layer."""
     numbers = [int(part) for part in name.split(".") if part.isdigit()]
     if len(numbers) != 1:
         raise InputError(f"{name}: this module's name does not say its layer")
@@ -86,7 +105,7 @@ def layer_of(name: str) -> int:
 
 
 def _function(name: str, module: nn.Module) -> tuple[str, bool]:
-    """(name of f, whether the input is gate and up side by side)."""
+    """(name of f, True if the input is gate and up side by side)."""
     kind = type(module).__name__
     if kind in _PAIRED:
         return _PAIRED[kind], True
@@ -102,7 +121,7 @@ def _function(name: str, module: nn.Module) -> tuple[str, bool]:
 
 
 def _refuse_experts(name: str, module: nn.Module) -> None:
-    """Fused weights outside vLLM's own experts modules: nobody would count there."""
+    """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there."""
     if any(p.dim() == 3 for p in module.parameters(recurse=False)):
         raise InputError(
             f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
@@ -110,13 +129,13 @@ def _refuse_experts(name: str, module: nn.Module) -> None:
         )
 
 
-def _check_every_layer(model: nn.Module, found: Sequence[HeldSite]) -> None:
-    """Every decoder layer with weights must have a site: nothing is counted silently."""
+def _check_every_layer(model: nn.Module, found: Sequence[LocalSite]) -> None:
+    """Raise InputError if a decoder layer with weights has no site."""
     layers = set()
     for name, _ in model.named_parameters():
         numbers = [int(part) for part in name.split(".") if part.isdigit()]
         layers.update(numbers[:1])
-    missing = sorted(layers - {held.site.layer for held in found})
+    missing = sorted(layers - {local.site.layer for local in found})
     if missing or not found:
         where = f"layer {missing[0]}" if missing else "any layer"
         raise InputError(

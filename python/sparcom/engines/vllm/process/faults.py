@@ -1,0 +1,25 @@
+"""Why an engine died: what its workers note in a file, since vLLM tells only that it is dead."""
+
+import os
+from pathlib import Path
+
+FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"  # the environment variable by which workers find it
+
+
+def note_fault(error: BaseException) -> None:
+    """In a worker: append an exception, as one line, to the fault file, if there is one."""
+    if path := os.environ.get(FAULT_FILE):
+        with open(path, "a") as file:
+            file.write(f"{one_line(error)}\n")
+
+
+def cause_of(error: BaseException, file: Path) -> str:
+    """One line: the first fault that a worker noted in a file, else `error` itself."""
+    noted = file.read_text().splitlines() if file.is_file() else []
+    return noted[0] if noted else one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """`OSError: socket closed`: kind and first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".removesuffix(": ")
