@@ -14,8 +14,8 @@ from pipeline_helpers import wait_for
 from sparcom.pipeline.ray.cleanup import SharedFiles, mapped_by, remove_noted, temporary_files_in
 
 pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs Linux's /dev/shm")
-Held = tuple[subprocess.Popen, Path]
-HOLD = """
+Process = tuple[subprocess.Popen, Path]
+MAPPING = """
 import mmap
 import sys
 from multiprocessing import resource_tracker
@@ -33,20 +33,20 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def hold() -> Iterator[Callable[..., Held]]:
-    """Starts a process that holds a file of shared memory, and maps further ones."""
-    held: list[Held] = []
+def mapping() -> Iterator[Callable[..., Process]]:
+    """Starts a process that makes a file of shared memory, and maps further ones."""
+    started: list[Process] = []
 
-    def start(*paths: Path) -> Held:
+    def start(*paths: Path) -> Process:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, *paths],
+            [sys.executable, "-c", MAPPING, *paths],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        held.append((process, Path("/dev/shm", process.stdout.readline().strip())))
-        return held[-1]
+        started.append((process, Path("/dev/shm", process.stdout.readline().strip())))
+        return started[-1]
 
     yield start
-    for process, file in held:
+    for process, file in started:
         kill(process)
         file.unlink(missing_ok=True)
 
@@ -56,19 +56,19 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def test_shared_memory_of_a_killed_process_is_removed_at_the_end(hold, tmp_path: Path) -> None:
+def test_shared_memory_of_a_killed_process_is_removed_at_the_end(mapping, tmp_path: Path) -> None:
     with SharedFiles(tmp_path, every=0.05):
-        process, file = hold()
+        process, file = mapping()
         wait_for(lambda: (tmp_path / "shared-memory").is_file(), 20)
         kill(process)
         assert file.exists()
     assert not file.exists()
 
 
-def test_shared_memory_that_a_process_maps_is_left_alone(hold, tmp_path: Path) -> None:
+def test_shared_memory_that_a_process_maps_is_left_alone(mapping, tmp_path: Path) -> None:
     others = SharedMemory(create=True, size=4096)  # this process's own, not of one below it
     with SharedFiles(tmp_path, every=0.05):
-        _, file = hold()
+        _, file = mapping()
         wait_for(lambda: (tmp_path / "shared-memory").is_file(), 20)
     assert file.exists()
     assert file.name in (tmp_path / "shared-memory").read_text().splitlines()
@@ -78,7 +78,7 @@ def test_shared_memory_that_a_process_maps_is_left_alone(hold, tmp_path: Path) -
     others.unlink()
 
 
-def test_files_that_were_there_before_are_the_users_own(hold, tmp_path: Path) -> None:
+def test_files_that_were_there_before_are_the_users_own(mapping, tmp_path: Path) -> None:
     """A model in shared memory, which the killed process had mapped."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         model, shard = Path(f"{folder}.safetensors"), Path(folder, "model.safetensors")
@@ -86,7 +86,7 @@ def test_files_that_were_there_before_are_the_users_own(hold, tmp_path: Path) ->
         try:
             with SharedFiles(tmp_path, every=0.05):
                 shard.write_bytes(b"weights")
-                process, file = hold(model, shard)
+                process, file = mapping(model, shard)
                 assert {model.name, f"{shard.parent.name}/{shard.name}"} <= mapped_by([process.pid])
                 wait_for(lambda: (tmp_path / "shared-memory").is_file(), 20)
                 kill(process)
@@ -97,8 +97,8 @@ def test_files_that_were_there_before_are_the_users_own(hold, tmp_path: Path) ->
     assert not file.exists()
 
 
-def test_what_a_killed_driver_noted_is_removed_by_the_next(hold, tmp_path: Path) -> None:
-    process, file = hold()
+def test_what_a_killed_driver_noted_is_removed_by_the_next(mapping, tmp_path: Path) -> None:
+    process, file = mapping()
     (tmp_path / "shared-memory").write_text(f"{file.name}\ngone-already")
     remove_noted(tmp_path)
     assert file.exists()

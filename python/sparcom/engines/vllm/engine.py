@@ -47,7 +47,7 @@ class VllmEngine:
 
     def _start(self) -> RunningEngine:
         running = RunningEngine(self.options, self._facts)
-        self.info, self.count_bytes = running.info, running.count_bytes
+        self.info, self.count_bytes = running.info, running.client.count_bytes
         self.space, self.shards = running.space, running.shards
         try:
             if len(self._ablated[0]):  # in the engine before this one
@@ -61,7 +61,7 @@ class VllmEngine:
     def recomputed(self) -> int:
         """Tokens read again because the KV cache was too small, since the engine started: raise
         kv_cache_tokens."""
-        return self._engine.current.recomputed
+        return self._engine.current.client.recomputed
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, as instructions finish (see `engines.base.Engine`)."""
@@ -172,7 +172,7 @@ class VllmEngine:
 
     def _require_h(self, what: str) -> None:
         """Raise InputError if h is made outside the activation module, which sees f(gate)."""
-        if sites := self._engine.current.without_h:
+        if sites := self._engine.current.client.without_h:
             raise InputError(
                 f"{what}: {sites[0]} multiplies gate and up outside its activation, so that vLLM "
                 "does not see h there; ablate by zero, or use the transformers engine"

@@ -1,9 +1,15 @@
 """What a local Ray's processes would leave on this machine when they are killed.
 
-Temporary files: all of them have their `TMPDIR` in the folder of their Ray, which goes with it.
-Shared memory: the last process to map a file in /dev/shm removes it, unless it is killed. So the
-driver notes which new ones its processes map, and removes at the end what nobody maps any more.
-What was there before, or lies in a folder there (a model, a corpus), is the user's own.
+Temporary files: all of them have their `TMPDIR` in the folder of their Ray, which is removed whole.
+
+Shared memory: a file in /dev/shm stays until somebody removes it. vLLM's sums on a CPU
+(`*-cpushm_*`) are removed only by the process that made them, so a killed worker leaves them (seen
+in vLLM 0.32.0); Python's (`psm_*`, the queues of vLLM's workers) also by that process' resource
+tracker, unless it is killed too, as with a process group. Ray's object store leaves none (seen in
+2.60). Neither vLLM nor Ray has a call that removes them, and a name does not say whose it is. So
+the driver looks up in /proc which new ones its processes map, notes them, and removes at the end
+what nobody maps any more. What was there before, or lies in a folder there (a model, a corpus), is
+the user's own.
 """
 
 import os
@@ -20,21 +26,22 @@ _NOTE = "shared-memory"
 
 
 class SharedFiles:
-    """Notes, within the block, which new files of shared memory the processes below this one map;
-    at its end, those that no process maps are removed.
+    """Within the block, notes the new files of shared memory that descendants of this process map.
 
-    folder: where the note is kept, by which `remove_noted` does the same for a killed driver.
+    At its end those that no process maps are removed.
+    folder: of the note, by which `remove_noted` does the same for a driver that was killed.
+    every: seconds between two looks.
     """
 
     def __init__(self, folder: Path, every: float = EVERY) -> None:
         self._note, self._every = folder / _NOTE, every
         self._names: set[str] = set()
-        self._theirs: set[str] = set()
+        self._others: set[str] = set()  # there before
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sparcom-shared", daemon=True)
 
     def __enter__(self) -> "SharedFiles":
-        self._theirs = _listed()
+        self._others = _listed()
         self._thread.start()
         return self
 
@@ -44,26 +51,25 @@ class SharedFiles:
         _remove_unused(self._names)
 
     def _run(self) -> None:
-        before = self._theirs
-        looks = 0
+        before, looks = self._others, 0
         while not self._stop.wait(self._every):
-            there = _listed()
+            present = _listed()
             # Twice after each change: a file is there a moment before it is mapped.
-            looks = 2 if there != before else looks - 1
-            before = there
+            looks = 2 if present != before else looks - 1
+            before = present
             if looks > 0:
                 self._look()
 
     def _look(self) -> None:
         mapped = mapped_by(child.pid for child in psutil.Process().children(recursive=True))
-        ours = {name for name in mapped if "/" not in name} - self._theirs
+        ours = {name for name in mapped if "/" not in name} - self._others
         if new := ours - self._names:
             self._names |= new
             self._note.write_text("\n".join(sorted(self._names)))
 
 
 def remove_noted(folder: Path) -> None:
-    """Remove what a driver has noted in its folder that was killed."""
+    """Remove what a killed driver had noted in its folder."""
     with suppress(OSError):
         _remove_unused((folder / _NOTE).read_text().splitlines())
 
@@ -81,20 +87,21 @@ def mapped_by(processes: Iterable[int]) -> set[str]:
 
 
 def _listed() -> set[str]:
-    """What lies in shared memory."""
+    """Names of all files of shared memory."""
     return set(os.listdir(_SHARED)) if _SHARED.is_dir() else set()
 
 
 def _remove_unused(names: Iterable[str]) -> None:
-    there = {name for name in names if (_SHARED / name).is_file()}
-    for name in there - mapped_by(psutil.pids()) if there else ():
+    """Remove those of the files that no process of this machine maps."""
+    present = {name for name in names if (_SHARED / name).is_file()}
+    for name in present - mapped_by(psutil.pids()) if present else ():
         with suppress(OSError):
             (_SHARED / name).unlink()
 
 
 @contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """Processes that are started within the block have their temporary files in a folder."""
+    """Processes that start within the block have their temporary files in a folder."""
     folder.mkdir()
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)

@@ -40,11 +40,12 @@ class FakeRunning:
     bad: instructions that kill it. without_h: sites whose h it does not see.
     """
 
-    info, vocabulary, count_bytes = SimpleNamespace(device="cpu"), 96, 0
+    info, vocabulary = SimpleNamespace(device="cpu"), 96
     shards, space = SHARDS, SHARDS[0].space
 
     def __init__(self, bad: Sequence[str], without_h: Sequence[str]) -> None:
-        self.bad, self.without_h = set(bad), list(without_h)
+        self.bad = set(bad)
+        self.client = SimpleNamespace(without_h=list(without_h), count_bytes=0)
         self.error: SparcomError | None = None
         self.calls: list[tuple] = []
 

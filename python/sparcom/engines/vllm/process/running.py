@@ -59,21 +59,6 @@ class RunningEngine:
         """Why it died; None as long as it runs."""
         return self._stream.error
 
-    @property
-    def count_bytes(self) -> int:
-        """Memory that the counts of all workers take."""
-        return self.client.count_bytes
-
-    @property
-    def without_h(self) -> list[str]:
-        """Names of the sites whose h no worker sees."""
-        return self.client.without_h
-
-    @property
-    def recomputed(self) -> int:
-        """Tokens that were read again after a preemption, so far."""
-        return self.client.recomputed
-
     def results(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
         """Queue instructions now; their results come as they are asked for (`Stream.submit`)."""
         return self._stream.results(self._stream.submit(prompts, scored))

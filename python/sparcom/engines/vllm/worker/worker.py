@@ -35,7 +35,10 @@ else:
 
 # Private names of vLLM's model runner, since it has no public hook that sees the rows of a pass.
 # Tested with 0.32.0; a version without one of them is refused.
-HOOK_POINTS = ("_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens")
+HOOK_POINTS = (
+    "_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens",
+    "discard_request_mask",
+)  # fmt: skip
 
 
 class PlainWorker(PlatformWorker):
