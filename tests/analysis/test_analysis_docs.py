@@ -20,7 +20,7 @@ from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.tuning.compare import compare
 from sparcom.analysis.tuning.trajectory import trajectory
 
-PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "analysis.md"
 MODULES = [m.name for m in pkgutil.iter_modules(sparcom.analysis.__path__)]
 NEED_A_RUN = {"analyse", "compare", "conditional", "trajectory"}
 

@@ -1,7 +1,7 @@
 """From a config to a run that is laid out: prompts in corpus.parquet, facts in run.json.
 
 The corpus streams through, a part at a time. What the driver holds of it: while it is read, a
-digest of each id, by which one that comes twice is found (docs/scaling.md has the bytes), and the
+digest of each id, by which one that comes twice is found (scaling.md has the bytes), and the
 number of tokens of each part.
 """
 
@@ -174,7 +174,7 @@ def _check_space(
 ) -> None:
     """Raise InputError where the disk of a local run directory cannot hold the run.
 
-    Sets take one bit a component, counts about one byte once compressed (docs/storage.md).
+    Sets take one bit a component, counts about one byte once compressed (run-directory.md).
     """
     components = space.neurons + space.experts
     each = {"counts": components // 8 + components, "sets": components // 8, "profile": 0}

@@ -40,7 +40,7 @@ def test_the_bundled_recipe():
 
 
 def test_the_data_card_lists_the_sources_as_the_recipe_has_them():
-    card = (Path(__file__).parents[3] / "docs" / "data_card.md").read_text()
+    card = (Path(__file__).parents[3] / "docs" / "reference" / "data_card.md").read_text()
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")]
     listed = {row[1]: (row[0], row[2], row[4]) for row in rows if len(row) == 5}
     for s in load_recipe().sources:
