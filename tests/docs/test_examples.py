@@ -1,0 +1,117 @@
+"""Examples of README, docs and notebooks: what they import, what they call, what they configure."""
+
+import ast
+import io
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import sparcom
+from sparcom import RunConfig
+from sparcom.cli.main import _parser as cli_parser
+from sparcom.corpus.hexainst.recipes import load_recipe
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, *languages: str) -> Iterator[str]:
+    """The code of a page's fences in these languages, without their indentation."""
+    for indent, language, code in FENCE.findall(path.read_text("utf-8")):
+        if language in languages:
+            yield re.sub(rf"^{indent}", "", code, flags=re.MULTILINE)
+
+
+def cells(path: Path) -> Iterator[str]:
+    """The code of a notebook's cells."""
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            yield "".join(cell["source"])
+
+
+def python_of(path: Path) -> Iterator[str]:
+    if path.suffix == ".ipynb":
+        yield from cells(path)
+        return
+    for code in blocks(path, "python", "pycon"):
+        if code.lstrip().startswith(">>>"):
+            lines = [line[4:] for line in code.splitlines() if line.startswith((">>>", "..."))]
+            code = "\n".join(lines)
+        yield code
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Words of each `sparcom ...` command of a page, without comments."""
+    for code in blocks(path, "sh"):
+        for line in code.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "sparcom" in words[:1] or words[:1] == ["nsys"] and "sparcom" in words:
+                yield words[words.index("sparcom") + 1 :]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_examples_are_found() -> None:
+    assert len(NOTEBOOKS) == 3
+    assert sum(len(list(python_of(page))) for page in PAGES) > 15
+    assert sum(len(list(commands(page))) for page in PAGES) > 30
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=name_of)
+def test_examples_import_from_sparcom_alone(path: Path) -> None:
+    for code in python_of(path):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                deep = [a.name for a in node.names if a.name.startswith("sparcom.")]
+                assert not deep, f"import {deep[0]}: only `import sparcom` is public"
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sparcom"):
+                assert node.module == "sparcom", f"from {node.module}: use `from sparcom`"
+                assert {a.name for a in node.names} <= set(sparcom.__all__)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id == "sparcom":
+                    assert node.attr in sparcom.__all__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_are_known(page: Path) -> None:
+    for words in commands(page):
+        said = io.StringIO()
+        with redirect_stderr(said):
+            try:
+                cli_parser().parse_args(words)
+            except SystemExit as stop:
+                assert stop.code == 0, f"sparcom {shlex.join(words)}: {said.getvalue()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_configs_are_known(page: Path, tmp_path: Path) -> None:
+    for code in blocks(page, "toml"):
+        if "[[source]]" in code:
+            (tmp_path / "recipe.toml").write_text(code)
+            load_recipe(tmp_path / "recipe.toml")
+        else:
+            assert tomllib.loads(code).keys() <= {f.name for f in fields(RunConfig)}
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    assert sorted(re.findall(r"^::: sparcom\.(\w+)$", page, re.MULTILINE)) == sparcom.__all__
+
+
+def test_notebooks_store_no_output() -> None:
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                assert cell["outputs"] == [], path.name
+                assert cell["execution_count"] is None, path.name
