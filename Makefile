@@ -17,7 +17,7 @@ help:            ## list the targets
 run: env         ## count 240 of the bundled instructions on the default model, write runs/first
 	$(BIN)/sparcom run --limit 40 --out runs/first --overwrite
 
-test: env $(VENV)/.cuda lint   ## everything that takes seconds: the linter and the fast tests
+test: env $(VENV)/.cuda $(VENV)/.docs lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: env $(VENV)/.docs   ## the slow tests too

@@ -16,8 +16,9 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add every generated page."""
     pages = {"reference/cli.md": cli_page(), "reference/config.md": config_page()}
     pages |= {to: (ROOT / source).read_text("utf-8") for source, to in FROM_ROOT.items()}
+    images = ROOT / "docs" / "images" / "notebooks"
     for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
-        pages[f"notebooks/{path.stem}.md"] = notebook_page(path)
+        pages[f"notebooks/{path.stem}.md"] = notebook_page(path, images)
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files

@@ -79,7 +79,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
 
 def _ablation() -> pa.Table:
     """The table of an ablation with nothing in it: its columns do not depend on a model."""
-    empty = {name: () for name in Ablation.__dataclass_fields__}
+    empty = dict.fromkeys(Ablation.__dataclass_fields__, ())
     return Ablation(**{**empty, "how": "zero", "engine": "transformers", "random_sets": 0}).table()
 
 
