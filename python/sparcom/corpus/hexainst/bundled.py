@@ -8,7 +8,12 @@ from sparcom.models import cache_dir
 HEXAINST = "hexainst"
 BUNDLED = "hexainst-ai"
 
-FOLDERS = {BUNDLED: "hexainst"}
+FOLDERS = {
+    BUNDLED: "hexainst",
+    "hexainst-matched": "matched",
+    "hexainst-matched-paraphrased": "matched_paraphrased",
+    "plain-text": "plain_text",
+}
 """Names of the corpora that come with SPARCOM, and their folders below data/."""
 
 
