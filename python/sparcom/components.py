@@ -151,11 +151,11 @@ class ComponentSpace:
                 return int(base) + max(expert, 0) * site.width + unit
         raise InputError(f"no neuron (layer {layer}, {kind}, expert {expert}, unit {unit})")
 
-    def to_json(self) -> list[dict]:
+    def to_json(self) -> list[dict[str, Any]]:
         return [asdict(site) for site in self.sites]
 
     @classmethod
-    def from_json(cls, sites: Iterable[dict]) -> "ComponentSpace":
+    def from_json(cls, sites: Iterable[dict[str, Any]]) -> "ComponentSpace":
         return cls(tuple(Site(**site) for site in sites))
 
 

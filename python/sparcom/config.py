@@ -204,7 +204,10 @@ class RunConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RunConfig":
         """The config of `to_json`'s keys and values, of this version or an older one."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored(values).items()})
+        known: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored(values).items()
+        }
+        return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
         """The keys and values, as JSON holds them."""

@@ -56,7 +56,8 @@ def frequencies(counts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """[n, components] float32: counts [n, components] over tokens [n]; NaN where tokens is 0."""
     total = np.asarray(tokens, np.float32)[:, None]
     out = np.full(counts.shape, np.nan, np.float32)
-    return np.divide(counts, total, out=out, where=total > 0)
+    np.divide(counts, total, out=out, where=total > 0)
+    return out
 
 
 def select(

@@ -1,7 +1,7 @@
 """What `Model.count` takes: strings, chats, instructions or a table, as instructions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -9,8 +9,8 @@ from sparcom.corpus.schema import FIELDS, Instruction
 from sparcom.errors import InputError
 
 Chat = Sequence[Mapping[str, str]]
-Inputs = str | Sequence[str | Instruction | Chat] | pa.Table | Any
-"""Any: a pandas DataFrame."""
+Inputs: TypeAlias = Any
+"""A string, a sequence of strings, Instructions or chats, an Arrow table or a pandas DataFrame."""
 
 _EXPECTED = (
     "expected a string, a list of strings, of chats or of Instructions, or a DataFrame or Arrow "
@@ -58,7 +58,7 @@ def _instruction(item: Any, at: int) -> tuple[Instruction, str | None]:
 
 def _chat(turns: Chat, at: int) -> tuple[Instruction, str | None]:
     roles = [turn.get("role") for turn in turns]
-    texts = [turn.get("content") for turn in turns]
+    texts: list[Any] = [turn.get("content") for turn in turns]
     start = 1 if roles[:1] == ["system"] else 0
     if roles[start:] not in (["user"], ["user", "assistant"]):
         raise InputError(

@@ -151,4 +151,8 @@ def _ticker(arguments: argparse.Namespace) -> Callable[[int], None] | None:
     from tqdm import tqdm
 
     bar = tqdm(unit="record")
-    return lambda n: bar.update(n - bar.n)
+
+    def show(records: int) -> None:
+        bar.update(records - bar.n)
+
+    return show

@@ -61,7 +61,7 @@ def _left(arguments: argparse.Namespace) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) else str(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _parser() -> argparse.ArgumentParser:

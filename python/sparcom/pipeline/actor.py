@@ -74,7 +74,7 @@ class CountActor:
                 self._engine = self._load()
             engine = self._engine
             counted, failures = count_part(engine, prompts, self._metrics.under_way)
-        self._write(part, counted, failures, labels)
+        self._write(part, counted, failures, labels, engine.space)
         result = PartResult(
             part=part,
             instructions=len(counted.ids),
@@ -99,10 +99,15 @@ class CountActor:
         return engine
 
     def _write(
-        self, part: int, counted: Counted, failures: list[Failure], labels: pa.Table
+        self,
+        part: int,
+        counted: Counted,
+        failures: list[Failure],
+        labels: pa.Table,
+        space: ComponentSpace,
     ) -> None:
         work = self._work
-        sets = identify(counted, self._engine.space, work.selection)
+        sets = identify(counted, space, work.selection)
         profile = None
         if part not in work.covered:
             if failures:

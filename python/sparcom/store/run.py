@@ -40,7 +40,8 @@ class Profile:
 def _share(sums: np.ndarray, total: np.ndarray) -> np.ndarray:
     """[rows, components] float32: sums over total [rows]; NaN where total is 0."""
     out = np.full(sums.shape, np.nan, np.float32)
-    return np.divide(sums, total[:, None], out=out, where=total[:, None] > 0, casting="unsafe")
+    np.divide(sums, total[:, None], out=out, where=total[:, None] > 0, casting="unsafe")
+    return out
 
 
 class Run:
@@ -138,7 +139,9 @@ class Run:
             if instruction in counted.ids:
                 row = counted.ids.index(instruction)
                 counts: np.ndarray = getattr(counted, family)
-                return _share(counts[row : row + 1], counted.tokens[row : row + 1])[0]
+                one = slice(row, row + 1)
+                share: np.ndarray = _share(counts[one], counted.tokens[one])[0]
+                return share
         if not self.store.results.parts("counts"):
             raise InputError(f"{self.store.location}: this run did not retain its counts")
         raise InputError(f"{self.store.location}: no instruction has the id {instruction!r}")

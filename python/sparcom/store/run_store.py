@@ -27,14 +27,18 @@ from sparcom.store.files import Files
 from sparcom.store.lock import FOLDER as LOCK_FOLDER
 from sparcom.store.profiles.files import ProfileFiles
 from sparcom.store.profiles.spans import covered
-from sparcom.store.results import ResultFiles
+from sparcom.store.results import Kind, ResultFiles
 from sparcom.store.stamped import HINT, StampedFiles
 
 SCHEMA_VERSION = 2
 READABLE = (1, 2)
 """Schema versions that this version opens; 1 has no stamps in run.json."""
 RETAIN = ("counts", "sets", "profile")
-FOLDERS = {"counts": ("counts", "sets"), "sets": ("sets",), "profile": ()}
+FOLDERS: dict[str, tuple[Kind, ...]] = {
+    "counts": ("counts", "sets"),
+    "sets": ("sets",),
+    "profile": (),
+}
 """The folders, beside profiles, that a part's results lie in, for each retention."""
 RESULT_FOLDERS = ("counts", "sets", "profiles", "failed")
 _UNFINISHED = re.compile(r"(corpus\.parquet|run\.json)\.[0-9a-f]{8}\.tmp")

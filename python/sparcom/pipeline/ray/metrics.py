@@ -1,5 +1,7 @@
 """Ray's custom metrics of an actor; they do nothing where no Ray runs."""
 
+from typing import Any
+
 from sparcom.errors import CountError, SparcomError
 
 
@@ -15,7 +17,7 @@ class Metrics:
             return
         tags = {"run": run_id}
 
-        def made(kind: type, name: str, text: str):
+        def made(kind: type, name: str, text: str) -> Any:
             metric = kind(f"sparcom_{name}", description=text, tag_keys=("run",))
             metric.set_default_tags(tags)
             return metric

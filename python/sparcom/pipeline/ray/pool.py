@@ -4,7 +4,7 @@ import itertools
 import logging
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
 
@@ -18,7 +18,7 @@ from sparcom.pipeline.ray.resources import resources_of
 _logger = logging.getLogger("sparcom.pipeline")
 
 
-def count_parts(plan: Plan) -> Iterator[PartResult]:
+def count_parts(plan: Plan) -> Generator[PartResult, None, None]:
     """Count what is not done; yields as parts finish, in any order.
 
     Ray restarts actors; what it gives up (a lost node may take helpers of Ray Data with it) is
@@ -46,7 +46,7 @@ def count_parts(plan: Plan) -> Iterator[PartResult]:
                 free_placement_groups_of_job()
 
 
-def _one_pool(plan: Plan, parts: list[int]) -> Iterator[PartResult]:
+def _one_pool(plan: Plan, parts: list[int]) -> Generator[PartResult, None, None]:
     """Count parts with one pool of actors."""
     import ray
 

@@ -101,10 +101,14 @@ def _own_token() -> Iterator[None]:
 def _look_again() -> None:
     """Make Ray read anew how to authenticate: it keeps the mode and the token that a process read
     first, and would hand them to servers that were started with others."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray import _raylet  # Ray 2.60 has no public way
 
-    Config.initialize("")  # first: who asks for a token in between must not be told to have one
-    AuthenticationTokenLoader.instance().reset_cache()
+    ray_internals: Any = _raylet
+
+    ray_internals.Config.initialize(
+        ""
+    )  # first: who asks for a token in between must not be told to have one
+    ray_internals.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _end(ray: Any, guard: LocalRayGuard | None = None) -> None:

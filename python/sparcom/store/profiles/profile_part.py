@@ -10,8 +10,6 @@ The last four hold, a row, the bytes of little-endian numbers, whose type is in 
 column (`tables.sum_field`).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 
@@ -95,7 +93,7 @@ def _sums(values: np.ndarray, order: np.ndarray, starts: np.ndarray) -> np.ndarr
 
 
 def _members(
-    bits: np.ndarray, components: int, order: np.ndarray, starts: Sequence[int]
+    bits: np.ndarray, components: int, order: np.ndarray, starts: np.ndarray
 ) -> np.ndarray:
     """[cells, components]: how many sets of each cell hold each component."""
     if not len(starts):

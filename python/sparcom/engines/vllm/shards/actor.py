@@ -31,7 +31,7 @@ class ShardActor:
     """One rank, made by `Ranks`; `submit` is called in the same order on every rank."""
 
     def __init__(self) -> None:
-        self._engine: VllmEngine | None = None
+        self._engine: VllmEngine  # once started
         self._jobs: dict[int, Iterator[Finished]] = {}
 
     def address(self) -> tuple[str, int]:

@@ -45,7 +45,7 @@ class CountedExperts(CPUUnquantizedExperts):
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
         """Lay the weights out as their products read them."""
-        weights = layer.w13_weight, layer.w2_weight
+        weights: tuple[Any, Any] = layer.w13_weight, layer.w2_weight
         self.sparcom_packed = can_pack(*weights)
         for weight in weights if self.sparcom_packed else ():
             weight.data = pack(weight.data)
@@ -74,7 +74,7 @@ class TokenOrder:
         topk_ids: Tensor, *others: Any, expert_map: Tensor | None, **more: Any,
     ) -> None:  # fmt: skip
         self._routing = topk_ids, expert_map
-        super().apply(
+        super().apply(  # type: ignore[misc]
             output, hidden_states, w1, w2, topk_weights, topk_ids, *others,
             expert_map=expert_map, **more,
         )  # fmt: skip
@@ -139,7 +139,7 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
             continue
         site, weights, fit = bank.local.site, bank.weights, None
         if not bank.implementation.sparcom_packed:
-            weights = tuple(w.transpose(1, 2) for w in weights)
+            weights = weights[0].transpose(1, 2), weights[1].transpose(1, 2)
             key = tuple((w.shape, w.dtype) for w in weights)
             if key not in sizes:
                 sizes[key] = agreeing_sizes(weights, rows * site.top_k // site.experts)
