@@ -140,7 +140,7 @@ def test_a_gguf_file_is_converted_once(cache: Path, source: Path, monkeypatch) -
     assert list(cache.iterdir()) == [folder]
 
 
-def test_another_file_of_the_same_name_is_converted_anew(cache, source, monkeypatch) -> None:
+def test_another_file_of_the_same_name_is_converted_again(cache, source, monkeypatch) -> None:
     started = fake_loading(monkeypatch)
     first = resolve_model(str(source))
     source.write_bytes(b"GGUF" + bytes(2000))

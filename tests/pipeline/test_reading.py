@@ -72,7 +72,7 @@ def abandon(folder: Path, *, planned: bool) -> None:
 
 @pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize("how", ["resume", "overwrite"])
-def test_a_start_that_was_killed_is_started_anew(tmp_path: Path, planned: bool, how: str) -> None:
+def test_a_start_that_was_killed_is_started_again(tmp_path: Path, planned: bool, how: str) -> None:
     (tmp_path / "mine.csv").write_text("prompt,kind\nhello there,chat\n")
     abandon(tmp_path, planned=planned)
     with pytest.raises(InputError, match="exists already; finish it with --resume"):

@@ -77,7 +77,7 @@ def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:
     assert sorted(run.labels["id"].to_pylist()) == sorted(run.store.profiles.ids())
 
 
-def test_sets_selected_anew_bring_their_profile_along(work, tmp_path) -> None:
+def test_sets_selected_again_bring_their_profile_along(work, tmp_path) -> None:
     run = count(work, tmp_path / "run")
     identify(str(tmp_path / "run"), rule="top:0.2")
     direct = count(work, tmp_path / "direct", rule="top:0.2")

@@ -449,10 +449,10 @@ def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_l
     assert not RunStore(tmp_path / "run").results.parts("counts")
 
 
-# -- selecting anew -------------------------------------------------------------------------------
+# -- selecting again ------------------------------------------------------------------------------
 
 
-def test_sets_selected_anew_are_those_of_a_run_with_that_rule(work, tmp_path) -> None:
+def test_sets_selected_again_are_those_of_a_run_with_that_rule(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run"))
     summary = identify(str(tmp_path / "run"), rule="top:0.2", ties="exact")
     assert (summary["instructions"], summary["rule"]) == (20, "top:0.2")
@@ -516,7 +516,7 @@ def test_figures_of_the_sets_that_were_go_with_them(work, tmp_path) -> None:
     assert not store.files.is_file("analysis/ablation.parquet")
 
 
-def test_sets_cannot_be_selected_anew_without_counts(work, tmp_path) -> None:
+def test_sets_cannot_be_selected_again_without_counts(work, tmp_path) -> None:
     run_here(config_of(work, tmp_path / "run", retain="sets"))
     with pytest.raises(InputError, match="retained no counts, .*--retain counts"):
         identify(str(tmp_path / "run"), rule="top:0.2")

@@ -20,7 +20,7 @@ from sparcom.pipeline.ray.pool import count_parts
 from sparcom.pipeline.ray.resources import resources_of
 from sparcom.pipeline.ray.session import check_resources, ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
-from sparcom.pipeline.signals import terminable
+from sparcom.pipeline.signals import stop_on_sigterm
 from sparcom.planning.options import cluster_address
 from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
@@ -86,7 +86,7 @@ def count(
     check_resources(config)
     fresh = not store.is_run()
     with ExitStack() as stack:
-        stack.enter_context(terminable())
+        stack.enter_context(stop_on_sigterm())
         lock = stack.enter_context(RunLock(store.files))
         check = check_here
         if resume and cluster_address(config):
@@ -185,7 +185,7 @@ def _check_complete(plan: Plan) -> tuple[list[Failure], int]:
     if not counted:
         raise SparcomError(
             f"the model failed on all {plan.instructions} instructions; the first: "
-            f"{failures[0].id}: {failures[0].reason}; mend that and start anew with --overwrite"
+            f"{failures[0].id}: {failures[0].reason}; correct that and start again with --overwrite"
         )
     return failures, sum(cells["tokens"].to_pylist())
 

@@ -12,7 +12,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def stop_on_sigterm() -> Iterator[None]:
     """Within the block SIGTERM raises Terminated. It does nothing outside the main thread, which
     alone receives signals."""
     if threading.current_thread() is not threading.main_thread():

@@ -35,5 +35,5 @@ def check_same(location: str, old: dict[str, Any], new: dict[str, Any]) -> None:
     if changed := changes(old, new):
         raise InputError(
             f"{location}: cannot be resumed, since this has changed: {'; '.join(changed)}; "
-            "give the old values, or start anew with --overwrite or another --out"
+            "give the old values, or start again with --overwrite or another --out"
         )

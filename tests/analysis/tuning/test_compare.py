@@ -23,7 +23,7 @@ def _base(seed: int = 0) -> np.ndarray:
 
 
 def _tuned(base: np.ndarray, noise: float = 0.2) -> np.ndarray:
-    """Ten components gained and ten lost; elsewhere some memberships are drawn anew, alike."""
+    """Ten components gained and ten lost; elsewhere some memberships are drawn again, alike."""
     rng = np.random.default_rng(1)
     tuned = np.where(rng.random(base.shape) < noise, _base(2), base)
     tuned[:, GAINED] |= rng.random((240, 10)) < 0.5

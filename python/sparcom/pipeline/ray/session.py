@@ -19,7 +19,7 @@ from sparcom.errors import InputError, RayDiedError, SparcomError
 from sparcom.pipeline.ray.cleanup import SharedFiles, remove_noted, temporary_files_in
 from sparcom.pipeline.ray.guard import LocalRayGuard
 from sparcom.pipeline.ray.resources import resources_of
-from sparcom.pipeline.signals import terminable, undisturbed
+from sparcom.pipeline.signals import stop_on_sigterm, undisturbed
 from sparcom.planning.options import cluster_address
 
 _PREFIX = "sparcom-ray-"
@@ -57,7 +57,7 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
             with temporary_files_in(folder / "tmp"):
                 _start(ray, local_options(config, parts, folder))
             stack.enter_context(_told_of_death(guard))
-        with terminable():  # Ray has put a handler of its own in the place of ours
+        with stop_on_sigterm():  # Ray has put a handler of its own in the place of ours
             yield
 
 
@@ -99,7 +99,7 @@ def _own_token() -> Iterator[None]:
 
 
 def _look_again() -> None:
-    """Make Ray read anew how to authenticate: it keeps the mode and the token that a process read
+    """Make Ray read again how to authenticate: it keeps the mode and the token that a process read
     first, and would hand them to servers that were started with others."""
     from ray import _raylet  # Ray 2.60 has no public way
 
