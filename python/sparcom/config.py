@@ -271,9 +271,9 @@ def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
 
 
 def typed(where: str, kind: Any, value: Any) -> Any:
-    """The value where it is of a config field's type, an int where a float is meant.
+    """The value as a config field's type; an int becomes a float where a float is meant.
 
-    where: what the InputError names where it is not.
+    Raises InputError, naming `where`, if it is of another type.
     """
     if kind == tuple[str, ...] and isinstance(value, list):
         return tuple(typed(where, str, item) for item in value)

@@ -31,7 +31,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def check_same(location: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise InputError, naming what differs, where a resumed run is not the stored one."""
+    """Raise InputError, naming what differs, if a resumed run is not the stored one."""
     if changed := changes(old, new):
         raise InputError(
             f"{location}: cannot be resumed, since this has changed: {'; '.join(changed)}; "

@@ -72,7 +72,7 @@ def check(corpus: Corpus, progress: Callable[[int], None] | None = None) -> Chec
     """Read a whole corpus and report what is wrong with it; nothing of it is kept in memory.
 
     progress: called with the number of good records so far, now and then.
-    Raises InputError only where the corpus is not there at all (no such file, no network).
+    Raises InputError only if the corpus is missing (no such file, no network).
     """
     records: Counter[str] = Counter()
     unreadable = None

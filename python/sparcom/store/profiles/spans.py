@@ -38,7 +38,7 @@ def part_name(part: int) -> str:
 
 
 def span_of(name: str) -> Span | None:
-    """The span of a file name; None where it is not the name of one."""
+    """The span that a file name gives; None if it gives none."""
     match = _NAME.fullmatch(name)
     if not match:
         return None

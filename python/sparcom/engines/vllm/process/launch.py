@@ -114,7 +114,7 @@ def engine_args(
 ) -> dict[str, Any]:
     """Keywords of vLLM's `EngineArgs`.
 
-    Prefix caching is off: a cached token is not computed, hence not counted. Asynchronous
+    Prefix caching is off: a cached token is not computed, so not counted. Asynchronous
     scheduling is off: it computes tokens after the end of a sequence, and reuses slots early.
     """
     context = context_of(options, facts)
