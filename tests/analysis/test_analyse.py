@@ -14,6 +14,7 @@ from planted import (
 )
 
 from sparcom.analysis.analyse import Analysis, analyse
+from sparcom.analysis.data.bitsets import pack
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.estimate import Estimate
@@ -226,7 +227,7 @@ def test_a_truncated_run_says_so(tmp_path: Path) -> None:
     done = write_run(tmp_path / "d", _planted(), LABELS, dense_space(), skip=[5])
     assert any("1 of 240 instructions were set aside" in w for w in analyse(done, QUICK).warnings)
     none = write_run(tmp_path / "n", _planted(), LABELS, dense_space(), skip=range(240))
-    with pytest.raises(InputError, match="no sets in this run; is it complete"):
+    with pytest.raises(InputError, match="no profile in this run; is it complete"):
         analyse(none, QUICK)
 
 
@@ -274,12 +275,31 @@ def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Pat
     _assert_no_silent_nan(thin)
 
 
-def test_without_a_profile_the_lape_rule_is_left_out(tmp_path: Path) -> None:
+def test_a_profile_of_other_sets_or_none_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
+    other = write_run(tmp_path / "o", _planted(), LABELS[::-1], dense_space())
     shutil.rmtree(tmp_path / "r" / "profiles")
-    result = analyse(run, QUICK)
-    assert result.components["neurons"].lape is None
-    assert any("no profile is stored" in w for w in result.warnings)
+    with pytest.raises(InputError, match="no profile in this run; is it complete"):
+        analyse(run, QUICK)
+    shutil.copytree(tmp_path / "o" / "profiles", tmp_path / "r" / "profiles")
+    assert other.store.profile_ids()
+    with pytest.raises(InputError, match="its profile sums over other instructions or lengths"):
+        analyse(run, QUICK)
+
+
+def test_sets_of_a_part_whose_profile_was_not_written_are_left_out(tmp_path: Path) -> None:
+    """As a run that was killed in between leaves them."""
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), status="running",
+                    retain="counts")  # fmt: skip
+    (tmp_path / "r/profiles/part-00001.parquet").unlink()
+    loaded = load(run, QUICK)
+    kept = [name for name in run.sets.ids if not 64 <= int(name[-4:]) < 128]
+    assert list(loaded.labels.ids) == kept
+    mask = _planted()[[int(name[-4:]) for name in kept]]
+    np.testing.assert_array_equal(loaded.bits["neurons"], pack(mask))
+    np.testing.assert_array_equal(loaded.sizes["neurons"][:, 0], mask.sum(1))
+    np.testing.assert_array_equal(loaded.memberships["neurons"].totals(), mask.sum(0))
+    assert any("176 of 240 instructions are counted" in w for w in analyse(run, QUICK).warnings)
 
 
 @pytest.mark.parametrize(
@@ -301,16 +321,41 @@ def test_lengths_are_the_counted_tokens_with_what_was_written(tmp_path: Path, re
     config = {"generate": 40, "scope": "all"}
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), written=written,
                     config=config, retain=retain)  # fmt: skip
-    labels = load(run, QUICK).labels
+    loaded = load(run, QUICK)
+    labels, lengths = loaded.labels, loaded.strata.lengths_of
     assert labels.tokens.tolist() == (np.arange(240) % 17 + 8 + written).tolist()
-    assert set(labels.length[written > 0]).isdisjoint(labels.length[written == 0])
+    assert set(lengths[written > 0]).isdisjoint(lengths[written == 0])
     assert run.labels["n_counted"].to_pylist() == labels.tokens.tolist()
 
 
-def test_a_profile_that_knows_no_lengths_of_answers_says_so(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), config={"generate": 40},
-                    retain="profile")  # fmt: skip
-    assert any("generated tokens are not controlled" in w for w in analyse(run, QUICK).warnings)
+def test_a_profile_alone_knows_the_lengths_of_answers(tmp_path: Path) -> None:
+    written, config = np.arange(240) // 6 % 2 * 40, {"generate": 40}
+    runs = [
+        write_run(tmp_path / name, _planted(), LABELS, dense_space(), written=written,
+                  config=config, retain=name)
+        for name in ("sets", "profile")
+    ]  # fmt: skip
+    whole, thin = (analyse(run, QUICK) for run in runs)
+    for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
+        assert thin.tables[table].equals(whole.tables[table]), table
+    assert thin.stratum_overlap == whole.stratum_overlap
+    assert not any("generated tokens" in w for w in thin.warnings)
+
+
+@pytest.mark.parametrize("retain", ["sets", "profile"])
+def test_a_profile_by_the_lengths_of_prompts_says_so(tmp_path: Path, retain: str) -> None:
+    """As older versions wrote it."""
+    tokens = np.arange(240) % 17 + 8
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens,
+                    written=np.where(CODES == 0, 30, 0), retain=retain)  # fmt: skip
+    plain = write_run(tmp_path / "p", _planted(), LABELS, dense_space(), tokens=tokens)
+    shutil.rmtree(tmp_path / "r/profiles")
+    shutil.copytree(tmp_path / "p/profiles", tmp_path / "r/profiles")
+    run.manifest["config"]["generate"] = 30
+    loaded = load(run, QUICK)
+    assert any("generated tokens are not controlled" in w for w in loaded.warnings)
+    expected = load(plain, QUICK).strata
+    assert loaded.strata.codes.tolist() == (expected.codes.tolist() if retain == "sets" else [])
 
 
 @pytest.mark.parametrize("retain", ["sets", "profile"])

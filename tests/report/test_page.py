@@ -78,7 +78,7 @@ def stored(
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
     sets = identify(counted, space, Selection("top:0.1"))
     rule = CellRule(length_edges(np.bincount(tokens)))
-    keys = rule.keys(store.corpus(["id", "category", "source", "n_counted"]))
+    keys = rule.keys(store.corpus(["id", "category", "source"]), tokens)
     kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
     store.write_part(0, *kept, failures, part_profile(counted, sets, keys))
     store.write_manifest(

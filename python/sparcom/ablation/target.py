@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.data.load import category_order
 from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
@@ -45,10 +44,9 @@ def usage(run: Run, family: str) -> Usage:
     columns = (family, {"neurons": "neuron_counts", "experts": "expert_counts"}[family])
     cells, sums = run.store.read_profile(("category",), columns)
     names = cells["category"].to_pylist()
-    order = category_order(names)
-    rows = [names.index(name) for name in order]
+    rows = [names.index(name) for name in run.categories]
     count = cells["instructions"].to_numpy()[rows]
-    return Usage(order, sums[columns[0]][rows] / count[:, None], sums[columns[1]].sum(0))
+    return Usage(run.categories, sums[columns[0]][rows] / count[:, None], sums[columns[1]].sum(0))
 
 
 def targets(

@@ -11,7 +11,6 @@ _HELP = {
     "high": "prevalence from which a component is general, or unique to a category",
     "low": "prevalence that a unique component may have in other categories",
     "min_prevalence": "components in fewer of all sets than this share are not tested",
-    "length_bins": "bins of counted tokens in the strata",
     "permutations": "draws of the nulls",
     "bootstraps": "draws of the intervals",
     "seed": "of every draw",

@@ -64,7 +64,8 @@ def _select(
             continue  # its writer was killed half-way: without a profile, --resume counts it again
         sets = select_sets(counted, space, selection)
         store.write_sets(part, sets)
-        store.write_profile(part, part_profile(counted, sets, cells.keys(labels)))
+        keys = cells.keys(labels, counted.tokens)
+        store.write_profile(part, part_profile(counted, sets, keys))
         for span in tree.add(part):
             store.merge_span(span)
         done += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.overlap.overlap import encode
+from sparcom.analysis.data.labels import encode
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
@@ -75,7 +75,7 @@ def conditional_frequency(
     expert = run.space.neuron_experts
     neurons = np.flatnonzero(expert >= 0)
     owner = expert[neurons]
-    code = encode(cells["category"].to_pylist(), categories)[1]
+    code = encode(cells["category"].to_pylist(), categories)
     tokens = cells["tokens"].to_numpy()
     shape = (len(categories), len(neurons))
     frequency, value, low, high = (np.full(shape, np.nan, np.float32) for _ in range(4))

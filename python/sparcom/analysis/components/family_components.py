@@ -15,7 +15,7 @@ from sparcom.analysis.components.specificity import (
     confirm,
     specificity_test,
 )
-from sparcom.analysis.data.profile import Profile
+from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.layers import family_sites
@@ -56,7 +56,7 @@ class FamilyComponents:
 
 def family_components(
     family: str,
-    profile: Profile,
+    membership: Membership,
     space: ComponentSpace,
     strata: Strata,
     lape: Lape | None,
@@ -65,26 +65,26 @@ def family_components(
     conditional: ConditionalFrequency | None = None,
     sets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FamilyComponents:
-    """Scores and tests of the components of a profile.
+    """Scores and tests of all components of a family.
 
     sets: (bits [n, bytes], category codes [n]) of all its instructions, for the intervals of the
     counts; None where they are not at hand.
     """
     sites = family_sites(space, family)
     widths = np.array([site.width for site in sites])
-    count, members = profile.by_category()
+    count, members = membership.by_category()
     held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
     fill = held / np.maximum(count, 1)[:, None] / widths
-    tested = candidates(profile, options.min_prevalence)
+    tested = candidates(membership, options.min_prevalence)
     intervals = (None, None) if sets is None else _count_intervals(*sets, len(count), options)
     return FamilyComponents(
         family,
         classify(
-            profile.categories, count, members, fill, widths, high=options.high, low=options.low
+            membership.categories, count, members, fill, widths, high=options.high, low=options.low
         ),
-        specificity_test(profile, alpha=options.alpha, tested=tested),
-        specificity_test(profile.pooled(), alpha=options.alpha, tested=tested),
-        tuple(_confirmations(profile, strata, options)),
+        specificity_test(membership, alpha=options.alpha, tested=tested),
+        specificity_test(membership.pooled(), alpha=options.alpha, tested=tested),
+        tuple(_confirmations(membership, strata, options)),
         lape,
         conditional,
         *intervals,
@@ -100,12 +100,12 @@ def _count_intervals(
 
 
 def _confirmations(
-    profile: Profile, strata: Strata, options: AnalysisOptions
+    membership: Membership, strata: Strata, options: AnalysisOptions
 ) -> list[Confirmation]:
     """Every ordered pair of sources that both hold two categories or more."""
     parts = {}
     for code, name in enumerate(strata.sources):
-        part = profile.within(np.flatnonzero(strata.source == code))
+        part = membership.within(np.flatnonzero(strata.source == code))
         if len(np.unique(part.category)) > 1:
             parts[name] = part
     return [

@@ -1,7 +1,7 @@
 """How general or how unique a component is: prevalence thresholds and graded scores.
 
 q [C, components] is the prevalence: the share of a category's instructions whose set holds the
-component (`Profile.prevalence`).
+component (`Membership.prevalence`).
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def classify(
 ) -> Generality:
     """General and unique components with graded scores and chance levels.
 
-    count: [C]; members: [C, components] of `Profile.by_category`.
+    count: [C]; members: [C, components] of `Membership.by_category`.
     fill: [C, sites] mean share of a site that a set of the category holds; widths: [sites].
     Raises InputError unless 0 <= low < high <= 1.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.data.profile import Profile
+from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.stats.estimate import wilson
 from sparcom.analysis.stats.hypergeometric import stratified_tail
 
@@ -56,43 +56,45 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return q.reshape(p.shape)
 
 
-def candidates(profile: Profile, min_prevalence: float = 0.01, min_members: int = 5) -> np.ndarray:
+def candidates(
+    membership: Membership, min_prevalence: float = 0.01, min_members: int = 5
+) -> np.ndarray:
     """[F] int64: components held by enough instructions, and missed by enough, to be tested.
 
     Looks at totals only, never at categories, so that the test stays valid.
     """
-    least = max(min_members, math.ceil(min_prevalence * profile.instructions))
-    totals = profile.totals()
-    return np.flatnonzero((totals >= least) & (totals <= profile.instructions - least))
+    least = max(min_members, math.ceil(min_prevalence * membership.instructions))
+    totals = membership.totals()
+    return np.flatnonzero((totals >= least) & (totals <= membership.instructions - least))
 
 
 def specificity_test(
-    profile: Profile, *, alpha: float = 0.05, tested: np.ndarray | None = None
+    membership: Membership, *, alpha: float = 0.05, tested: np.ndarray | None = None
 ) -> SpecificityTest:
-    """Test every component against every category, within the profile's strata.
+    """Test every component against every category, within its strata.
 
-    tested: [F] component indices (default: `candidates(profile)`).
+    tested: [F] component indices (default: `candidates(membership)`).
     Where a category shares no stratum with any other, its p-values are 1: nothing can be said.
     """
-    chosen = candidates(profile) if tested is None else tested
-    strata = np.unique(profile.stratum)
+    chosen = candidates(membership) if tested is None else tested
+    strata = np.unique(membership.stratum)
     held = np.zeros((len(chosen), len(strata)), np.int64)
     total = np.zeros(len(strata), np.int64)
-    shape = (len(profile.categories), len(chosen))
+    shape = (len(membership.categories), len(chosen))
     inside, in_category = np.zeros(shape, np.int64), np.zeros((shape[0], len(strata)), np.int64)
-    for cell, row in enumerate(profile.members):
-        at, category = int(np.searchsorted(strata, profile.stratum[cell])), profile.category[cell]
-        picked = row[chosen].astype(np.int64)
-        held[:, at] += picked
-        inside[category] += picked
-        total[at] += profile.count[cell]
-        in_category[category, at] += profile.count[cell]
+    at = np.searchsorted(strata, membership.stratum)
+    np.add.at(total, at, membership.count)
+    np.add.at(in_category, (membership.category, at), membership.count)
+    for row, members in enumerate(membership.members):
+        picked = members[chosen].astype(np.int64)
+        held[:, at[row]] += picked
+        inside[membership.category[row]] += picked
     p = np.stack(
         [stratified_tail(inside[c], held, in_category[c], total) for c in range(shape[0])]
     ) if len(chosen) else np.ones(shape)  # fmt: skip
     members, count = held.sum(1), in_category.sum(1)[:, None]
     return SpecificityTest(
-        profile.categories,
+        membership.categories,
         alpha,
         chosen,
         inside,
@@ -128,13 +130,13 @@ class Confirmation:
 
 
 def confirm(
-    first: Profile,
-    second: Profile,
+    first: Membership,
+    second: Membership,
     names: tuple[str, str],
     alpha: float = 0.05,
     min_prevalence: float = 0.01,
 ) -> Confirmation:
-    """Discover in one profile, confirm in another of the same categories.
+    """Discover among some instructions, confirm among others of the same categories.
 
     Both are tested on the components that are candidates in each of them.
     """

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparcom.analysis.data.bitsets import intersections, slice_bits
-from sparcom.analysis.data.load import Labels
+from sparcom.analysis.data.labels import Labels
+from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.layer_pattern import LayerPattern, layer_pattern
 from sparcom.analysis.overlap.layers import FamilySite, LayerHistogram, histogram_of_sizes
@@ -117,15 +118,17 @@ def family_overlap(
     bits: np.ndarray,
     sites: Sequence[FamilySite],
     labels: Labels,
+    strata: Strata,
     options: AnalysisOptions,
 ) -> FamilyOverlap:
     """The pair statistics of a family.
 
-    bits: [n, bytes] packed sets over the family's index, none of them empty; labels: of the rows.
+    bits: [n, bytes] packed sets over the family's index, none of them empty.
+    labels, strata: of the rows.
     """
     rng = np.random.default_rng(options.seed)
     codes, names = labels.codes, labels.categories
-    draws = _make_draws(labels, options, rng)
+    draws = _make_draws(labels, strata, options, rng)
     inter = np.zeros((len(codes), len(codes)), np.int64)
     sizes = np.zeros((len(codes), len(sites)), np.int64)
     by_layer = []
@@ -139,7 +142,7 @@ def family_overlap(
     chance = chance_jaccard(sizes, widths)
     words = [names[code] for code in codes]
     effect, cells = _effects(values, labels, draws)
-    adjusted, by_length = _adjusted(values, labels, draws)
+    adjusted, by_length = _adjusted(values, labels, strata, draws)
     return FamilyOverlap(
         family,
         len(codes),
@@ -155,7 +158,7 @@ def family_overlap(
         _superiority(values, labels, draws),
         adjusted,
         by_length,
-        tuple(_sources(values, labels, draws)),
+        tuple(_sources(values, labels, strata, draws)),
         tuple(by_layer),
         histogram_of_sizes(sizes, sites, words, family, names),
         layer_pattern(sizes, widths, codes, names, draws.permuted, draws.weights),
@@ -163,15 +166,17 @@ def family_overlap(
     )
 
 
-def _make_draws(labels: Labels, options: AnalysisOptions, rng: np.random.Generator) -> _Draws:
-    codes, strata, few = labels.codes, labels.strata.codes, options.small_draws
+def _make_draws(
+    labels: Labels, strata: Strata, options: AnalysisOptions, rng: np.random.Generator
+) -> _Draws:
+    codes, few = labels.codes, options.small_draws
     return _Draws(
-        permuted_codes(codes, strata, options.permutations, rng),
+        permuted_codes(codes, strata.codes, options.permutations, rng),
         bootstrap_weights(codes, np.arange(len(codes)), options.bootstraps, rng),
         slice(few),
-        permuted_codes(codes, labels.length, few, rng),
-        rng.permuted(np.tile(strata, (few, 1)), axis=1),
-        permuted_blocks(codes, labels.origins, labels.source, few, rng),
+        permuted_codes(codes, strata.lengths_of, few, rng),
+        rng.permuted(np.tile(strata.codes, (few, 1)), axis=1),
+        permuted_blocks(codes, labels.origins, strata.sources_of, few, rng),
         bootstrap_weights(codes, labels.origins, few, rng),
     )
 
@@ -211,15 +216,18 @@ def _superiority(values: np.ndarray, labels: Labels, draws: _Draws) -> Estimate:
     )
 
 
-def _adjusted(values: np.ndarray, labels: Labels, draws: _Draws) -> tuple[Adjusted, Adjusted]:
+def _adjusted(
+    values: np.ndarray, labels: Labels, strata: Strata, draws: _Draws
+) -> tuple[Adjusted, Adjusted]:
     """The effect with length and source held fixed, and with length alone."""
     codes, weights = labels.codes, draws.weights[draws.few]
-    length, strata = labels.strata.length, labels.strata.codes
-    both = adjusted_effect(values, codes, strata, draws.permuted[draws.few], weights, draws.dealt)
-    if len(labels.strata.sources) < 2:
+    permuted = draws.permuted[draws.few]
+    both = adjusted_effect(values, codes, strata.codes, permuted, weights, draws.dealt)
+    if len(strata.sources) < 2:
         return both, both
+    dealt = strata.length[draws.dealt]
     return both, adjusted_effect(
-        values, codes, labels.length, draws.within_length, weights, length[draws.dealt]
+        values, codes, strata.lengths_of, draws.within_length, weights, dealt
     )
 
 
@@ -241,11 +249,13 @@ def _layer_overlap(
     )
 
 
-def _sources(values: np.ndarray, labels: Labels, draws: _Draws) -> list[SourceOverlap]:
-    if len(labels.strata.sources) < 2:
+def _sources(
+    values: np.ndarray, labels: Labels, strata: Strata, draws: _Draws
+) -> list[SourceOverlap]:
+    if len(strata.sources) < 2:
         return []
     return source_overlaps(
-        values, labels.codes, labels.categories, labels.source, labels.strata.sources,
+        values, labels.codes, labels.categories, strata.sources_of, strata.sources,
         draws.permuted[draws.few], draws.weights[draws.few],
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from sparcom.analysis.data.comparable import (
     paired_bits,
     weights_of,
 )
-from sparcom.analysis.data.load import Labels, make_labels
+from sparcom.analysis.data.labels import Labels, make_labels
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.estimate import estimate_table
@@ -64,7 +64,7 @@ def compare(
     """
     options = options or AnalysisOptions()
     common = check_comparable(base, tuned)
-    labels = make_labels(common.table, options)
+    labels = make_labels(common.table, base.categories)
     warnings = list(common.warnings)
     if weights_of(base) is not None and weights_of(base) == weights_of(tuned):
         warnings.append(
@@ -79,7 +79,7 @@ def compare(
         for family in indices(base)
     }
     frequencies = _frequencies(base, tuned, common, labels, weights, warnings)
-    tables = _tables(labels, alterations, frequencies)
+    tables = _tables(labels, common, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
     if write:
@@ -165,12 +165,13 @@ def _frequencies(
 
 def _tables(
     labels: Labels,
+    common: Common,
     alterations: dict[str, FamilyAlteration],
     frequencies: dict[str, FrequencyChange],
 ) -> dict[str, pa.Table]:
     out: dict[str, pa.Table] = {}
     for family, result in alterations.items():
-        out[f"alteration_{family}"] = _instruction_table(labels, result)
+        out[f"alteration_{family}"] = _instruction_table(labels, common, result)
         out[f"alteration_layers_{family}"] = result.layers
         out[f"alteration_components_{family}"] = result.components
     for family, change in frequencies.items():
@@ -196,12 +197,12 @@ def _summary_table(base: str, alterations: dict[str, FamilyAlteration]) -> pa.Ta
     return estimate_table(columns, [cell[3] for cell in cells])
 
 
-def _instruction_table(labels: Labels, result: FamilyAlteration) -> pa.Table:
+def _instruction_table(labels: Labels, common: Common, result: FamilyAlteration) -> pa.Table:
     return pa.table(
         {
             "id": list(labels.ids),
             "category": [labels.categories[code] for code in labels.codes],
-            "source": [labels.strata.sources[code] for code in labels.source],
+            "source": common.table["source"],
             "jaccard": result.jaccard,
             "before": result.before,
             "after": result.after,

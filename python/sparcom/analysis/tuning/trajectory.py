@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparcom.analysis.data.comparable import check_comparable, indices, name_of, paired_bits
-from sparcom.analysis.data.load import make_labels
+from sparcom.analysis.data.labels import make_labels
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.estimate import Estimate, estimate_table
@@ -68,7 +68,7 @@ def _changes(
 ) -> tuple[list[FamilyAlteration], tuple[str, ...]]:
     """(change of each family, warnings) between two checkpoints."""
     common = check_comparable(first, second)
-    labels = make_labels(common.table, options)
+    labels = make_labels(common.table, first.categories)
     rng = np.random.default_rng(options.seed)
     weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
     changes = []
