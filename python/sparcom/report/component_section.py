@@ -6,7 +6,7 @@ from sparcom.analysis.components.conditional import ConditionalFrequency
 from sparcom.analysis.components.family_components import FamilyComponents
 from sparcom.analysis.components.specificity import SpecificityTest
 from sparcom.analysis.stats.estimate import wilson
-from sparcom.analysis.stats.hypergeometric import FLOOR
+from sparcom.analysis.stats.hypergeometric import SMALLEST_P
 from sparcom.components import ComponentSpace
 from sparcom.report.section import Section, Table, cells, expected
 
@@ -90,7 +90,7 @@ def _strongest_statement(result: FamilyComponents, space: ComponentSpace, family
 
 def _q(test: SpecificityTest, at: int, column: int) -> str:
     """q, or that it is below what the smallest p that is told apart gives."""
-    sign = "<" if test.p[at, column] <= FLOOR else "="
+    sign = "<" if test.p[at, column] <= SMALLEST_P else "="
     return f"{sign} {test.q[at, column]:.1e}"
 
 

@@ -3,7 +3,6 @@ import pytest
 from planted import draw_sets, membership_of, planted_prevalence
 
 from sparcom.analysis.components.specificity import (
-    benjamini_hochberg,
     candidates,
     confirm,
     specificity_test,
@@ -18,17 +17,20 @@ def _membership(mask: np.ndarray, codes: np.ndarray, strata: np.ndarray) -> Memb
     return membership_of(NAMES, mask, codes, strata)
 
 
-def test_benjamini_hochberg_is_the_step_up_rule() -> None:
+def test_discoveries_are_those_of_the_step_up_rule_over_all_tests() -> None:
     rng = np.random.default_rng(0)
-    p = rng.random((3, 50)) ** 3
-    q = benjamini_hochberg(p)
-    assert q.shape == p.shape
+    codes = np.repeat(np.arange(6), 20)
+    membership = _membership(
+        draw_sets(planted_prevalence(NAMES, 200), codes, rng), codes, codes * 0
+    )
     for alpha in (0.01, 0.05, 0.3):
-        ordered = np.sort(p.reshape(-1))
-        passing = np.flatnonzero(ordered <= alpha * np.arange(1, 151) / 150)
-        bar = ordered[passing[-1]] if len(passing) else -1.0
-        np.testing.assert_array_equal(q <= alpha, p <= bar)
-    assert benjamini_hochberg(np.zeros((6, 0))).shape == (6, 0)
+        result = specificity_test(membership, alpha=alpha)
+        ordered = np.sort(result.p.reshape(-1))
+        passing = np.flatnonzero(ordered <= alpha * np.arange(1, len(ordered) + 1) / len(ordered))
+        assert len(passing)
+        np.testing.assert_array_equal(result.specific, result.p <= ordered[passing[-1]])
+    none = specificity_test(membership, tested=np.zeros(0, np.int64))
+    assert none.q.shape == none.p.shape == (6, 0)
 
 
 def test_candidates_look_at_totals_only() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import CATEGORIES, dense_space, draw_sets, mixed_space, planted_prevalence, write_run
+from scipy.stats import binomtest
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.tuning.alteration import sign_test
@@ -277,5 +278,9 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
 
 
 def test_sign_test_is_exact() -> None:
-    found = sign_test(np.array([6, 0, 10, 5, 0]), np.array([0, 6, 2, 5, 0]))
-    np.testing.assert_allclose(found, [2 / 64, 2 / 64, 2 * 79 / 4096, 1.0, 1.0])
+    gained, lost = np.array([6, 0, 10, 5, 0, 3]), np.array([0, 6, 2, 5, 0, 4])
+    found = sign_test(gained, lost)
+    np.testing.assert_allclose(found, [2 / 64, 2 / 64, 2 * 79 / 4096, 1.0, 1.0, 1.0])
+    pairs = zip(gained[gained + lost > 0], (gained + lost)[gained + lost > 0], strict=True)
+    expected = [binomtest(int(k), int(n)).pvalue for k, n in pairs]
+    np.testing.assert_allclose(found[gained + lost > 0], expected)

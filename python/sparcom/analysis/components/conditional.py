@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from scipy import stats
 
 from sparcom.analysis.data.labels import encode
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 from sparcom.store import Run
-
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % points of Student's t with 1 to 9 degrees of freedom: of up to ten folds."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _interval(
     if count > 1:
         part = left_out[:, known]
         spread = ((part - part.mean(0)) ** 2).sum(0) * (count - 1) / count
-        error[known] = np.sqrt(spread) * np.array(_T)[np.minimum(folds[known] - 2, len(_T) - 1)]
+        error[known] = np.sqrt(spread) * stats.t.ppf(0.975, folds[known] - 1)
     return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
 
 

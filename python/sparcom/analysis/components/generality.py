@@ -7,9 +7,9 @@ component (`Membership.prevalence`).
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from sparcom.analysis.data.bitsets import column_counts
-from sparcom.analysis.stats.hypergeometric import hypergeometric_at_least
 from sparcom.errors import InputError
 
 
@@ -166,17 +166,8 @@ def _general_chance(count: np.ndarray, fill: np.ndarray, widths: np.ndarray, hig
     """
     chance = np.ones(fill.shape[1])
     for n, share in zip(count, fill, strict=True):
-        chance *= binomial_at_least(int(np.ceil(high * n - 1e-9)), int(n), share)
+        chance *= stats.binom.sf(np.ceil(high * n - 1e-9) - 1, n, share)
     return float((chance * widths).sum())
-
-
-def binomial_at_least(least: int, trials: int, p: np.ndarray) -> np.ndarray:
-    """P(Bin(trials, p) >= least) for p [...], summed in logarithms."""
-    x = np.arange(max(least, 0), trials + 1)
-    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
-    choose = factorial[trials] - factorial[x] - factorial[trials - x]
-    safe = np.clip(np.asarray(p, np.float64), 1e-300, 1 - 1e-16)[..., None]
-    return np.minimum(np.exp(choose + x * np.log(safe) + (trials - x) * np.log1p(-safe)).sum(-1), 1)
 
 
 def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: float) -> np.ndarray:
@@ -192,9 +183,7 @@ def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: flo
         if size:
             others = int(np.floor(low * np.delete(count, c) + 1e-9).sum())
             least = np.maximum(int(np.ceil(high * size - 1e-9)), totals - others)
-            possible = least <= size
-            chance[c] = (
-                hypergeometric_at_least(least[possible], totals[possible], int(size), n)
-                @ times[possible]
-            )
+            possible = (least <= size) & (least <= totals)
+            tail = stats.hypergeom.sf(least[possible] - 1, n, size, totals[possible])
+            chance[c] = tail @ times[possible]
     return chance

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.stats.estimate import wilson
@@ -40,20 +41,6 @@ class SpecificityTest:
     def specific(self) -> np.ndarray:
         """[C, F] bool: discovered at `alpha`."""
         return self.q <= self.alpha
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """q-values of p (any shape): q_(i) = min over j >= i of p_(j) m / j, over all m of them.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5]))
-    array([0.04      , 0.05333333, 0.05333333, 0.5       ])
-    """
-    flat = p.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    scaled = flat[order] * len(flat) / np.arange(1, len(flat) + 1)
-    q = np.empty(len(flat))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q.reshape(p.shape)
 
 
 def candidates(
@@ -102,7 +89,7 @@ def specificity_test(
         inside / np.maximum(count, 1),
         (members - inside) / np.maximum(total.sum() - count, 1),
         p,
-        benjamini_hochberg(p),
+        stats.false_discovery_control(p, axis=None).reshape(shape),
     )
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from scipy import stats
 
-from sparcom.analysis.components.specificity import benjamini_hochberg
 from sparcom.analysis.data.bitsets import column_counts, paired_intersections, set_sizes
 from sparcom.analysis.overlap.layers import FamilySite, site_sizes
 from sparcom.analysis.overlap.overlap import jaccard
 from sparcom.analysis.stats.estimate import Estimate, estimate
-from sparcom.analysis.stats.hypergeometric import log_factorials
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
@@ -217,7 +216,7 @@ def _component_table(
     gained, lost = (column_counts(m)[:size] for m in (second & ~first, first & ~second))
     index = np.flatnonzero(gained + lost >= least)
     p = sign_test(gained[index], lost[index])
-    q = benjamini_hochberg(p)
+    q = stats.false_discovery_control(p)
     order = np.argsort(q, kind="stable")
     index = index[order]
     table = component_table(space, family, index)
@@ -237,12 +236,4 @@ def sign_test(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
     >>> sign_test(np.array([6, 3]), np.array([0, 3]))
     array([0.03125, 1.     ])
     """
-    pairs, where = np.unique(np.stack([gained + lost, np.minimum(gained, lost)]), axis=1,
-                             return_inverse=True)  # fmt: skip
-    factorial = log_factorials(int(pairs[0].max(initial=0)))
-    p = np.empty(pairs.shape[1])
-    for at, (total, fewer) in enumerate(pairs.T):
-        x = np.arange(fewer + 1)
-        log = factorial[total] - factorial[x] - factorial[total - x] - total * np.log(2.0)
-        p[at] = min(1.0, 2 * np.exp(log).sum())
-    return p[where.reshape(-1)]
+    return np.minimum(2 * stats.binom.cdf(np.minimum(gained, lost), gained + lost, 0.5), 1.0)
