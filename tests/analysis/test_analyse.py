@@ -67,7 +67,7 @@ def _assert_no_silent_nan(result: Analysis) -> None:
 def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis]) -> None:
     result = planted[1].components["neurons"]
     np.testing.assert_array_equal(np.flatnonzero(result.generality.general), np.arange(20))
-    assert result.specific_counts() == pytest.approx(dict.fromkeys(CATEGORIES, 15), abs=2)
+    assert result.test.specific.sum(1) == pytest.approx([15] * 6, abs=2)
     for c, name in enumerate(CATEGORIES):
         block = np.arange(20 + 15 * c, 35 + 15 * c)
         found = result.test.tested[result.test.specific[c]]
@@ -75,7 +75,11 @@ def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis])
     assert [(c.found_in, c.tested_in) for c in result.confirmations] == [
         ("ai", "human"), ("human", "ai")
     ]  # fmt: skip
-    assert all(c.share > 0.9 for c in result.confirmations)
+    confirmed = planted[1].tables["confirmations_neurons"].to_pylist()
+    assert all(row["share"] > 0.9 for row in confirmed)
+    for row in confirmed:
+        assert row["share"] == row["confirmed"] / row["discovered"]
+        assert row["low"] <= row["share"] <= row["high"]
 
 
 def test_the_sentence_can_be_written(planted: tuple[Run, Analysis]) -> None:
@@ -98,11 +102,11 @@ def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> No
     assert len(overlap.by_layer) == 3
     assert overlap.by_layer[0].effect.value > overlap.by_layer[2].effect.value
     assert all(e.value > 0.5 for e in overlap.reliability.prevalence)
-    assert overlap.superiority.value == pytest.approx(overlap.distributions.superiority)
+    assert overlap.superiority.value > 0.6
     assert overlap.superiority.low > overlap.superiority.chance_high > 0.5 - 0.05
     within, across = overlap.sources[0], overlap.sources[1]
-    assert within.cells[0][0].value > within.cells[0][0].chance_high
-    assert across.cells[0][1].value < across.cells[0][0].value
+    assert within.estimates[0][0].value > within.estimates[0][0].chance_high
+    assert across.estimates[0][1].value < across.estimates[0][0].value
 
 
 def test_tables_are_stored_and_read_back(planted: tuple[Run, Analysis]) -> None:
@@ -128,7 +132,7 @@ def test_permuted_labels_leave_nothing(tmp_path: Path) -> None:
     labels = list(np.random.default_rng(1).permutation(LABELS))
     result = analyse(write_run(tmp_path / "r", _planted(), labels, dense_space()), QUICK)
     assert result.overlaps["neurons"].effect.p > 0.01
-    assert sum(result.components["neurons"].specific_counts().values()) <= 1
+    assert result.components["neurons"].test.specific.sum() <= 1
     assert (result.components["neurons"].generality.unique_counts() == 0).all()
 
 
@@ -144,7 +148,7 @@ def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
     assert result.components["experts"].lape.selected.shape == (6, 10)
     assert list(result.overlaps) == ["neurons", "dense", "routed", "shared", "experts"]
     assert result.components["experts"].generality.unique[4] == 2
-    assert result.components["experts"].specific_counts()["QA"] == 1
+    assert result.components["experts"].test.specific[2].sum() == 1
     routed = result.overlaps["routed"].histogram
     per_site = mask[:, 37:82].sum(1).mean()
     assert routed.mean[:, 0].mean() == pytest.approx(per_site, rel=1e-12)
@@ -180,8 +184,7 @@ def test_one_instruction_in_a_category(tmp_path: Path) -> None:
     labels = ["QA"] * 30 + ["SUM"]
     result = analyse(write_run(tmp_path / "r", _planted()[:31], labels, dense_space()), QUICK)
     assert any("category SUM has 1 instruction" in w for w in result.warnings)
-    cell = result.overlaps["neurons"].cells[1][1]
-    assert cell == Estimate(None)
+    assert result.overlaps["neurons"].estimates[1][1] == Estimate(None)
     assert result.tables["category_matrix"]["value"].null_count == 1
     _assert_no_silent_nan(result)
 
@@ -238,7 +241,7 @@ def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
     assert any("cannot be told from length and source" in w for w in result.warnings)
     assert any(w.startswith("category SUM: only 0%") for w in result.warnings)
     assert result.overlaps["neurons"].adjusted.effect.value is None
-    assert sum(result.components["neurons"].specific_counts().values()) == 0
+    assert result.components["neurons"].test.specific.sum() == 0
     _assert_no_silent_nan(result)
 
 
@@ -267,10 +270,11 @@ def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Pat
     whole, thin = (analyse(run, QUICK) for run in runs)
     assert thin.overlaps == {}
     assert any("retains only its profile" in w for w in thin.warnings)
-    assert not thin.sizes.num_rows
+    assert not thin.tables["set_sizes"].num_rows
     for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
         assert thin.tables[table].equals(whole.tables[table]), table
-    assert thin.stratum_overlap == whole.stratum_overlap
+    comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
+    assert comparable[0].equals(comparable[1])
     assert thin.components["neurons"].lape.selected.any()
     _assert_no_silent_nan(thin)
 
@@ -338,7 +342,8 @@ def test_a_profile_alone_knows_the_lengths_of_answers(tmp_path: Path) -> None:
     whole, thin = (analyse(run, QUICK) for run in runs)
     for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
         assert thin.tables[table].equals(whole.tables[table]), table
-    assert thin.stratum_overlap == whole.stratum_overlap
+    comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
+    assert comparable[0].equals(comparable[1])
     assert not any("generated tokens" in w for w in thin.warnings)
 
 

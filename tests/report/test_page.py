@@ -377,15 +377,17 @@ def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:
         assert row[2] == f"{figure['low']:.3f} to {figure['high']:.3f}"
 
 
-def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path: Path) -> None:
+def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_noise_floor(
+    tmp_path: Path,
+) -> None:
     runs = [Run(stored(tmp_path / name, SIX * 6, MOE)) for name in ("base", "fp32", "tuned")]
     last = runs[2]
     last.manifest["status"] = "running"
     bits = last.sets.neurons
     bits[:, ::2] = 0
-    floor = noise_floor(*runs[:2])
-    compare(runs[0], last, FEW, floor=floor)
-    trajectory(runs, FEW, floor=floor)
+    noise = noise_floor(*runs[:2])
+    compare(runs[0], last, FEW, noise_floor=noise)
+    trajectory(runs, FEW, noise_floor=noise)
     html, page = page_of(str(tmp_path / "tuned"))
     assert_no_fetch(html, page)
     assert_numbers(html)

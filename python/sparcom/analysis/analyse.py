@@ -13,38 +13,33 @@ from sparcom.analysis.data.bitsets import set_sizes
 from sparcom.analysis.data.labels import Labels, encode
 from sparcom.analysis.data.load import Loaded, load
 from sparcom.analysis.data.membership import Membership
+from sparcom.analysis.data.sites import FamilySite, families, family_sites
 from sparcom.analysis.data.strata import overlap_share
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
-from sparcom.analysis.overlap.layers import FamilySite, families, family_sites
-from sparcom.analysis.overlap.overlap_tables import overlap_tables
+from sparcom.analysis.overlap.overlap_tables import OVERLAP_TABLES, overlap_tables
+from sparcom.analysis.run_tables import categories_table, options_table, warnings_table
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
     """The analysis of a run.
 
-    categories, sources: names.
-    instructions: with sets; paired: those whose pairs were taken.
+    categories: names.
+    instructions: how many were counted; paired: those whose pairs were taken.
     overlaps: family -> pair statistics; components: "neurons" and "experts" -> component scores.
-    sizes: nominal and achieved set sizes, one row per group that was ranked together.
-    stratum_overlap: category -> share of its instructions that share a stratum with another
-        category; what is not shared cannot be told from length and source.
-    tables: name -> Arrow table, as written to analysis/*.parquet.
+    tables: name -> Arrow table, as written to analysis/*.parquet; all that the report shows.
     warnings: what a reader must know before believing a figure.
     """
 
     categories: tuple[str, ...]
-    sources: tuple[str, ...]
     instructions: int
     paired: int
     overlaps: dict[str, FamilyOverlap]
     components: dict[str, FamilyComponents]
-    sizes: pa.Table
-    stratum_overlap: dict[str, float]
     tables: dict[str, pa.Table]
     warnings: tuple[str, ...]
 
@@ -52,38 +47,47 @@ class Analysis:
 def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = True) -> Analysis:
     """Analyse a stored run; writes analysis/*.parquet into it unless `write` is False.
 
+    Raises InputError if the run has no profile, or one of other sets.
+
     >>> analysis = analyse(Run("runs/chat"))
     >>> analysis.overlaps["neurons"].effect
     """
     options = options or AnalysisOptions()
     loaded = load(run, options)
+    labels, everyone = loaded.labels, loaded.memberships["neurons"]
     sizes = achieved_sizes(Selection(**run.manifest["selection"]), run.space, loaded.sizes)
     warnings = [*loaded.warnings, *size_warnings(sizes)]
     overlaps = _overlaps(run, loaded, options, warnings)
     components = _components(run, loaded, options, warnings)
-    labels, everyone = loaded.labels, loaded.memberships["neurons"]
-    share = overlap_share(everyone.category, everyone.stratum, everyone.count)
-    warnings += _stratum_warnings(labels, share)
+    comparable = overlap_share(everyone.category, everyone.stratum, everyone.count)
+    warnings += _stratum_warnings(labels, comparable)
     tables = {
+        "analysis_options": options_table(options),
+        "analysis_warnings": warnings_table(warnings),
+        "categories": categories_table(loaded, comparable, run.space),
         "set_sizes": sizes,
         **overlap_tables(overlaps),
         **component_tables(components, loaded.memberships, run.space),
     }
     if write:
-        for name, table in tables.items():
-            run.store.write_analysis(name, table)
+        _write(run, tables)
     return Analysis(
-        labels.categories,
-        loaded.strata.sources,
-        len(labels.ids),
-        len(loaded.sample),
-        overlaps,
-        components,
-        sizes,
-        dict(zip(labels.categories, share.tolist(), strict=True)),
-        tables,
-        tuple(warnings),
+        categories=labels.categories,
+        instructions=len(labels.ids),
+        paired=len(loaded.sample),
+        overlaps=overlaps,
+        components=components,
+        tables=tables,
+        warnings=tuple(warnings),
     )
+
+
+def _write(run: Run, tables: dict[str, pa.Table]) -> None:
+    """Write the tables; those of pairs that an earlier analysis wrote go if there are none now."""
+    for name in set(OVERLAP_TABLES) - set(tables):
+        run.store.files.delete(f"analysis/{name}.parquet")
+    for name, table in tables.items():
+        run.store.write_analysis(name, table)
 
 
 def _overlaps(

@@ -126,17 +126,16 @@ def test_what_one_half_discovers_the_other_confirms() -> None:
         _membership(draw_sets(planted_prevalence(NAMES, 300), codes, rng), codes, codes * 0)
         for _ in range(2)
     ]
-    result = confirm(*halves, ("human", "ai"))
+    result = confirm(*halves, found_in="human", tested_in="ai")
     assert result.discovered.sum() >= 85
-    assert result.share is not None
-    assert result.share > 0.95
-    assert result.low <= result.share <= result.high
+    assert result.confirmed.sum() > 0.95 * result.discovered.sum()
+    assert (result.confirmed <= result.discovered).all()
     assert result.chance <= 0.06
 
 
-def test_no_discovery_has_no_share() -> None:
+def test_without_a_discovery_nothing_is_confirmed() -> None:
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(6), 50)
     halves = [_membership(rng.random((300, 40)) < 0.3, codes, codes * 0) for _ in range(2)]
-    result = confirm(*halves, ("human", "ai"))
-    assert (result.share, result.low) == (None, None)
+    result = confirm(*halves, found_in="human", tested_in="ai")
+    assert (result.discovered.sum(), result.confirmed.sum()) == (0, 0)

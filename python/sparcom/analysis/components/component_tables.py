@@ -12,8 +12,8 @@ from sparcom.analysis.data.membership import (
     mean_intersection,
     ratio_of_sums,
 )
-from sparcom.analysis.overlap.layers import family_sites
-from sparcom.analysis.stats.estimate import wilson
+from sparcom.analysis.data.sites import family_sites
+from sparcom.analysis.stats.wilson import wilson
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
@@ -41,7 +41,7 @@ def component_tables(
 
 
 def prevalence_matrix_table(family: str, membership: Membership, space: ComponentSpace) -> pa.Table:
-    """What follows from prevalence alone, over all instructions: one row per cell a, b."""
+    """What follows from prevalence alone, over all instructions: one row per two categories."""
     names, count = membership.categories, len(membership.categories)
     parts = [site.part for site in family_sites(space, family)]
     matrices = {
@@ -63,16 +63,18 @@ def prevalence_matrix_table(family: str, membership: Membership, space: Componen
 
 
 def component_counts_table(result: FamilyComponents) -> pa.Table:
-    """How many components are what: one row per figure and category ("all": general ones).
+    """How many components are what: one row per figure and category ("all": over all categories).
 
     chance: random sets (general), an upper bound under permuted labels (unique), the false ones
     that the rate allows (specific); none for the LAPE rule, which always selects its fraction.
+    "tests" is the number of tests, one for each category and tested component.
     """
     scores, test = result.generality, result.test
     unique = result.unique_intervals or [(None, None)] * len(scores.categories)
     rows = [
         ("general", "all", int(scores.general.sum()), *(result.general_interval or (None, None)),
-         scores.general_chance)
+         scores.general_chance),
+        ("tests", "all", test.p.size, None, None, None),
     ]  # fmt: skip
     for at, name in enumerate(scores.categories):
         found, plain = int(test.specific[at].sum()), int(result.plain.specific[at].sum())
@@ -125,17 +127,21 @@ def components_table(
 
 
 def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
-    """One row per discovery (component, category), the smallest q first."""
+    """One row per discovery (component, category), the smallest q first.
+
+    inside: instructions of the category whose set holds it, of `instructions`.
+    """
     test = result.test
     category, at = np.nonzero(test.specific)
     order = np.lexsort((-test.prevalence[category, at], test.q[category, at]))
     category, at = category[order], at[order]
     table = component_table(space, result.family, test.tested[at])
-    inside = test.inside[category, at]
-    size = np.rint(inside / np.maximum(test.prevalence[category, at], 1e-12))
+    inside, size = test.inside[category, at], test.instructions[category]
     low, high = wilson(inside, size)
     columns = {
         "category": pa.array(test.categories, pa.string()).take(pa.array(category)),
+        "inside": pa.array(inside),
+        "instructions": pa.array(size),
         "prevalence": pa.array(test.prevalence[category, at]),
         "prevalence_low": pa.array(low),
         "prevalence_high": pa.array(high),
@@ -152,7 +158,7 @@ def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
 def confirmations_table(result: FamilyComponents) -> pa.Table:
     """One row per ordered pair of sources and category ("all" last): found, and confirmed.
 
-    share, low, high: confirmed / discovered with Wilson's interval, null where nothing was found.
+    share, low, high: confirmed / discovered with Wilson's interval, null if nothing was found.
     """
     rows = []
     for c in result.confirmations:

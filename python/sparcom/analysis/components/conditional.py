@@ -20,15 +20,15 @@ from sparcom.components import ComponentSpace
 from sparcom.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConditionalFrequency:
     """Frequencies of the routed neurons of each category.
 
     categories: [C]; neurons: [F] int64, flat indices of all routed neurons.
-    frequency: [C, F] p, summed c / summed T; NaN where a category has no counted tokens.
-    value, low, high: [C, F] c / r with its interval; NaN where the expert was never chosen, and
-        in the bounds where fewer than two folds chose it.
-    overall: [F] c / r over all categories: the chance level, were category of no account.
+    frequency: [C, F] p, summed c / summed T; NaN if a category has no counted tokens.
+    value, low, high: [C, F] c / r with its interval; NaN if the expert was never chosen, and in the
+        bounds if fewer than two folds chose it.
+    overall: [F] c / r over all categories: the chance level, if the category had no effect.
     in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence);
         chance: the same with each neuron replaced by a random one of its expert.
     """
@@ -63,11 +63,10 @@ def conditional_frequency(
 ) -> ConditionalFrequency:
     """c / r of every routed neuron and category, from the stored profile.
 
-    categories: their order; prevalence: [C, neurons of the model].
-    Raises InputError where no profile is stored; the model must have routed experts.
+    categories: their order; prevalence: [C, neurons of the model], which must have routed experts.
 
-    >>> found = conditional_frequency(run, ("QA", "SUM"), profile.prevalence())
-    >>> found.table(run.space, profile.totals() > 0)
+    >>> found = conditional_frequency(run, run.categories, membership.prevalence())
+    >>> found.table(run.space, membership.totals() > 0)
     """
     cells, sums = run.store.read_profile(("category", "fold"), ("neuron_counts", "expert_counts"))
     expert = run.space.neuron_experts
@@ -93,7 +92,14 @@ def conditional_frequency(
         in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons], owner))
     overall = _ratio(total_c, total_r[owner])
     return ConditionalFrequency(
-        categories, neurons, frequency, value, low, high, overall, tuple(in_sets)
+        categories=categories,
+        neurons=neurons,
+        frequency=frequency,
+        value=value,
+        low=low,
+        high=high,
+        overall=overall,
+        in_sets=tuple(in_sets),
     )
 
 

@@ -13,7 +13,7 @@ from sparcom.analysis.data.bitsets import column_counts
 from sparcom.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generality:
     """Thresholded and graded scores of all components.
 
@@ -43,7 +43,7 @@ class Generality:
 def tau_index(q: np.ndarray) -> np.ndarray:
     """[components] tau = sum_c (1 - q_c / max q) / (C - 1): 0 used alike by all, 1 by one alone.
 
-    NaN where the component is never held, or there is one category only. Yanai et al. 2005
+    NaN if the component is never held, or there is one category only. Yanai et al. 2005
     (doi:10.1093/bioinformatics/bti042), with prevalence in the place of expression.
 
     >>> tau_index(np.array([[0.8, 0.5], [0.0, 0.5], [0.0, 0.5]]))
@@ -57,7 +57,7 @@ def tau_index(q: np.ndarray) -> np.ndarray:
 def prevalence_entropy(q: np.ndarray) -> np.ndarray:
     """[components] entropy of q_c / sum q over categories, by log C: 1 general, 0 one category.
 
-    NaN where the component is never held, or there is one category only.
+    NaN if the component is never held, or there is one category only.
     """
     total = q.sum(0)
     out = np.zeros_like(total)
@@ -96,15 +96,15 @@ def classify(
         if others.any():
             unique[above[c] & below[others].all(0)] = c
     return Generality(
-        categories,
-        high,
-        low,
-        general,
-        unique,
-        tau_index(q[inhabited]),
-        prevalence_entropy(q[inhabited]),
-        _general_chance(count[inhabited], fill[inhabited], widths, high),
-        _unique_chance(count, members, high, low),
+        categories=categories,
+        high=high,
+        low=low,
+        general=general,
+        unique=unique,
+        tau=tau_index(q[inhabited]),
+        entropy=prevalence_entropy(q[inhabited]),
+        general_chance=_general_chance(count[inhabited], fill[inhabited], widths, high),
+        unique_chance=_unique_chance(count, members, high, low),
     )
 
 

@@ -12,15 +12,15 @@ import numpy as np
 from scipy import stats
 
 from sparcom.analysis.data.membership import Membership
-from sparcom.analysis.stats.estimate import wilson
 from sparcom.analysis.stats.hypergeometric import stratified_tail
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpecificityTest:
     """One test per category and tested component.
 
-    categories: [C]; alpha: the false discovery rate that `specific` keeps.
+    categories: [C]; instructions: [C] int64, how many each has.
+    alpha: the false discovery rate that `specific` keeps.
     tested: [F] int64 component indices that passed the filter on total prevalence.
     inside, members: [C, F] instructions of the category that hold it; [F] all that do.
     prevalence, elsewhere: [C, F] share within the category, and among all others.
@@ -28,6 +28,7 @@ class SpecificityTest:
     """
 
     categories: tuple[str, ...]
+    instructions: np.ndarray
     alpha: float
     tested: np.ndarray
     inside: np.ndarray
@@ -61,7 +62,7 @@ def specificity_test(
     """Test every component against every category, within its strata.
 
     tested: [F] component indices (default: `candidates(membership)`).
-    Where a category shares no stratum with any other, its p-values are 1: nothing can be said.
+    The p-values of a category that shares no stratum with any other are 1: nothing can be said.
     """
     chosen = candidates(membership) if tested is None else tested
     strata = np.unique(membership.stratum)
@@ -79,28 +80,28 @@ def specificity_test(
     p = np.stack(
         [stratified_tail(inside[c], held, in_category[c], total) for c in range(shape[0])]
     ) if len(chosen) else np.ones(shape)  # fmt: skip
-    members, count = held.sum(1), in_category.sum(1)[:, None]
+    members, count = held.sum(1), in_category.sum(1)
+    others = total.sum() - count[:, None]
     return SpecificityTest(
-        membership.categories,
-        alpha,
-        chosen,
-        inside,
-        members,
-        inside / np.maximum(count, 1),
-        (members - inside) / np.maximum(total.sum() - count, 1),
-        p,
-        stats.false_discovery_control(p, axis=None).reshape(shape),
+        categories=membership.categories,
+        instructions=count,
+        alpha=alpha,
+        tested=chosen,
+        inside=inside,
+        members=members,
+        prevalence=inside / np.maximum(count[:, None], 1),
+        elsewhere=(members - inside) / np.maximum(others, 1),
+        p=p,
+        q=stats.false_discovery_control(p, axis=None).reshape(shape),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """What one source discovers, tested in another.
 
     discovered, confirmed: [C] component-category pairs found in the first source, and those of
         them with p <= 0.05 in the second.
-    share, low, high: of all discovered ones that are confirmed, with Wilson's 95 % interval;
-        None where nothing was discovered.
     chance: share of p <= 0.05 in the second source among the pairs that were not discovered.
     chances: [C] the same within each category.
     """
@@ -109,9 +110,6 @@ class Confirmation:
     tested_in: str
     discovered: np.ndarray
     confirmed: np.ndarray
-    share: float | None
-    low: float | None
-    high: float | None
     chance: float
     chances: np.ndarray
 
@@ -119,28 +117,27 @@ class Confirmation:
 def confirm(
     first: Membership,
     second: Membership,
-    names: tuple[str, str],
+    *,
+    found_in: str,
+    tested_in: str,
     alpha: float = 0.05,
     min_prevalence: float = 0.01,
 ) -> Confirmation:
     """Discover among some instructions, confirm among others of the same categories.
 
+    found_in, tested_in: names of the two.
     Both are tested on the components that are candidates in each of them.
     """
     tested = np.intersect1d(*(candidates(part, min_prevalence) for part in (first, second)))
     found = specificity_test(first, alpha=alpha, tested=tested).specific
     again = specificity_test(second, alpha=alpha, tested=tested).p <= 0.05
     discovered, confirmed = found.sum(1), (found & again).sum(1)
-    total, kept = int(discovered.sum()), int(confirmed.sum())
-    low, high = wilson(np.array(kept), np.array(total))
     others, by_chance = (~found).sum(1), (again & ~found).sum(1)
     return Confirmation(
-        *names,
-        discovered,
-        confirmed,
-        kept / total if total else None,
-        float(low) if total else None,
-        float(high) if total else None,
-        float(by_chance.sum() / max(others.sum(), 1)),
-        by_chance / np.maximum(others, 1),
+        found_in=found_in,
+        tested_in=tested_in,
+        discovered=discovered,
+        confirmed=confirmed,
+        chance=float(by_chance.sum() / max(others.sum(), 1)),
+        chances=by_chance / np.maximum(others, 1),
     )

@@ -42,7 +42,7 @@ class Loaded:
 
 
 def load(run: Run, options: AnalysisOptions) -> Loaded:
-    """Read a run: its profile, its labels and, where it retains them, its sets.
+    """Read a run: its profile, its labels and, if it retains them, its sets.
 
     Raises InputError if the run has no profile, or one that sums over other sets than it retains.
     """
@@ -73,7 +73,7 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
         bits=bits,
         memberships=memberships,
         sizes=sizes,
-        warnings=tuple(run_warnings(run, labels, len(sample), by_prompt)),
+        warnings=tuple(run_warnings(run, table, labels, len(sample), by_prompt)),
     )
 
 

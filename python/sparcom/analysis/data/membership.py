@@ -75,7 +75,7 @@ def mean_intersection(membership: Membership) -> np.ndarray:
     """[C, C] exact mean |S_I & S_K| over pairs I != K, from members alone.
 
     Off the diagonal sum_n m_n(a) m_n(b) / (N_a N_b); on it sum_n m_n (m_n - 1) / (N (N - 1)).
-    NaN where a category has fewer than two instructions.
+    NaN if a category has fewer than two instructions.
     """
     count, members = membership.by_category()
     m = members.astype(np.float64)

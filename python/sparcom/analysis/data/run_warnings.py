@@ -1,19 +1,30 @@
 """What a reader must know of a run itself: what is missing, what was cut, what has no pair."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparcom.analysis.data.labels import Labels
 from sparcom.config import stored
 from sparcom.store import Run
 
 
-def run_warnings(run: Run, labels: Labels, sampled: int, by_prompt: bool) -> list[str]:
+def run_warnings(
+    run: Run, table: pa.Table, labels: Labels, sampled: int, by_prompt: bool
+) -> list[str]:
     """Warnings about instructions, categories and pairs.
 
+    table: of the counted instructions, with the column truncated; labels: of the same.
     sampled: instructions whose pairs are taken, of a run that retains its sets.
     by_prompt: the length bins are those of the prompts, although the run generates.
     """
     out, counted, total = [], len(labels.ids), run.manifest["corpus"]["instructions"]
+    if failed := len(run.store.failures()):
+        out.append(f"{failed} instructions failed and are left out")
+    if skipped := run.manifest.get("skipped_rows", {}).get("count"):
+        out.append(f"{skipped} bad rows of the corpus were left out")
+    if cut := pc.sum(table["truncated"]).as_py():
+        out.append(f"{cut} prompts were cut to the model's context")
     if run.manifest["status"] != "complete":
         out.append(
             f"the run is not complete: {counted} of {total} instructions are counted; finish it "

@@ -77,8 +77,8 @@ def strata_of(keys: pa.Table, cells: pa.Table) -> Strata | None:
 def overlap_share(category: np.ndarray, stratum: np.ndarray, count: np.ndarray) -> np.ndarray:
     """[C] share of each category's instructions that share their stratum with another category.
 
-    category, stratum, count: [rows] codes and number of instructions. Where the share is low,
-    length and source cannot be told from the category, and stratified tests have little to go by.
+    category, stratum, count: [rows] codes and number of instructions. If the share is low, length
+    and source cannot be told from the category, and stratified tests have little to go by.
     """
     shape = (int(stratum.max(initial=-1)) + 1, int(category.max(initial=-1)) + 1)
     table = np.zeros(shape, np.int64)

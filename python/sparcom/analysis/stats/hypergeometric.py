@@ -29,7 +29,7 @@ def stratified_tail(
 
     inside: [tests] int64, x; members: [tests, strata] int64, held in each stratum.
     in_category, count: [strata] instructions of the category, and of all, in each stratum.
-    Where no stratum is informative (each is all or none of the category) the tail is 1.
+    The tail is 1 if no stratum is informative (each is all or none of the category).
 
     >>> stratified_tail(np.array([2]), np.array([[2]]), [2], [4]).round(4)
     array([0.1667])
