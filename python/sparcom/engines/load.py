@@ -20,7 +20,7 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
     if name == "vllm":
         from sparcom.engines.vllm.engine import VllmEngine
 
-        if options.world_size == 1:
+        if options.world_size == 1 or options.ablation:  # a shard group cannot ablate
             return VllmEngine(options)
         from sparcom.engines.vllm.shards.shards import ShardGroup
 
