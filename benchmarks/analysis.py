@@ -2,10 +2,9 @@
 
     python benchmarks/analysis.py
 
-Synthetic sets with planted structure are written as a run is, but for the stored profile (so the
-LAPE rule is not timed). The whole analysis is timed in a process of its own; its core is then
-repeated by plain NumPy, and both must agree. Streaming is measured on runs of two sizes, so that
-memory is seen to stay flat.
+Synthetic sets with planted structure are written as a run is. The whole analysis is timed in a
+process of its own; its core is then repeated by plain NumPy, and both must agree. Loading a sample
+of pairs is measured on runs of two sizes, so that memory is seen to stay flat.
 `bars`: analysis_s, analysis_peak_mb, stream_mb_per_core_s.
 """
 
@@ -20,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from sparcom.analysis.overlap.overlap import category_matrix, pair_matrix
 
 from common import emit, print_card, print_table
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.data.bitsets import column_counts, intersections, pack
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap.overlap import category_matrix, pair_matrix
 from sparcom.analysis.stats.resample import (
     bootstrap_draws,
     bootstrap_weights,
@@ -36,9 +36,18 @@ from sparcom.analysis.stats.resample import (
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import CATEGORIES, Instruction
+from sparcom.counting.counted import Counted
 from sparcom.selection.rules import Selection
 from sparcom.selection.sets import Sets
-from sparcom.store import Run, RunStore, writing_corpus
+from sparcom.store import (
+    CellRule,
+    Run,
+    RunStore,
+    Span,
+    length_edges,
+    part_profile,
+    writing_corpus,
+)
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
 GENERAL, UNIQUE = 500, 300
@@ -50,7 +59,7 @@ def main() -> None:
     parser.add_argument("--instructions", type=int, default=1200)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--plain-draws", type=int, default=10, help="of plain NumPy, scaled up")
-    parser.add_argument("--stream", type=int, default=8192, help="instructions of the stream")
+    parser.add_argument("--stream", type=int, default=4096, help="instructions of the stream")
     arguments = parser.parse_args()
     print_card()
     with tempfile.TemporaryDirectory() as folder:
@@ -105,12 +114,25 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
         for start in range(0, n, PART):
             part = slice(start, start + PART)
             writer.add(instructions[part], prompts[part])
+    cells = CellRule(length_edges(np.bincount(tokens)))
     for part in range(-(-n // PART)):
         rows = np.arange(part * PART, min(n, (part + 1) * PART))
-        store.results.write_sets(part, _sets(rows, tokens[rows], drawn[rows % len(drawn)]))
+        sets = _sets(rows, tokens[rows], drawn[rows % len(drawn)])
+        store.results.write_sets(part, sets)
+        store.profiles.write(part, _profile(store, cells, part, sets))
+    store.profiles.merge(Span(0, store.corpus.parts()))
     facts = {"status": "complete", "config": {}, "corpus": {"instructions": n}}
-    store.write_manifest({**facts, "sites": SPACE.to_json(), "selection": asdict(Selection())})
+    facts |= {"cells": cells.to_json(), "sites": SPACE.to_json(), "selection": asdict(Selection())}
+    store.write_manifest(facts)
     return store.location
+
+
+def _profile(store: RunStore, cells: CellRule, part: int, sets: Sets) -> pa.Table:
+    """The profile of a part; a neuron of a set fires at every token."""
+    members = np.unpackbits(sets.neurons, axis=1, bitorder="little").astype(np.int32)
+    counted = Counted(sets.ids, sets.tokens, members * sets.tokens[:, None], sets.expert_sizes)
+    labels = store.corpus.part(part, ["id", "category", "source"])
+    return part_profile(counted, sets, cells.keys(labels, sets.tokens))
 
 
 def _corpus(tokens: np.ndarray) -> tuple[list[Instruction], list[Prompt]]:
@@ -160,7 +182,7 @@ def timed_analysis(location: str, options: AnalysisOptions) -> dict[str, Any]:
 
 
 def timed_stream(location: str) -> dict[str, Any]:
-    """One pass over the sets of a run: profiles of all, pairs of a small sample."""
+    """Membership of all instructions, and the sets of a small sample of them."""
     run = Run(location)
     before = time.process_time()
     loaded = load(run, AnalysisOptions(pair_limit=600, pair_sample=600))

@@ -232,7 +232,7 @@ def plain_loop(config: RunConfig) -> dict[str, float]:
         started = time.perf_counter()
         counted, _ = count_part(engine, prompts)
         sets = identify(counted, engine.space, config.selection())
-        part_profile(counted, sets, cells.keys(labels))
+        part_profile(counted, sets, cells.keys(labels, counted.tokens))
         if number >= 2:
             seconds += time.perf_counter() - started
             done += len(prompts)

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 _HOMES = {
-    "AblationOptions": "sparcom.ablation.ablate",
+    "AblationOptions": "sparcom.ablation.options",
     "AnalysisOptions": "sparcom.analysis.options",
     "ComponentSpace": "sparcom.components",
     "CountError": "sparcom.errors",
@@ -43,8 +43,8 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from sparcom.ablation.ablate import AblationOptions as AblationOptions
     from sparcom.ablation.ablate import ablate as ablate
+    from sparcom.ablation.options import AblationOptions as AblationOptions
     from sparcom.analysis.analyse import analyse as analyse
     from sparcom.analysis.options import AnalysisOptions as AnalysisOptions
     from sparcom.analysis.tuning.compare import compare as compare

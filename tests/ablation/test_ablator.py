@@ -1,4 +1,4 @@
-"""AblationBuffers: exact on edited weights, undone afterwards, and losses against plain torch."""
+"""Ablators: exact on edited weights, undone afterwards, and losses against plain torch."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
-from sparcom.ablation.ablate import AblationOptions
+from sparcom.ablation.options import AblationOptions
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.corpus.prompts.prompts import Prompt
@@ -42,7 +42,7 @@ def plain_losses(model: torch.nn.Module) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe"])
-def test_silenced_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> None:
+def test_ablated_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> None:
     engine = engine_of(tmp_path, family)
     ablator = TransformersAblator(engine)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
@@ -128,5 +128,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 
 def test_vllm_does_not_route_around() -> None:
-    with pytest.raises(InputError, match="does not silence by route; use the transformers engine"):
+    with pytest.raises(InputError, match="cannot ablate by route; use the transformers engine"):
         AblationOptions(family="experts", how="route", engine="vllm")

@@ -8,7 +8,8 @@ import torch
 from tiny_runs import save_tiny_llm, write_corpus
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sparcom.ablation.ablate import AblationOptions, ablate
+from sparcom.ablation.ablate import ablate
+from sparcom.ablation.options import AblationOptions
 from sparcom.analysis.analyse import analyse
 from sparcom.cli.main import main
 from sparcom.component_list import (
@@ -93,7 +94,7 @@ def test_the_pipeline_finds_exactly_the_planted_neurons(run: str) -> None:
     assert all(r["q"] < 0.05 and r["prevalence"] == 1 and r["elsewhere"] == 0 for r in found)
 
 
-def test_silencing_them_removes_their_effect(run: str, tmp_path: Path) -> None:
+def test_ablating_them_removes_their_effect(run: str, tmp_path: Path) -> None:
     opened = Run(run)
     table = analyse(opened).tables["specific_neurons"]
     table = table.filter([c == "MATH" for c in table["category"].to_pylist()])
@@ -101,7 +102,7 @@ def test_silencing_them_removes_their_effect(run: str, tmp_path: Path) -> None:
     write_components(listed, table.select(COMPONENT_SCHEMA.names))
     assert component_indices(table, opened.space).neurons.tolist() == PLANTED
     words = ("unique:MATH", str(listed), "specific:3:MATH")
-    result = ablate(opened, AblationOptions(sets=words, draws=19, threads=1))
+    result = ablate(opened, AblationOptions(targets=words, draws=19, threads=1))
     assert [t.index.tolist() for t in result.targets] == [PLANTED] * 3
     for effects, beyond in zip(result.effect, result.beyond, strict=True):
         of = dict(zip(result.categories, effects, strict=True))
@@ -113,29 +114,29 @@ def test_silencing_them_removes_their_effect(run: str, tmp_path: Path) -> None:
 
 def test_the_command(run: str, capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
-    given = ["ablate", run, "--set", "unique", "--how", "mean", "--draws", "3", "--cpus", "1"]
+    given = ["ablate", run, "--target", "unique", "--how", "mean", "--draws", "3", "--cpus", "1"]
     assert main([*given, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert {r["set"] for r in rows} >= {"unique:MATH"}
+    assert {r["target"] for r in rows} >= {"unique:MATH"}
     page = Path(write_report(run)).read_text()
     assert "Without the set unique:MATH the model loses more than without random ones" in page
     stored = Run(run).store.read_table("ablation").to_pylist()
     assert stored == rows
-    few = ["--set", "top:4", "--draws", "2", "--limit", "3", "--cpus", "1"]
+    few = ["--target", "top:4", "--draws", "2", "--limit", "3", "--cpus", "1"]
     assert main(["ablate", run, *few]) == 0
     text = capsys.readouterr().out
-    assert "top:4: 4 neurons silenced (zero)" in text
+    assert "top:4: 4 neurons ablated (zero)" in text
     assert "2 random sets bound every p" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "rare"], "set 'rare' is not known; expected general, unique"),
-        (["--set", "unique:CODE"], "expected a category of the run (QA, MATH, SUM)"),
-        (["--set", "unique:QA"], "is empty in this run"),
-        (["--set", "top:0"], "expected a number of at least 1, got '0'"),
-        (["--set", "top:150"], "too few are left to draw matched random ones"),
+        (["--target", "rare"], "target 'rare' is not known; expected general, unique"),
+        (["--target", "unique:CODE"], "expected a category of the run (QA, MATH, SUM)"),
+        (["--target", "unique:QA"], "is empty in this run"),
+        (["--target", "top:0"], "expected a number of at least 1, got '0'"),
+        (["--target", "top:150"], "too few are left to draw matched random ones"),
         (["--family", "experts"], "the model has no routed experts"),
         (["--how", "route"], "only experts can be routed around"),
         (["--draws", "0"], "draws: must be at least 1, got 0"),

@@ -87,7 +87,7 @@ def measured(ablator: Ablator, target: Target) -> tuple[np.ndarray, dict]:
         return ablator.losses(PROMPTS), by_id(ablator.engine.count(PROMPTS))
 
 
-def test_nothing_silenced(engines):
+def test_nothing_ablated(engines):
     ours, theirs = engines
     expected = TransformersAblator(theirs).losses(PROMPTS)
     np.testing.assert_allclose(VllmAblator(ours).losses(PROMPTS), expected, atol=1e-4)
@@ -96,16 +96,16 @@ def test_nothing_silenced(engines):
 
 
 @pytest.mark.parametrize("how", ["zero", "mean"])
-def test_silenced(engines, how):
-    silencers = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
-    whole = silencers[1].losses(PROMPTS)
+def test_ablated(engines, how):
+    ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
+    whole = ablators[1].losses(PROMPTS)
     before = engines[0].losses(PROMPTS[1:2])
     if how == "mean":
-        ours, theirs = (s.calibrate(PROMPTS) for s in silencers)
+        ours, theirs = (a.calibrate(PROMPTS) for a in ablators)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
         assert np.abs(theirs).max() > 0.1
     for target in targets(engines[0].space):
-        (ours, counts), (theirs, expected) = (measured(s, target) for s in silencers)
+        (ours, counts), (theirs, expected) = (measured(a, target) for a in ablators)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
         assert np.abs(theirs - whole).max() > 1e-2
         assert share_of_differing_cells(counts, expected) <= 1e-4
@@ -140,7 +140,7 @@ def test_the_command(tmp_path, capsys):
     found = {}
     for engine in ("transformers", "vllm"):
         capsys.readouterr()
-        how = ["--set", "top:12", "--how", "mean", "--draws", "2", "--cpus", "1", "--json"]
+        how = ["--target", "top:12", "--how", "mean", "--draws", "2", "--cpus", "1", "--json"]
         assert main(["ablate", run, "--engine", engine, *how]) == 0
         table = json.loads(capsys.readouterr().out)["rows"]
         found[engine] = [(r["loss"], r["value"], r["beyond"]) for r in table]

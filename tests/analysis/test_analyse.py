@@ -14,6 +14,7 @@ from planted import (
 )
 
 from sparcom.analysis.analyse import Analysis, analyse
+from sparcom.analysis.data.bitsets import pack
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.estimate import Estimate
@@ -66,7 +67,7 @@ def _assert_no_silent_nan(result: Analysis) -> None:
 def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis]) -> None:
     result = planted[1].components["neurons"]
     np.testing.assert_array_equal(np.flatnonzero(result.generality.general), np.arange(20))
-    assert result.specific_counts() == pytest.approx(dict.fromkeys(CATEGORIES, 15), abs=2)
+    assert result.test.specific.sum(1) == pytest.approx([15] * 6, abs=2)
     for c, name in enumerate(CATEGORIES):
         block = np.arange(20 + 15 * c, 35 + 15 * c)
         found = result.test.tested[result.test.specific[c]]
@@ -74,7 +75,12 @@ def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis])
     assert [(c.found_in, c.tested_in) for c in result.confirmations] == [
         ("ai", "human"), ("human", "ai")
     ]  # fmt: skip
-    assert all(c.share > 0.9 for c in result.confirmations)
+    confirmed = planted[1].tables["confirmations_neurons"].to_pylist()
+    planted_ones = [15] * 6 + [90]  # of each category, of all
+    assert [row["confirmed"] for row in confirmed] == planted_ones * 2
+    for row in confirmed:
+        assert row["share"] == row["confirmed"] / row["discovered"]
+        assert row["low"] <= row["share"] <= row["high"]
 
 
 def test_the_sentence_can_be_written(planted: tuple[Run, Analysis]) -> None:
@@ -97,17 +103,17 @@ def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> No
     assert len(overlap.by_layer) == 3
     assert overlap.by_layer[0].effect.value > overlap.by_layer[2].effect.value
     assert all(e.value > 0.5 for e in overlap.reliability.prevalence)
-    assert overlap.superiority.value == pytest.approx(overlap.distributions.superiority)
+    assert overlap.superiority.value > 0.6
     assert overlap.superiority.low > overlap.superiority.chance_high > 0.5 - 0.05
     within, across = overlap.sources[0], overlap.sources[1]
-    assert within.cells[0][0].value > within.cells[0][0].chance_high
-    assert across.cells[0][1].value < across.cells[0][0].value
+    assert within.estimates[0][0].value > within.estimates[0][0].chance_high
+    assert across.estimates[0][1].value < across.estimates[0][0].value
 
 
 def test_tables_are_stored_and_read_back(planted: tuple[Run, Analysis]) -> None:
     run, result = planted
     for name, table in result.tables.items():
-        stored = run.store.read_table("{name}")
+        stored = run.store.read_table(name)
         assert stored.equals(table), name
     sizes = result.tables["set_sizes"].to_pylist()[0]
     assert (sizes["nominal"], sizes["components"]) == (6, 600)
@@ -127,7 +133,7 @@ def test_permuted_labels_leave_nothing(tmp_path: Path) -> None:
     labels = list(np.random.default_rng(1).permutation(LABELS))
     result = analyse(write_run(tmp_path / "r", _planted(), labels, dense_space()), QUICK)
     assert result.overlaps["neurons"].effect.p > 0.01
-    assert sum(result.components["neurons"].specific_counts().values()) <= 1
+    assert result.components["neurons"].test.specific.sum() <= 1
     assert (result.components["neurons"].generality.unique_counts() == 0).all()
 
 
@@ -143,7 +149,7 @@ def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
     assert result.components["experts"].lape.selected.shape == (6, 10)
     assert list(result.overlaps) == ["neurons", "dense", "routed", "shared", "experts"]
     assert result.components["experts"].generality.unique[4] == 2
-    assert result.components["experts"].specific_counts()["QA"] == 1
+    assert result.components["experts"].test.specific[2].sum() == 1
     routed = result.overlaps["routed"].histogram
     per_site = mask[:, 37:82].sum(1).mean()
     assert routed.mean[:, 0].mean() == pytest.approx(per_site, rel=1e-12)
@@ -179,8 +185,7 @@ def test_one_instruction_in_a_category(tmp_path: Path) -> None:
     labels = ["QA"] * 30 + ["SUM"]
     result = analyse(write_run(tmp_path / "r", _planted()[:31], labels, dense_space()), QUICK)
     assert any("category SUM has 1 instruction" in w for w in result.warnings)
-    cell = result.overlaps["neurons"].cells[1][1]
-    assert cell == Estimate(None)
+    assert result.overlaps["neurons"].estimates[1][1] == Estimate(None)
     assert result.tables["category_matrix"]["value"].null_count == 1
     _assert_no_silent_nan(result)
 
@@ -226,7 +231,7 @@ def test_a_truncated_run_says_so(tmp_path: Path) -> None:
     done = write_run(tmp_path / "d", _planted(), LABELS, dense_space(), skip=[5])
     assert any("1 of 240 instructions were set aside" in w for w in analyse(done, QUICK).warnings)
     none = write_run(tmp_path / "n", _planted(), LABELS, dense_space(), skip=range(240))
-    with pytest.raises(InputError, match="no sets in this run; is it complete"):
+    with pytest.raises(InputError, match="no profile in this run; is it complete"):
         analyse(none, QUICK)
 
 
@@ -237,7 +242,7 @@ def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
     assert any("cannot be told from length and source" in w for w in result.warnings)
     assert any(w.startswith("category SUM: only 0%") for w in result.warnings)
     assert result.overlaps["neurons"].adjusted.effect.value is None
-    assert sum(result.components["neurons"].specific_counts().values()) == 0
+    assert result.components["neurons"].test.specific.sum() == 0
     _assert_no_silent_nan(result)
 
 
@@ -266,20 +271,40 @@ def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Pat
     whole, thin = (analyse(run, QUICK) for run in runs)
     assert thin.overlaps == {}
     assert any("retains only its profile" in w for w in thin.warnings)
-    assert not thin.sizes.num_rows
+    assert not thin.tables["set_sizes"].num_rows
     for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
         assert thin.tables[table].equals(whole.tables[table]), table
-    assert thin.stratum_overlap == whole.stratum_overlap
+    comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
+    assert comparable[0].equals(comparable[1])
     assert thin.components["neurons"].lape.selected.any()
     _assert_no_silent_nan(thin)
 
 
-def test_without_a_profile_the_lape_rule_is_left_out(tmp_path: Path) -> None:
+def test_a_profile_of_other_sets_or_none_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
+    other = write_run(tmp_path / "o", _planted(), LABELS[::-1], dense_space())
     shutil.rmtree(tmp_path / "r" / "profiles")
-    result = analyse(run, QUICK)
-    assert result.components["neurons"].lape is None
-    assert any("no profile is stored" in w for w in result.warnings)
+    with pytest.raises(InputError, match="no profile in this run; is it complete"):
+        analyse(run, QUICK)
+    shutil.copytree(tmp_path / "o" / "profiles", tmp_path / "r" / "profiles")
+    assert other.store.profiles.ids()
+    with pytest.raises(InputError, match="its profile sums over other instructions or lengths"):
+        analyse(run, QUICK)
+
+
+def test_sets_of_a_part_whose_profile_was_not_written_are_left_out(tmp_path: Path) -> None:
+    """As a run that was killed in between leaves them."""
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), status="running",
+                    retain="counts")  # fmt: skip
+    (tmp_path / "r/profiles/part-00001.parquet").unlink()
+    loaded = load(run, QUICK)
+    kept = [name for name in run.sets.ids if not 64 <= int(name[-4:]) < 128]
+    assert list(loaded.labels.ids) == kept
+    mask = _planted()[[int(name[-4:]) for name in kept]]
+    np.testing.assert_array_equal(loaded.bits["neurons"], pack(mask))
+    np.testing.assert_array_equal(loaded.sizes["neurons"][:, 0], mask.sum(1))
+    np.testing.assert_array_equal(loaded.memberships["neurons"].totals(), mask.sum(0))
+    assert any("176 of 240 instructions are counted" in w for w in analyse(run, QUICK).warnings)
 
 
 @pytest.mark.parametrize(
@@ -301,16 +326,42 @@ def test_lengths_are_the_counted_tokens_with_what_was_written(tmp_path: Path, re
     config = {"generate": 40, "scope": "all"}
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), written=written,
                     config=config, retain=retain)  # fmt: skip
-    labels = load(run, QUICK).labels
+    loaded = load(run, QUICK)
+    labels, lengths = loaded.labels, loaded.strata.lengths_of
     assert labels.tokens.tolist() == (np.arange(240) % 17 + 8 + written).tolist()
-    assert set(labels.length[written > 0]).isdisjoint(labels.length[written == 0])
+    assert set(lengths[written > 0]).isdisjoint(lengths[written == 0])
     assert run.labels["n_counted"].to_pylist() == labels.tokens.tolist()
 
 
-def test_a_profile_that_knows_no_lengths_of_answers_says_so(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), config={"generate": 40},
-                    retain="profile")  # fmt: skip
-    assert any("generated tokens are not controlled" in w for w in analyse(run, QUICK).warnings)
+def test_a_profile_alone_knows_the_lengths_of_answers(tmp_path: Path) -> None:
+    written, config = np.arange(240) // 6 % 2 * 40, {"generate": 40}
+    runs = [
+        write_run(tmp_path / name, _planted(), LABELS, dense_space(), written=written,
+                  config=config, retain=name)
+        for name in ("sets", "profile")
+    ]  # fmt: skip
+    whole, thin = (analyse(run, QUICK) for run in runs)
+    for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
+        assert thin.tables[table].equals(whole.tables[table]), table
+    comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
+    assert comparable[0].equals(comparable[1])
+    assert not any("generated tokens" in w for w in thin.warnings)
+
+
+@pytest.mark.parametrize("retain", ["sets", "profile"])
+def test_a_profile_by_the_lengths_of_prompts_says_so(tmp_path: Path, retain: str) -> None:
+    """As older versions wrote it."""
+    tokens = np.arange(240) % 17 + 8
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens,
+                    written=np.where(CODES == 0, 30, 0), retain=retain)  # fmt: skip
+    plain = write_run(tmp_path / "p", _planted(), LABELS, dense_space(), tokens=tokens)
+    shutil.rmtree(tmp_path / "r/profiles")
+    shutil.copytree(tmp_path / "p/profiles", tmp_path / "r/profiles")
+    run.manifest["config"]["generate"] = 30
+    loaded = load(run, QUICK)
+    assert any("generated tokens are not controlled" in w for w in loaded.warnings)
+    expected = load(plain, QUICK).strata
+    assert loaded.strata.codes.tolist() == (expected.codes.tolist() if retain == "sets" else [])
 
 
 @pytest.mark.parametrize("retain", ["sets", "profile"])

@@ -1,4 +1,4 @@
-"""`sparcom compare`: two runs, a trajectory, the floor, and what is refused."""
+"""`sparcom compare`: two runs, a trajectory, the noise floor, and what is refused."""
 
 import json
 from pathlib import Path
@@ -26,8 +26,8 @@ def test_two_runs(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
     assert main(["compare", runs[0], runs[2], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["families"]["neurons"]["all"]["jaccard"]["value"] == 1.0
-    assert main(["compare", runs[0], runs[1], "--floor", runs[0], runs[1]]) == 0
+    assert found["families"]["neurons"]["all"]["overlap"]["value"] == 1.0
+    assert main(["compare", runs[0], runs[1], "--noise-floor", runs[0], runs[1]]) == 0
     text = capsys.readouterr().out
     assert "not beyond it" in text
     assert (Path(runs[1]) / "analysis/alteration_neurons.parquet").is_file()
@@ -45,11 +45,11 @@ def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert "previous" in text
     assert "warning: no noise floor given" in text
-    assert main(["compare", *runs, "--floor", *runs[:2], "--json"]) == 0
+    assert main(["compare", *runs, "--noise-floor", *runs[:2], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["warnings"] == []
     figures = {row["figure"] for row in found["rows"]}
-    assert figures == {"overlap", "layer shift", "noise floor", "beyond floor"}
+    assert figures == {"overlap", "layer shift", "noise floor", "beyond noise floor"}
 
 
 def test_the_options_of_an_analysis(runs: list[str], capsys: pytest.CaptureFixture) -> None:
@@ -62,7 +62,7 @@ def test_the_options_of_an_analysis(runs: list[str], capsys: pytest.CaptureFixtu
     for seed in ("0", "1", "0"):
         capsys.readouterr()
         assert main(["compare", runs[0], runs[1], *few, "--seed", seed, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)["families"]["neurons"]["all"]["jaccard"]
+        found = json.loads(capsys.readouterr().out)["families"]["neurons"]["all"]["overlap"]
         assert value.setdefault(seed, found) == found
     assert value["0"]["value"] == value["1"]["value"]
     assert value["0"]["low"] != value["1"]["low"]

@@ -8,6 +8,7 @@ import numpy as np
 from store_helpers import store_corpus, store_part
 
 from sparcom.analysis.data.bitsets import pack
+from sparcom.analysis.data.membership import Membership
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
@@ -51,6 +52,22 @@ def draw_sets(q: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> np.
     return rng.random((len(codes), q.shape[1])) < q[codes]
 
 
+def membership_of(
+    categories: Sequence[str], mask: np.ndarray, codes: np.ndarray, strata: np.ndarray
+) -> Membership:
+    """The membership of sets [n, components] bool with category and stratum codes [n]."""
+    rows = sorted(set(zip(codes.tolist(), strata.tolist(), strict=True)))
+    inside = [(codes == c) & (strata == s) for c, s in rows]
+    category, stratum = np.array(rows, np.int64).T
+    return Membership(
+        categories=tuple(categories),
+        category=category,
+        stratum=stratum,
+        count=np.array([of.sum() for of in inside]),
+        members=np.stack([mask[of].sum(0, dtype=np.uint32) for of in inside]),
+    )
+
+
 def write_run(
     folder: Path,
     members: np.ndarray,
@@ -69,7 +86,8 @@ def write_run(
 ) -> Run:
     """A run of n instructions with the given sets [n, neurons]; rows in `skip` are not counted.
 
-    tokens: [n] counted ones of the prompts; written: [n] those of the answers, counted too.
+    tokens: [n] counted ones of the prompts; written: [n] those of the answers, counted too, of
+    which `config["generate"]` is the most.
     """
     n = len(labels)
     tokens = np.arange(n) % 17 + 8 if tokens is None else tokens
@@ -88,7 +106,8 @@ def write_run(
         for i in range(n)
     ]
     prompts = [Prompt(ids[i], tuple(range(int(t))), ((0, int(t)),)) for i, t in enumerate(tokens)]
-    rule = CellRule(length_edges(np.bincount(tokens)))
+    generated = (config or {}).get("generate", 0)
+    rule = CellRule(length_edges(np.bincount(tokens), generated=generated))
     parts = store_corpus(store, instructions, prompts, part_size)
     tokens = tokens + written
     for part in range(parts):
@@ -102,7 +121,9 @@ def write_run(
             (experts[rows] * tokens[rows, None]).astype(np.int32),
         )
         sets = _sets(counted, space)
-        keys = rule.keys(store.corpus.table(["id", "category", "source", "n_counted"]).take(rows))
+        keys = rule.keys(
+            store.corpus.table(["id", "category", "source"]).take(rows), counted.tokens
+        )
         profile = part_profile(counted, sets, keys)
         kept = None if retain == "profile" else sets
         store_part(store, part, counted if retain == "counts" else None, kept, [], profile)

@@ -54,22 +54,24 @@ def test_every_retention_keeps_the_same_profile(work: Path, tmp_path: Path) -> N
         assert runs[keep].store.done_parts(keep) == set(range(10))
 
 
-def test_the_stored_profile_is_the_one_that_analysis_makes_of_sets(work, tmp_path) -> None:
+def test_the_stored_profile_is_that_of_the_sets(work, tmp_path) -> None:
     run = count(work, tmp_path / "run")
-    loaded = load(run, AnalysisOptions())
-    ours = loaded.profiles["neurons"]
+    edges = np.array(run.manifest["cells"]["edges"])
+    labels, tokens = run.labels.to_pylist(), run.sets.tokens
+    members = np.unpackbits(run.sets.neurons, axis=1, bitorder="little")[:, : run.space.neurons]
+    keys = [(row["category"], row["source"], int((t > edges).sum()))
+            for row, t in zip(labels, tokens, strict=True)]  # fmt: skip
     cells, sums = run.store.profiles.read(("category", "source", "length"), ("neurons",))
-    expected = {}
-    for row, members in zip(cells.to_pylist(), sums["neurons"], strict=True):
-        expected[row["category"], row["source"], row["length"]] = (row["instructions"], members)
-    found = sorted(
-        (ours.categories[c], n, m.tolist())
-        for c, n, m in zip(ours.category, ours.count, ours.members, strict=True)
-        if n  # a cell whose only instruction was set aside
-    )
-    assert found == sorted((key[0], n, m.tolist()) for key, (n, m) in expected.items())
-    tokens = run.store.profiles.read(("category",), ())[0]["tokens"].to_pylist()
-    assert sum(tokens) == int(np.sum(run.labels["n_counted"].to_numpy()))
+    names = ("category", "source", "length")
+    assert [tuple(c[n] for n in names) for c in cells.to_pylist()] == sorted(set(keys))
+    for cell, found in zip(cells.to_pylist(), sums["neurons"], strict=True):
+        inside = np.array([key == tuple(cell[n] for n in names) for key in keys])
+        assert (cell["instructions"], cell["tokens"]) == (inside.sum(), tokens[inside].sum())
+        np.testing.assert_array_equal(found, members[inside].sum(0))
+    loaded = load(run, AnalysisOptions())
+    assert loaded.strata.codes.tolist() == [
+        sorted({key[1:] for key in keys}).index(key[1:]) for key in keys
+    ]
 
 
 def test_labels_of_a_profile_run_are_those_of_its_sets(work, tmp_path) -> None:

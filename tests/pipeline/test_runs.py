@@ -392,7 +392,7 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
     expected, sets = rows_of(all_counts(whole), kept), rows_of(Run(whole).sets, kept)
     assert_same(counted, expected)
     assert_same(run.sets, sets)
-    keys = CellRule.from_json(run.manifest["cells"]).keys(run.labels)
+    keys = CellRule.from_json(run.manifest["cells"]).keys(run.labels, expected.tokens)
     profile = part_profile(expected, sets, keys)
     merged = stored_table(run.store, "profiles/parts-00000-00004.parquet")
     assert merged.to_pylist() == profile.to_pylist()

@@ -76,11 +76,11 @@ def stored(
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]
-    store_corpus(store, records, prompts, 100)
+    store_corpus(store, records, prompts, len(prompts))
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
     sets = identify(counted, space, Selection("top:0.1"))
     rule = CellRule(length_edges(np.bincount(tokens)))
-    keys = rule.keys(store.corpus.table(["id", "category", "source", "n_counted"]))
+    keys = rule.keys(store.corpus.table(["id", "category", "source"]), tokens)
     kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
     store_part(store, 0, *kept, failures, part_profile(counted, sets, keys))
     store.write_manifest(
@@ -379,15 +379,17 @@ def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:
         assert row[2] == f"{figure['low']:.3f} to {figure['high']:.3f}"
 
 
-def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_floor(tmp_path: Path) -> None:
+def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_noise_floor(
+    tmp_path: Path,
+) -> None:
     runs = [Run(stored(tmp_path / name, SIX * 6, MOE)) for name in ("base", "fp32", "tuned")]
     last = runs[2]
     last.manifest["status"] = "running"
     bits = last.sets.neurons
     bits[:, ::2] = 0
-    floor = noise_floor(*runs[:2])
-    compare(runs[0], last, FEW, floor=floor)
-    trajectory(runs, FEW, floor=floor)
+    noise = noise_floor(*runs[:2])
+    compare(runs[0], last, FEW, noise_floor=noise)
+    trajectory(runs, FEW, noise_floor=noise)
     html, page = page_of(str(tmp_path / "tuned"))
     assert_no_fetch(html, page)
     assert_numbers(html)

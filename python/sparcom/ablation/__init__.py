@@ -1,1 +1,1 @@
-"""Ablation: silence components, and measure what the model loses on reference answers."""
+"""Ablation: remove components, and measure what the model loses on reference answers."""

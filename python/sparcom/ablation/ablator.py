@@ -1,4 +1,4 @@
-"""AblationBuffers components of a loaded engine, and its losses on reference answers."""
+"""Ablating components of a loaded engine, and measuring its losses on reference answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from sparcom.engines.base import Engine
 from sparcom.errors import InputError, SparcomError
 
 HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
-"""How each engine silences."""
+"""How each engine can ablate."""
 
 
 class Ablator(ABC):
@@ -35,7 +35,7 @@ class Ablator(ABC):
         self._means: np.ndarray | None = None
 
     def calibrate(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """[neurons] float64: mean of each neuron's h over the counted tokens that reach it; 0 where
+        """[neurons] float64: mean of each neuron's h over the counted tokens that reach it; 0 if
         none does."""
         space = self.engine.space
         seen = [np.zeros(site.bins) for site in space.sites]
@@ -69,7 +69,7 @@ class Ablator(ABC):
         """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens.
 
         prompts: of scope "response", so that these are the reference answer's, read after the
-        prompt. Raises SparcomError where a loss is not finite.
+        prompt. Raises SparcomError if a loss is not finite.
         """
         out = self._losses(prompts)
         wrong = np.flatnonzero(~np.isfinite(out))
@@ -90,11 +90,11 @@ class Ablator(ABC):
 
     @abstractmethod
     def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """As `losses`; NaN where there is none."""
+        """As `losses`; NaN if there is none."""
 
 
 def check_how(engine: str, how: str) -> None:
-    """Raise InputError where an engine does not silence in this way."""
+    """Raise InputError if an engine cannot ablate in this way."""
     if engine not in HOW:
         raise InputError(f"ablate: engine: expected {', '.join(HOW)}, got {engine!r}")
     known = HOW["transformers"]
@@ -102,7 +102,7 @@ def check_how(engine: str, how: str) -> None:
         raise InputError(f"ablate: how: expected {', '.join(known)}, got {how!r}")
     if how not in HOW[engine]:
         raise InputError(
-            f"ablate: the {engine} engine does not silence by {how}; use the transformers engine"
+            f"ablate: the {engine} engine cannot ablate by {how}; use the transformers engine"
         )
 
 

@@ -1,10 +1,9 @@
-"""Which components are ablated: sets named by a word, chosen from a stored run."""
+"""Which components are ablated: targets named by a word, chosen from a stored run."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.data.load import category_order
 from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
@@ -29,8 +28,8 @@ class Target:
 class Usage:
     """What a run says of its components, from its profile.
 
-    prevalence: [categories, components]; frequency: [components], summed counts of all
-    instructions, on which random sets are matched.
+    prevalence: [C, components]; frequency: [components], summed counts of all instructions, on
+    which random sets are matched.
     """
 
     categories: tuple[str, ...]
@@ -45,29 +44,30 @@ def usage(run: Run, family: str) -> Usage:
     columns = (family, {"neurons": "neuron_counts", "experts": "expert_counts"}[family])
     cells, sums = run.store.profiles.read(("category",), columns)
     names = cells["category"].to_pylist()
-    order = category_order(names)
-    rows = [names.index(name) for name in order]
+    rows = [names.index(name) for name in run.categories]
     count = cells["instructions"].to_numpy()[rows]
-    return Usage(order, sums[columns[0]][rows] / count[:, None], sums[columns[1]].sum(0))
+    return Usage(run.categories, sums[columns[0]][rows] / count[:, None], sums[columns[1]].sum(0))
 
 
 def targets(
     word: str, known: Usage, space: ComponentSpace, family: str, *, high: float, low: float
 ) -> list[Target]:
-    """The sets that a word names; without a category, `unique` and `specific:K` name one for each.
+    """The targets that a word names.
+
+    Without a category, `unique` and `specific:K` name one for each.
 
         general        q_c >= high in every category
         unique:c       q_c >= high, and q <= low in every other
         top:K          the K of highest mean q
         specific:K:c   the K of highest q_c - max of the other categories' q
 
-    Raises InputError for an unknown word or category, and for a set that is empty.
+    Raises InputError for an unknown word or category, and for a target that is empty.
     """
     if word.endswith((".csv", ".parquet")):
         listed = read_components(word, space)
         other = {"neurons": "experts", "experts": "neurons"}[family]
         if len(getattr(listed, other)):
-            raise InputError(f"ablate: {word} lists {other}; silence them with --family {other}")
+            raise InputError(f"ablate: {word} lists {other}; ablate them with --family {other}")
         return [_filled(Target(word, family, getattr(listed, family)))]
     kind, *rest = word.split(":")
     q = known.prevalence
@@ -88,7 +88,7 @@ def targets(
             name = f"specific:{size}:{known.categories[c]}"
             out.append(_filled(Target(name, family, _best(np.where(lead > 0, lead, 0), size))))
         return out
-    raise InputError(f"ablate: set {word!r} is not known; expected {WORDS}")
+    raise InputError(f"ablate: target {word!r} is not known; expected {WORDS}")
 
 
 def _is_unique(q: np.ndarray, c: int, high: float, low: float) -> np.ndarray:
@@ -103,52 +103,23 @@ def _best(score: np.ndarray, size: int) -> np.ndarray:
 
 def _size(word: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"ablate: set {word!r}: expected a number of at least 1, got {text!r}")
+        raise InputError(f"ablate: target {word!r}: expected a number of at least 1, got {text!r}")
     return int(text)
 
 
 def _categories(word: str, names: list[str], known: Usage) -> list[int]:
     if len(known.categories) < 2:
-        raise InputError(f"ablate: set {word!r} needs two categories; the run has one")
+        raise InputError(f"ablate: target {word!r} needs two categories; the run has one")
     if names and names[0] not in known.categories:
         have = ", ".join(known.categories)
-        raise InputError(f"ablate: set {word!r}: expected a category of the run ({have})")
+        raise InputError(f"ablate: target {word!r}: expected a category of the run ({have})")
     return [known.categories.index(names[0])] if names else list(range(len(known.categories)))
 
 
 def _filled(target: Target) -> Target:
     if not len(target.index):
         raise InputError(
-            f"ablate: set {target.name!r} is empty in this run; try other --high and --low, or "
+            f"ablate: target {target.name!r} is empty in this run; try other --high and --low, or "
             "specific:K"
         )
     return target
-
-
-def matched_random(
-    target: Target, known: Usage, space: ComponentSpace, rng: np.random.Generator
-) -> Target:
-    """A random set with as many components of each site, of like frequency, none of the target's.
-
-    Each component is replaced by a random one of the eight of nearest frequency that are free in
-    its site. Raises InputError where a site has too few others.
-    """
-    offsets = space.expert_offsets if target.family == "experts" else space.neuron_offsets
-    drawn = []
-    for site, start, stop in zip(space.sites, offsets, offsets[1:], strict=False):
-        inside = target.index[(target.index >= start) & (target.index < stop)]
-        free = np.setdiff1d(np.arange(start, stop), inside)
-        if len(free) < len(inside):
-            raise InputError(
-                f"ablate: set {target.name!r} holds {len(inside)} of {stop - start} {target.family}"
-                f" of {site.name}: too few are left to draw matched random ones; take a smaller set"
-            )
-        free = free[np.argsort(known.frequency[free], kind="stable")]
-        for one in rng.permutation(inside):
-            near = np.argsort(
-                np.abs(known.frequency[free] - known.frequency[one]), kind="stable"
-            )[:8]  # fmt: skip
-            at = rng.choice(near)
-            drawn.append(free[at])
-            free = np.delete(free, at)
-    return Target(f"random for {target.name}", target.family, np.sort(np.array(drawn, np.int64)))

@@ -1,8 +1,8 @@
-"""AblationBuffers components of a loaded transformers engine, and its losses on reference answers.
+"""Ablating components of a loaded transformers engine, and its losses on reference answers.
 
-Neurons are silenced by the kernel itself (`keep` and `fill`), in every row. An expert is silenced
-by zero output (all its neurons), by the mean of its neurons, or by routing around it: its router
-logit becomes -inf, so that the router takes its next choice.
+The kernel itself ablates neurons (`keep` and `fill`), in every row. An expert is ablated by zero
+output (all its neurons), by the mean of its neurons, or by routing around it: its router logit
+becomes -inf, so that the router takes its next choice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +24,14 @@ from sparcom.errors import InputError, SparcomError
 
 
 class TransformersAblator(Ablator):
-    """Silences components of a transformers engine that was loaded with counting."""
+    """Ablates components of a transformers engine that was loaded with counting."""
 
     engine: TransformersEngine
     engine_name = "transformers"
 
     @contextmanager
     def ablated(self, target: Target) -> Iterator[None]:
-        """As `Ablator.silenced`; how "route" is done here."""
+        """As `Ablator.ablated`; how "route" is done here."""
         around = self.how == "route"
         with self._routed_around(target) if around else super().ablated(target):
             yield
@@ -129,7 +129,7 @@ def _around(router, forward, closed, name):
         if mode.seen != 1 or any(torch.isin(part, closed).any() for part in ids):
             raise SparcomError(
                 f"ablate: the router of {name} ({type(router).__name__}) cannot be routed around; "
-                "silence its experts with --how zero"
+                "ablate its experts with --how zero"
             )
         return out
 

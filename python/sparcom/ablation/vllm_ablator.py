@@ -1,4 +1,4 @@
-"""AblationBuffers components of a running vLLM engine, and its losses on reference answers.
+"""Ablating components of a running vLLM engine, and its losses on reference answers.
 
 Every worker's kernel reads `keep` and `fill` at one address, compiled or not; what they hold is
 exchanged between passes. Losses are vLLM's own log-probabilities of the prompt's tokens.
@@ -15,7 +15,7 @@ from sparcom.engines.vllm.engine import VllmEngine
 
 
 class VllmAblator(Ablator):
-    """Silences components of a vLLM engine that was loaded with `ablation=True`."""
+    """Ablates components of a vLLM engine that was loaded with `ablation=True`."""
 
     engine: VllmEngine
     engine_name = "vllm"

@@ -10,42 +10,36 @@ from sparcom.analysis.components.conditional import ConditionalFrequency, condit
 from sparcom.analysis.components.family_components import FamilyComponents, family_components
 from sparcom.analysis.components.lape import Lape, lape
 from sparcom.analysis.data.bitsets import set_sizes
-from sparcom.analysis.data.load import Labels, Loaded, load
-from sparcom.analysis.data.profile import Profile
+from sparcom.analysis.data.labels import Labels, encode
+from sparcom.analysis.data.load import Loaded, load
+from sparcom.analysis.data.membership import Membership
+from sparcom.analysis.data.sites import FamilySite, families, family_sites
 from sparcom.analysis.data.strata import overlap_share
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
-from sparcom.analysis.overlap.layers import FamilySite, families, family_sites
-from sparcom.analysis.overlap.overlap import encode
-from sparcom.analysis.overlap.overlap_tables import overlap_tables
+from sparcom.analysis.overlap.overlap_tables import OVERLAP_TABLES, overlap_tables
+from sparcom.analysis.run_tables import categories_table, options_table, warnings_table
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
     """The analysis of a run.
 
-    categories, sources, strata: names.
-    instructions: with sets; paired: those whose pairs were taken.
+    categories: names.
+    instructions: how many were counted; paired: those whose pairs were taken.
     overlaps: family -> pair statistics; components: "neurons" and "experts" -> component scores.
-    sizes: nominal and achieved set sizes, one row per group that was ranked together.
-    stratum_overlap: category -> share of its instructions that share a stratum with another
-        category; what is not shared cannot be told from length and source.
-    tables: name -> Arrow table, as written to analysis/*.parquet.
+    tables: name -> Arrow table, as written to analysis/*.parquet; all that the report shows.
     warnings: what a reader must know before believing a figure.
     """
 
     categories: tuple[str, ...]
-    sources: tuple[str, ...]
-    strata: tuple[str, ...]
     instructions: int
     paired: int
     overlaps: dict[str, FamilyOverlap]
     components: dict[str, FamilyComponents]
-    sizes: pa.Table
-    stratum_overlap: dict[str, float]
     tables: dict[str, pa.Table]
     warnings: tuple[str, ...]
 
@@ -53,39 +47,47 @@ class Analysis:
 def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = True) -> Analysis:
     """Analyse a stored run; writes analysis/*.parquet into it unless `write` is False.
 
+    Raises InputError if the run has no profile, or one of other sets.
+
     >>> analysis = analyse(Run("runs/chat"))
     >>> analysis.overlaps["neurons"].effect
     """
     options = options or AnalysisOptions()
     loaded = load(run, options)
+    labels, everyone = loaded.labels, loaded.memberships["neurons"]
     sizes = achieved_sizes(Selection(**run.manifest["selection"]), run.space, loaded.sizes)
     warnings = [*loaded.warnings, *size_warnings(sizes)]
     overlaps = _overlaps(run, loaded, options, warnings)
     components = _components(run, loaded, options, warnings)
-    labels = loaded.labels
-    share = overlap_share(labels.codes, labels.strata.codes, len(labels.categories))
-    warnings += _stratum_warnings(labels, share)
+    comparable = overlap_share(everyone.category, everyone.stratum, everyone.count)
+    warnings += _stratum_warnings(labels, comparable)
     tables = {
+        "analysis_options": options_table(options),
+        "analysis_warnings": warnings_table(warnings),
+        "categories": categories_table(loaded, comparable, run.space),
         "set_sizes": sizes,
         **overlap_tables(overlaps),
-        **component_tables(components, loaded.profiles, run.space),
+        **component_tables(components, loaded.memberships, run.space),
     }
     if write:
-        for name, table in tables.items():
-            run.store.write_table(name, table)
+        _write(run, tables)
     return Analysis(
-        labels.categories,
-        labels.strata.sources,
-        labels.strata.names,
-        len(labels.ids),
-        len(loaded.sample),
-        overlaps,
-        components,
-        sizes,
-        dict(zip(labels.categories, share.tolist(), strict=True)),
-        tables,
-        tuple(warnings),
+        categories=labels.categories,
+        instructions=len(labels.ids),
+        paired=len(loaded.sample),
+        overlaps=overlaps,
+        components=components,
+        tables=tables,
+        warnings=tuple(warnings),
     )
+
+
+def _write(run: Run, tables: dict[str, pa.Table]) -> None:
+    """Write the tables; those of pairs that an earlier analysis wrote go if there are none now."""
+    for name in set(OVERLAP_TABLES) - set(tables):
+        run.store.files.delete(f"analysis/{name}.parquet")
+    for name, table in tables.items():
+        run.store.write_table(name, table)
 
 
 def _overlaps(
@@ -105,7 +107,8 @@ def _overlaps(
         if (~empty).sum() < 2:
             warnings.append(f"{family}: fewer than two non-empty sets, so there are no pairs")
             continue
-        labels = loaded.labels.take(loaded.sample[~empty])
+        kept = np.flatnonzero(~empty)
+        labels, strata = loaded.labels.take(loaded.sample[kept]), loaded.strata.take(kept)
         left = np.bincount(labels.codes, minlength=len(labels.categories))
         before = np.bincount(loaded.labels.codes, minlength=len(left))
         warnings += [
@@ -113,7 +116,7 @@ def _overlaps(
             "with it"
             for code in np.flatnonzero((left == 0) & (before > 0))
         ]
-        out[family] = family_overlap(family, bits[~empty], sites, labels, options)
+        out[family] = family_overlap(family, bits[kept], sites, labels, strata, options)
         warnings += _overlap_warnings(out[family])
     return out
 
@@ -150,10 +153,10 @@ def _components(
     lapes = _lapes(run, loaded.labels, options, warnings)
     whole = bool(loaded.bits) and len(loaded.sample) == len(loaded.labels.ids)
     out = {}
-    for name, profile in loaded.profiles.items():
+    for name, membership in loaded.memberships.items():
         out[name] = family_components(
-            name, profile, run.space, loaded.labels.strata, lapes.get(name), options,
-            conditional=_conditional(run, profile) if name == "neurons" else None,
+            name, membership, run.space, loaded.strata, lapes.get(name), options,
+            conditional=_conditional(run, membership) if name == "neurons" else None,
             sets=(loaded.bits[name], loaded.labels.codes) if whole else None,
         )  # fmt: skip
         if not len(out[name].test.tested):
@@ -161,29 +164,23 @@ def _components(
     return out
 
 
-def _conditional(run: Run, profile: Profile) -> ConditionalFrequency | None:
+def _conditional(run: Run, membership: Membership) -> ConditionalFrequency | None:
     """c / r of routed neurons, from the summed counts of the stored profile."""
-    if "routed" not in run.space.kinds or not run.store.profiles.spans():
+    if "routed" not in run.space.kinds:
         return None
-    return conditional_frequency(run, profile.categories, profile.prevalence())
+    return conditional_frequency(run, membership.categories, membership.prevalence())
 
 
 def _lapes(
     run: Run, labels: Labels, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, Lape]:
     """The LAPE rule for neurons and experts, from the summed counts of the stored profile."""
-    if not run.store.profiles.spans():
-        warnings.append(
-            "no profile is stored: the LAPE rule and conditional frequencies, which need it, are "
-            "left out"
-        )
-        return {}
     cells, sums = run.store.profiles.read(("category",), ("neuron_counts", "expert_counts"))
     tokens = cells["tokens"].to_numpy()
     if (tokens > 0).sum() < 2:
         warnings.append("the LAPE rule needs two categories with counted tokens; left out")
         return {}
-    category = encode(cells["category"].to_pylist(), labels.categories)[1]
+    category = encode(cells["category"].to_pylist(), labels.categories)
     used = tokens > 0
     out = {}
     for name, column in (("neurons", "neuron_counts"), ("experts", "expert_counts")):

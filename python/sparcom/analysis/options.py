@@ -13,7 +13,6 @@ class AnalysisOptions:
     alpha: false discovery rate of the component tests.
     high, low: prevalence bounds of general and unique components.
     min_prevalence: components held by fewer of all instructions are not tested.
-    length_bins: bins of counted tokens in the strata.
     permutations, bootstraps: draws of the nulls and intervals of whole-family figures.
     small_draws: draws of what is repeated per layer, split in halves, or adjusted for strata.
     pair_limit: up to so many instructions all pairs are taken; beyond, those of a random sample
@@ -26,7 +25,6 @@ class AnalysisOptions:
     high: float = 0.5
     low: float = 0.1
     min_prevalence: float = 0.01
-    length_bins: int = 10
     permutations: int = 1000
     bootstraps: int = 1000
     small_draws: int = 200
@@ -43,6 +41,6 @@ class AnalysisOptions:
             raise InputError(
                 f"low, high: expected 0 <= low < high <= 1, got {self.low}, {self.high}"
             )
-        for name in ("length_bins", "permutations", "bootstraps", "small_draws", "pair_sample"):
+        for name in ("permutations", "bootstraps", "small_draws", "pair_sample"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: must be at least 1, got {getattr(self, name)}")

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.cli.renamed import add_gone
 from sparcom.config import flag
 
 _HELP = {
@@ -11,7 +12,6 @@ _HELP = {
     "high": "prevalence from which a component is general, or unique to a category",
     "low": "prevalence that a unique component may have in other categories",
     "min_prevalence": "components in fewer of all sets than this share are not tested",
-    "length_bins": "bins of counted tokens in the strata",
     "permutations": "draws of the nulls",
     "bootstraps": "draws of the intervals",
     "seed": "of every draw",
@@ -28,8 +28,10 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
                 metavar=field.type.__name__.upper(),
                 help=f"{_HELP[field.name]} (default: {field.default})",
             )  # fmt: skip
+    gone = "the length bins are those of the run, fixed before it is counted; leave the flag out"
+    add_gone(parser, "--length-bins", gone)
 
 
 def analysis_options(arguments: argparse.Namespace) -> AnalysisOptions:
-    """The options that the flags name. Raises InputError where one is out of range."""
+    """The options that the flags name. Raises InputError if one is out of range."""
     return AnalysisOptions(**{n: getattr(arguments, n) for n in _HELP if n in arguments})

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sparcom.cli.analysis_options import add_analysis_options, analysis_options
+from sparcom.cli.renamed import add_renamed
 from sparcom.errors import InputError
 
 
@@ -13,9 +14,10 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN",
                         help="run of the base model, then of its tuned model; more than two are "
                         "checkpoints in order: a trajectory")  # fmt: skip
-    parser.add_argument("--floor", nargs=2, metavar="RUN",
+    parser.add_argument("--noise-floor", nargs=2, metavar="RUN",
                         help="two runs of one model in different dtypes or engines: only what "
                         "exceeds their difference counts as moved")  # fmt: skip
+    add_renamed(parser, "--floor", "--noise-floor")
     add_analysis_options(parser)
 
 
@@ -30,43 +32,35 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     runs = [Run(location) for location in arguments.runs]
     if len(runs) < 2:
         raise InputError("compare: expected two runs or more, got one")
-    floor = noise_floor(*(Run(f) for f in arguments.floor)) if arguments.floor else None
+    noise = noise_floor(*map(Run, arguments.noise_floor)) if arguments.noise_floor else None
     if len(runs) > 2:
-        rows = trajectory(runs, options, floor=floor).to_pylist()
-        warned = runs[-1].store.read_table("trajectory_warnings")
-        warnings = warned["warning"].to_pylist()
+        rows = trajectory(runs, options, noise_floor=noise).to_pylist()
+        warnings = runs[-1].table("trajectory_warnings")["warning"].to_pylist()
         if arguments.json:
             return {"rows": rows, "warnings": warnings}, 0
         return _render_trajectory(rows, warnings, arguments.runs[-1]), 0
-    result = compare(*runs, options, floor=floor)
+    result = compare(*runs, options, noise_floor=noise)
     return (_to_json(result) if arguments.json else _render(result, arguments.runs[1])), 0
 
 
 def _to_json(result: Any) -> dict:
+    families: dict[str, dict] = {}
+    for family, change in result.alterations.items():
+        named = families[family] = {name: {} for name in (*change.categories, "all")}
+        for category, figure, estimate in change.figures():
+            named[category][figure.replace(" ", "_")] = asdict(estimate)
     return {
         "base": result.base,
         "tuned": result.tuned,
         "instructions": result.instructions,
-        "families": {
-            family: {
-                name: {
-                    "jaccard": asdict(change.overlap[at]),
-                    "layer_shift": asdict(change.shift[at]),
-                    "floor": asdict(change.floor[at]) if change.floor else None,
-                    "beyond_floor": asdict(change.beyond_floor[at])
-                    if change.beyond_floor
-                    else None,
-                }
-                for at, name in enumerate((*change.categories, "all"))
-            }
-            for family, change in result.alterations.items()
-        },
+        "families": families,
         "warnings": list(result.warnings),
     }
 
 
 def _render(result: Any, tuned: str) -> str:
     from sparcom.formatting import render_table
+    from sparcom.report.format import interval, number
 
     lines = [f"{result.base} against {result.tuned}: {result.instructions} instructions"]
     for family, change in result.alterations.items():
@@ -74,15 +68,19 @@ def _render(result: Any, tuned: str) -> str:
         rows = []
         for at, name in enumerate((*change.categories, "all")):
             overlap, shift = change.overlap[at], change.shift[at]
-            interval = f"{_figure(overlap.low)} to {_figure(overlap.high)}"
-            figures = (_figure(overlap.value), interval, _figure(overlap.chance))
-            row = [name, *figures, _figure(shift.value)]
-            if change.beyond_floor:
-                beyond = change.beyond_floor[at]
+            texts = (
+                number(overlap.value),
+                interval(overlap.low, overlap.high),
+                number(overlap.chance),
+                number(shift.value),
+            )
+            row = [name, *texts]
+            if change.noise_floor:
+                beyond = change.beyond_noise_floor[at]
                 moved = beyond.low is not None and beyond.low > 0
-                row += [_figure(change.floor[at].value), "moved" if moved else "not beyond it"]
+                row += [number(change.noise_floor[at].value), "moved" if moved else "not beyond it"]
             rows.append(row)
-        if change.beyond_floor:
+        if change.noise_floor:
             head += ["noise floor", ""]
         lines += ["", render_table(head, rows)]
     lines += ["", *(f"warning: {text}" for text in result.warnings)]
@@ -92,22 +90,19 @@ def _render(result: Any, tuned: str) -> str:
 
 def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:
     from sparcom.formatting import render_table
+    from sparcom.report.format import interval, number
 
-    shown = [
-        [r["run"], r["against"], r["family"], r["category"], _figure(r["value"]),
-         f"{_figure(r['low'])} to {_figure(r['high'])}", _figure(r["chance"])]
+    body = [
+        [r["run"], r["against"], r["family"], r["category"], number(r["value"]),
+         interval(r["low"], r["high"]), number(r["chance"])]
         for r in rows
         if r["figure"] == "overlap"
     ]  # fmt: skip
-    floors = [r["value"] for r in rows if r["figure"] == "noise floor"]
+    noise = [r["value"] for r in rows if r["figure"] == "noise floor"]
     head = ["run", "against", "family", "category", "Jaccard", "95 % interval", "chance"]
-    if floors:
+    if noise:
         head.append("noise floor")
-        for row, value in zip(shown, floors, strict=True):
-            row.append(_figure(value))
-    lines = [render_table(head, shown), "", *(f"warning: {text}" for text in warnings)]
+        for row, value in zip(body, noise, strict=True):
+            row.append(number(value))
+    lines = [render_table(head, body), "", *(f"warning: {text}" for text in warnings)]
     return "\n".join([*lines, f"tables: {last}/analysis/trajectory.parquet"])
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -5,7 +5,8 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any
 
-from sparcom.config import RunConfig, flag, load_config
+from sparcom.cli.renamed import add_renamed
+from sparcom.config import RENAMED, RunConfig, flag, load_config
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         if "group" in f.metadata:
             target = parser.add_argument_group(f.metadata["group"])
         add_field(target, f)
+    for old, new in RENAMED.items():
+        add_renamed(parser, flag(old), flag(new))
 
 
 def add_field(target: Any, f: Any) -> None:

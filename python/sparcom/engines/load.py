@@ -27,7 +27,7 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
         from sparcom.engines.vllm.options import VllmOptions
 
         options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
-        if options.world_size == 1 or options.ablation:
+        if options.world_size == 1 or options.ablation:  # a shard group cannot ablate
             return VllmEngine(options)
         from sparcom.engines.vllm.shards.group import ShardGroup
 

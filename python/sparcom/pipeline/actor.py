@@ -113,7 +113,7 @@ class CountActor:
             if failures:
                 failed = {f.id for f in failures}
                 labels = labels.filter([i not in failed for i in labels["id"].to_pylist()])
-            profile = part_profile(counted, sets, work.cells.keys(labels))
+            profile = part_profile(counted, sets, work.cells.keys(labels, counted.tokens))
         self._store.results.write(
             part,
             counted if work.retain == "counts" else None,

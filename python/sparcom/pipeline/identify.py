@@ -64,7 +64,8 @@ def _select(
             continue  # its writer was killed half-way: without a profile, --resume counts it again
         sets = select_sets(counted, space, selection)
         store.results.write_sets(part, sets)
-        store.profiles.write(part, part_profile(counted, sets, cells.keys(labels)))
+        keys = cells.keys(labels, counted.tokens)
+        store.profiles.write(part, part_profile(counted, sets, keys))
         for span in tree.add(part):
             store.profiles.merge(span)
         done += 1

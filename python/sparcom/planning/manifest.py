@@ -56,8 +56,9 @@ class Tally:
             "counted_tokens": self._counted,
         }
 
-    def cells(self) -> CellRule:
-        return CellRule(length_edges(self._lengths))
+    def cells(self, generated: int) -> CellRule:
+        """The cells of the profile; generated: the most tokens that are written for each."""
+        return CellRule(length_edges(self._lengths, generated=generated))
 
 
 def make_manifest(
@@ -69,7 +70,7 @@ def make_manifest(
         "config": config.to_json(),
         "model": {"path": options.model, "weights": weights_fingerprint(options.model)},
         "corpus": tally.facts(),
-        "cells": tally.cells().to_json(),
+        "cells": tally.cells(config.generate).to_json(),
         "sites": space.to_json(),
         "selection": asdict(config.selection()),
         "threads": options.threads,

@@ -1,54 +1,65 @@
 """The section of the page about components: general, unique, specific, and tested elsewhere."""
 
-import numpy as np
+from typing import Any
 
-from sparcom.analysis.components.conditional import ConditionalFrequency
-from sparcom.analysis.components.family_components import FamilyComponents
-from sparcom.analysis.components.specificity import SpecificityTest
-from sparcom.analysis.stats.estimate import wilson
-from sparcom.analysis.stats.hypergeometric import FLOOR
-from sparcom.components import ComponentSpace
-from sparcom.report.section import Section, Table, cells, expected
+from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.hypergeometric import SMALLEST_P
+from sparcom.report.format import estimate_texts, expected
+from sparcom.report.section import Section, Table
+from sparcom.report.tables import Row, Tables, distinct
+
+_TOP = 3  # components of each category in the table
 
 
-def component_section(family: str, result: FamilyComponents, space: ComponentSpace) -> Section:
-    general = result.generality
-    what = "neurons" if family == "neurons" else "experts"
-    section = Section(f"General, unique and specific {what}")
+def component_sections(tables: Tables) -> list[Section]:
+    """One section for the neurons and one for the experts."""
+    families = distinct(tables.rows("component_counts"), "family")
+    return [_section(tables, family) for family in families]
+
+
+def _section(tables: Tables, family: str) -> Section:
+    options = tables.row("analysis_options")
+    counts = tables.rows("component_counts", family=family)
+    (tests,) = _values(counts, "tests")
+    section = Section(f"General, unique and specific {family}")
     section.texts.append(
-        f"General: in the sets of at least {general.high:.0%} of every category's instructions. "
-        f"Unique: of at least {general.high:.0%} of one category's and at most {general.low:.0%} "
-        f"of every other's. Specific: held more often by a category than by the others, tested "
-        f"among instructions of like length and source, at a false discovery rate of "
-        f"{result.test.alpha:.0%} over {result.test.p.size:,} tests; unadjusted, the same test "
+        f"General: in the sets of at least {options['high']:.0%} of every category's instructions. "
+        f"Unique: of at least {options['high']:.0%} of one category's and at most "
+        f"{options['low']:.0%} of every other's. Specific: held more often by a category than by "
+        "the others, tested among instructions of like length and source, at a false discovery "
+        f"rate of {options['alpha']:.0%} over {tests:,.0f} tests; unadjusted, the same test "
         "ignores length and source."
     )
-    section.tables.append(_count_table(result))
-    section.statements.append(_count_statement(what, result))
-    if strongest := _strongest_statement(result, space, family):
-        section.statements.append(strongest)
-    section.tables.append(_top_specific(result, space, family))
-    if result.confirmations:
-        section.tables.append(_confirmations(result))
-    if result.conditional is not None:
-        section.tables.append(_conditional_table(result.conditional))
+    found = tables.rows(f"specific_{family}")
+    section.tables.append(_count_table(counts))
+    section.statements.append(_count_statement(family, counts, options["alpha"]))
+    if found:
+        section.statements.append(_strongest_statement(family, found, options["alpha"]))
+    section.tables.append(_top_specific(found, distinct(tables.rows("categories"), "category")))
+    section.tables += _confirmations(tables.rows(f"confirmations_{family}", category="all"))
+    section.tables += _conditional(counts)
     return section
 
 
-def _count_table(result: FamilyComponents) -> Table:
-    general, specific, plain = result.generality, result.specific_counts(), result.plain
-    unique, counts = general.unique_counts(), result.unique_intervals
+def _values(counts: list[Row], figure: str) -> list[float]:
+    """The values of a figure, category by category."""
+    return [row["value"] for row in counts if row["figure"] == figure]
+
+
+def _count_table(counts: list[Row]) -> Table:
     head = ["category", "unique", "95 % interval", "by chance at most", "specific",
             "specific, unadjusted"]  # fmt: skip
     rows = []
-    for at, name in enumerate(general.categories):
-        chance = expected(general.unique_chance[at])
-        bounds = "-" if counts is None else "{:,.0f} to {:,.0f}".format(*counts[at])
-        found = f"{specific[name]:,}", f"{plain.specific[at].sum():,}"
-        rows.append([name, f"{unique[at]:,}", bounds, chance, *found])
-        if result.lape is not None:
-            rows[-1].append(f"{result.lape.selected[at].sum():,}")
-    if result.lape is None:
+    for unique in (row for row in counts if row["figure"] == "unique"):
+        of = {row["figure"]: row for row in counts if row["category"] == unique["category"]}
+        found = (of[name]["value"] for name in ("specific", "specific, unadjusted"))
+        rows.append(
+            [unique["category"], f"{unique['value']:,.0f}", _bounds(unique),
+             expected(unique["chance"]), *(f"{value:,.0f}" for value in found)]
+        )  # fmt: skip
+        if "LAPE rule" in of:
+            rows[-1].append(f"{of['LAPE rule']['value']:,.0f}")
+    if not _values(counts, "LAPE rule"):
         return Table(head, rows)
     text = (
         "The LAPE rule selects the components whose firing has the lowest entropy over "
@@ -57,100 +68,103 @@ def _count_table(result: FamilyComponents) -> Table:
     return Table([*head, "LAPE rule"], rows, text)
 
 
-def _count_statement(what: str, result: FamilyComponents) -> str:
-    general, bounds = result.generality, result.general_interval
-    interval = "" if bounds is None else " ({:,.0f} to {:,.0f})".format(*bounds)
+def _bounds(row: Row) -> str:
+    """The interval of a count."""
+    return "-" if row["low"] is None else f"{row['low']:,.0f} to {row['high']:,.0f}"
+
+
+def _count_statement(family: str, counts: list[Row], alpha: float) -> str:
+    (general,) = (row for row in counts if row["figure"] == "general")
+    interval = "" if general["low"] is None else f" ({_bounds(general)})"
     return (
-        f"{int(general.general.sum()):,}{interval} {what} are general (random sets: "
-        f"{expected(general.general_chance)}), {int(general.unique_counts().sum()):,} unique to a "
-        f"category, and {sum(result.specific_counts().values()):,} specific at a false discovery "
-        f"rate of {result.test.alpha:.0%}."
+        f"{general['value']:,.0f}{interval} {family} are general (random sets: "
+        f"{expected(general['chance'])}), {sum(_values(counts, 'unique')):,.0f} unique to a "
+        f"category, and {sum(_values(counts, 'specific')):,.0f} specific at a false discovery rate "
+        f"of {alpha:.0%}."
     )
 
 
-def _strongest_statement(result: FamilyComponents, space: ComponentSpace, family: str) -> str:
-    """The sentence that the tests are for, about the clearest discovery; empty without any."""
-    test = result.test
-    at, column = np.nonzero(test.specific)
-    if not len(at):
-        return ""
-    gap = (test.prevalence - test.elsewhere)[at, column]
-    first = np.lexsort((-gap, test.q[at, column]))[0]
-    at, column = at[first], column[first]
-    name = component_name(space, family, int(test.tested[column]))
-    inside, share = test.inside[at, column], test.prevalence[at, column]
-    low, high = wilson(inside, np.rint(inside / max(share, 1e-12)))
+def _strength(row: Row) -> tuple[float, float]:
+    """Sorts discoveries: the smallest q first, and among equals the largest difference."""
+    return row["q"], -(row["prevalence"] - row["elsewhere"])
+
+
+def _strongest_statement(family: str, found: list[Row], alpha: float) -> str:
+    """The sentence that the tests are for, about the clearest discovery."""
+    row = min(found, key=_strength)
+    sign = "<" if row["p"] <= SMALLEST_P else "="
     return (
-        f"{'Neuron' if family == 'neurons' else 'Expert'} {name} is {test.categories[at]}-specific "
-        f"at q < {test.alpha:g}: in the sets of {share:.0%} ({low:.0%} to {high:.0%}) of its "
-        f"instructions and of {test.elsewhere[at, column]:.0%} of the others "
-        f"(q {_q(test, at, column)})."
+        f"{'Neuron' if family == 'neurons' else 'Expert'} {component_name(row)} is "
+        f"{row['category']}-specific at q < {alpha:g}: in the sets of {row['prevalence']:.0%} "
+        f"({_share_bounds(row, 'prevalence_')}) of its instructions and of {row['elsewhere']:.0%} "
+        f"of the others (q {sign} {row['q']:.1e})."
     )
 
 
-def _q(test: SpecificityTest, at: int, column: int) -> str:
-    """q, or that it is below what the smallest p that is told apart gives."""
-    sign = "<" if test.p[at, column] <= FLOOR else "="
-    return f"{sign} {test.q[at, column]:.1e}"
+def _share_bounds(row: Row, prefix: str = "") -> str:
+    """The interval of a share, in per cent."""
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    return "-" if low is None else f"{low:.0%} to {high:.0%}"
 
 
-def _conditional_table(result: ConditionalFrequency) -> Table:
-    rows = [
-        (name, *cells(item)[:3])
-        for name, item in zip(result.categories, result.in_sets, strict=True)
+def _top_specific(found: list[Row], categories: list[str]) -> Table:
+    """The most specific components of each category."""
+    rows = []
+    for category in categories:
+        of = sorted((row for row in found if row["category"] == category), key=_strength)
+        rows += [
+            (
+                category,
+                component_name(row),
+                f"{row['prevalence']:.0%}",
+                _share_bounds(row, "prevalence_"),
+                f"{row['elsewhere']:.0%}",
+                f"{'< ' if row['p'] <= SMALLEST_P else ''}{row['q']:.1e}",
+            )
+            for row in of[:_TOP]
+        ]
+    head = ("most specific to", "component", "held there", "95 % interval", "held elsewhere", "q")
+    return Table(head, rows)
+
+
+def component_name(row: dict[str, Any]) -> str:
+    """`(12, 803)`: layer and unit, or layer, expert and unit; an expert is (layer, expert).
+
+    >>> component_name({"layer": 3, "kind": "shared", "expert": None, "unit": 7})
+    '(3, 7) shared'
+    """
+    parts = [row[name] for name in ("layer", "expert", "unit") if row[name] is not None]
+    name = f"({', '.join(map(str, parts))})"
+    return f"{name} shared" if row["kind"] == "shared" else name
+
+
+def _confirmations(rows: list[Row]) -> list[Table]:
+    body = [
+        (
+            f"found in {row['found_in']}, tested in {row['tested_in']}",
+            f"{row['discovered']:,}",
+            f"{row['confirmed']:,}",
+            "none found" if row["share"] is None else f"{row['share']:.0%}",
+            _share_bounds(row),
+            f"{row['chance']:.0%}",
+        )
+        for row in rows
     ]
+    head = ("specific components", "found", "confirmed", "share", "95 % interval", "by chance")
+    return [Table(head, body)] if body else []
+
+
+def _conditional(counts: list[Row]) -> list[Table]:
+    rows = [
+        (row["category"],
+         *estimate_texts(Estimate(row["value"], row["low"], row["high"], row["chance"]))[:3])
+        for row in counts
+        if row["figure"] == "conditional frequency of ISNs"
+    ]  # fmt: skip
     text = (
         "Conditional frequency: a routed neuron fires in c of the r tokens that chose its expert. "
         "c / r: mean over a category's ISNs of routed experts, each weighed by its prevalence; "
         "chance: a random neuron of the same experts."
     )
-    return Table(("routed ISNs of", "c / r", "95 % interval", "chance level"), rows, text)
-
-
-def _top_specific(result: FamilyComponents, space: ComponentSpace, family: str) -> Table:
-    """The three most specific components of each category."""
-    test, rows = result.test, []
-    for at, category in enumerate(test.categories):
-        found, share = np.flatnonzero(test.specific[at]), test.prevalence[at]
-        low, high = wilson(test.inside[at], np.rint(test.inside[at] / np.maximum(share, 1e-12)))
-        order = np.lexsort((-(test.prevalence - test.elsewhere)[at, found], test.q[at, found]))
-        for column in found[order[:3]]:
-            index = int(test.tested[column])
-            rows.append(
-                (
-                    category,
-                    component_name(space, family, index),
-                    f"{share[column]:.0%}",
-                    f"{low[column]:.0%} to {high[column]:.0%}",
-                    f"{test.elsewhere[at, column]:.0%}",
-                    _q(test, at, column).removeprefix("= "),
-                )
-            )
-    head = ("most specific to", "component", "held there", "95 % interval", "held elsewhere", "q")
-    return Table(head, rows)
-
-
-def component_name(space: ComponentSpace, family: str, index: int) -> str:
-    """`(12, 803)`: layer and unit, or layer, expert and unit; an expert is (layer, expert)."""
-    if family == "experts":
-        at = int(np.searchsorted(space.expert_offsets, index, side="right")) - 1
-        return f"({space.sites[at].layer}, {index - int(space.expert_offsets[at])})"
-    layer, kind, expert, unit = space.describe_neuron(index)
-    place = f"({layer}, {unit})" if expert < 0 else f"({layer}, {expert}, {unit})"
-    return place if kind != "shared" else f"{place} shared"
-
-
-def _confirmations(result: FamilyComponents) -> Table:
-    rows = [
-        (
-            f"found in {c.found_in}, tested in {c.tested_in}",
-            f"{int(c.discovered.sum()):,}",
-            f"{int(c.confirmed.sum()):,}",
-            "none found" if c.share is None else f"{c.share:.0%}",
-            "-" if c.share is None else f"{c.low:.0%} to {c.high:.0%}",
-            f"{c.chance:.0%}",
-        )
-        for c in result.confirmations
-    ]
-    head = ("specific components", "found", "confirmed", "share", "95 % interval", "by chance")
-    return Table(head, rows)
+    head = ("routed ISNs of", "c / r", "95 % interval", "chance level")
+    return [Table(head, rows, text)] if rows else []

@@ -1,4 +1,4 @@
-"""The figures of a run. Each function takes results of `sparcom.analysis` and returns a Figure.
+"""The figures of a run. Each function takes rows or columns of its tables and returns a Figure.
 
 Colours: one sequential map (cividis, also readable in grey) for values; categories keep their
 colour in every figure (Okabe and Ito's set, told apart by colour-blind readers too).
@@ -6,7 +6,8 @@ colour in every figure (Okabe and Ito's set, told apart by colour-blind readers 
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import matplotlib
 
@@ -18,11 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from sparcom.analysis.overlap.family_overlap import LayerOverlap
-from sparcom.analysis.overlap.layers import LayerHistogram
-from sparcom.analysis.overlap.overlap import CategoryMatrix, SameDifferent
-from sparcom.analysis.stats.confounders import SourceOverlap
 from sparcom.formatting import shorten
+from sparcom.report.tables import Row, array, distinct
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
 _LABEL = 24  # characters of a category's name
@@ -37,31 +35,50 @@ _STYLE = {
 }
 
 
-def category_heatmap(matrix: CategoryMatrix, title: str) -> Figure:
-    """Mean pairwise overlap between categories, every cell labelled."""
+@contextmanager
+def _drawing(width: float, height: float, title: str) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with one pair of axes, in the style of all; the title comes last."""
     with matplotlib.rc_context(_STYLE):
-        n = len(matrix.categories)
-        size = (max(1.6 + 0.72 * n, 4.0), max(1.1 + 0.62 * n, 2.8))  # room for the colour bar
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
-        image = _heatmap(axes, matrix, *_range([matrix]))
-        figure.colorbar(image, ax=axes, shrink=0.85, label="mean Jaccard of two instructions")
+        yield figure, axes
         axes.set_title(title, loc="left")
-        return figure
 
 
-def source_heatmaps(parts: Sequence[SourceOverlap], title: str) -> Figure:
-    """The same within each source and across each two, on one scale."""
+def _by_layer(axes: Axes, y: str) -> None:
+    axes.set_xlabel("layer")
+    axes.set_ylabel(y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+
+
+def category_heatmap(categories: Sequence[str], mean: np.ndarray, title: str) -> Figure:
+    """Mean pairwise overlap between categories, [C, C], every mean as a number."""
+    n = len(categories)
+    size = (max(1.6 + 0.72 * n, 4.0), max(1.1 + 0.62 * n, 2.8))  # room for the colour bar
+    with _drawing(*size, title) as (figure, axes):
+        image = _heatmap(axes, categories, mean, *_range([mean]))
+        figure.colorbar(image, ax=axes, shrink=0.85, label="mean Jaccard of two instructions")
+    return figure
+
+
+def source_heatmaps(
+    categories: Sequence[str], parts: Sequence[tuple[str, str, np.ndarray]], title: str
+) -> Figure:
+    """The same within each source and across each two, on one scale.
+
+    parts: (first source, second, mean [C, C]) each.
+    """
     with matplotlib.rc_context(_STYLE):
-        n = len(parts[0].matrix.categories)
+        n = len(categories)
         size = (len(parts) * max(0.8 + 0.6 * n, 2.0) + 0.8, max(1.5 + 0.56 * n, 3.0))
         figure = Figure(figsize=size, layout="constrained")
         row = np.atleast_1d(figure.subplots(1, len(parts)))
-        bounds = _range([part.matrix for part in parts])
-        for axes, part in zip(row, parts, strict=True):
-            image = _heatmap(axes, part.matrix, *bounds)
-            names = [shorten(name, _LABEL) for name in (part.first, part.second)]
-            within = part.first == part.second
+        bounds = _range([mean for _, _, mean in parts])
+        for axes, (first, second, mean) in zip(row, parts, strict=True):
+            image = _heatmap(axes, categories, mean, *bounds)
+            names = [shorten(name, _LABEL) for name in (first, second)]
+            within = first == second
             axes.set_title(f"within {names[0]}" if within else f"{names[0]} against {names[1]}")
             if not within:
                 axes.set_ylabel(names[0])
@@ -71,23 +88,25 @@ def source_heatmaps(parts: Sequence[SourceOverlap], title: str) -> Figure:
         return figure
 
 
-def _range(matrices: Sequence[CategoryMatrix]) -> tuple[float, float]:
+def _range(matrices: Sequence[np.ndarray]) -> tuple[float, float]:
     """Lowest and highest mean, for a common scale."""
-    means = np.concatenate([matrix.mean.reshape(-1) for matrix in matrices])
+    means = np.concatenate([mean.reshape(-1) for mean in matrices])
     known = means[np.isfinite(means)]
     return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
 
 
-def _heatmap(axes: Axes, matrix: CategoryMatrix, low: float, high: float) -> AxesImage:
-    n = len(matrix.categories)
-    image = axes.imshow(matrix.mean, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9))
+def _heatmap(
+    axes: Axes, categories: Sequence[str], mean: np.ndarray, low: float, high: float
+) -> AxesImage:
+    n = len(categories)
+    image = axes.imshow(mean, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9))
     for a in range(n):
         for b in range(n):
-            value = matrix.mean[a, b]
+            value = mean[a, b]
             dark = np.isfinite(value) and value < (low + high) / 2
             text = f"{value:.3f}" if np.isfinite(value) else "no pair"
             axes.text(b, a, text, ha="center", va="center", color="w" if dark else "k")
-    names = [shorten(name, _LABEL) for name in matrix.categories]
+    names = [shorten(name, _LABEL) for name in categories]
     axes.set_xticks(range(n), names)
     axes.set_yticks(range(n), names)
     axes.tick_params(length=0)
@@ -95,93 +114,85 @@ def _heatmap(axes: Axes, matrix: CategoryMatrix, low: float, high: float) -> Axe
     return image
 
 
-def same_different(result: SameDifferent, title: str) -> Figure:
-    """Distributions of the overlap of same-type and of different-type pairs."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for name, sample, colour in (
-            ("same type", result.same, PALETTE[0]),
-            ("different type", result.different, PALETTE[1]),
-        ):
-            label = f"{name}: mean {sample.mean:.3f}, {sample.count:,} pairs"
-            axes.stairs(sample.density, result.edges, fill=True, alpha=0.45, color=colour)
-            axes.stairs(sample.density, result.edges, color=colour, label=label)
-            axes.axvline(sample.mean, color=colour, linestyle="--", linewidth=1)
+def same_different(bins: Sequence[Row], summary: Sequence[Row], title: str) -> Figure:
+    """Distributions of the overlap of same-type and of different-type pairs.
+
+    bins, summary: rows of `pair_distribution` and `pair_summary` of one family.
+    """
+    with _drawing(5.6, 3.2, title) as (figure, axes):
+        edges = np.append(array(bins, "low"), bins[-1]["high"])
+        highest = 0.0
+        for of, colour in zip(summary, PALETTE, strict=False):
+            density = array(bins, of["pairs"].replace(" ", "_"))
+            label = f"{of['pairs']}: mean {of['mean']:.3f}, {of['count']:,} pairs"
+            axes.stairs(density, edges, fill=True, alpha=0.45, color=colour)
+            axes.stairs(density, edges, color=colour, label=label)
+            axes.axvline(of["mean"], color=colour, linestyle="--", linewidth=1)
+            highest = max(highest, density.max())
         axes.set_xlabel("Jaccard of two instructions")
         axes.set_ylabel("share of pairs")
-        axes.set_ylim(top=1.35 * max(result.same.density.max(), result.different.density.max()))
+        axes.set_ylim(top=1.35 * highest)
         axes.legend(frameon=False, loc="upper right")
-        axes.set_title(title, loc="left")
-        return figure
+    return figure
 
 
-def layer_curves(histogram: LayerHistogram, title: str, what: str) -> Figure:
-    """Components per layer and category, against an even spread over all components."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.8, 3.4), layout="constrained")
-        axes = figure.subplots()
-        _curves(axes, histogram)
+def layer_curves(rows: Sequence[Row], title: str, what: str) -> Figure:
+    """Components per layer and category, against an even spread: rows of `layers`, one family."""
+    with _drawing(6.8, 3.4, title) as (figure, axes):
+        _curves(axes, rows)
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(f"{what} of an instruction (mean)")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, ncols=2)
-        axes.set_title(title, loc="left")
-        return figure
+    return figure
 
 
-def _curves(axes: Axes, histogram: LayerHistogram) -> None:
-    layers, at = np.unique(histogram.layers, return_inverse=True)
+def _curves(axes: Axes, rows: Sequence[Row]) -> None:
+    names = distinct(rows, "category")
+    of = {name: [row for row in rows if row["category"] == name] for name in names}
+    sites = of[names[0]]
+    layers, at = np.unique(array(sites, "layer").astype(int), return_inverse=True)
 
     def per_layer(values: np.ndarray) -> np.ndarray:
         return np.bincount(at, values, len(layers))
 
-    for row, name in enumerate(histogram.categories):
+    for row, name in enumerate(names):
         colour = PALETTE[row % len(PALETTE)]
         label = shorten(name, _LABEL)
-        axes.plot(layers, per_layer(histogram.mean[row]), color=colour, label=label, marker=".")
-        if np.isfinite(histogram.low[row]).all() and len(layers) == len(histogram.layers):
-            bounds = (histogram.low[row], histogram.high[row])
-            axes.fill_between(layers, *bounds, color=colour, alpha=0.15, linewidth=0)
-    total = histogram.mean.sum(1).mean()
-    even = per_layer(histogram.chance) * total
+        mean = per_layer(array(of[name], "mean"))
+        axes.plot(layers, mean, color=colour, label=label, marker=".")
+        low, high = array(of[name], "low"), array(of[name], "high")
+        if np.isfinite(low).all() and len(layers) == len(sites):
+            axes.fill_between(layers, low, high, color=colour, alpha=0.15, linewidth=0)
+    total = array(rows, "mean").reshape(len(names), -1).sum(1).mean()
+    even = per_layer(array(sites, "chance")) * total
     axes.plot(layers, even, color="#999999", linestyle=":", label="even spread")
 
 
-def effect_by_layer(parts: Sequence[LayerOverlap], title: str) -> Figure:
-    """Same-type minus different-type overlap within each site, with interval and null."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.8, 3.2), layout="constrained")
-        axes = figure.subplots()
-        kinds = list(dict.fromkeys(part.kind for part in parts))
-        for row, kind in enumerate(kinds):
-            of = [part for part in parts if part.kind == kind and part.effect.low is not None]
-            layers = [part.layer for part in of]
-            colour = PALETTE[row % len(PALETTE)]
+def effect_by_layer(rows: Sequence[Row], title: str) -> Figure:
+    """Same-type minus different-type overlap within each site: rows of `layer_effects`."""
+    with _drawing(6.8, 3.2, title) as (figure, axes):
+        kinds = distinct(rows, "kind")
+        for number, kind in enumerate(kinds):
+            of = [row for row in rows if row["kind"] == kind and row["low"] is not None]
+            layers = [row["layer"] for row in of]
+            colour = PALETTE[number % len(PALETTE)]
             label = kind if len(kinds) > 1 else "same minus different type"
-            values = [part.effect.value for part in of]
-            axes.plot(layers, values, color=colour, marker=".", label=label)
-            _band(axes, layers, [p.effect.low for p in of], [p.effect.high for p in of], colour)
-            null = [p.effect for p in of if p.effect.chance_low is not None]
-            if len(null) == len(of):
-                bounds = ([e.chance_low for e in null], [e.chance_high for e in null])
-                _band(axes, layers, *bounds, "#999999", None if row else "permuted labels")
+            axes.plot(layers, [row["value"] for row in of], color=colour, marker=".", label=label)
+            _band(axes, layers, [r["low"] for r in of], [r["high"] for r in of], colour)
+            if all(row["chance_low"] is not None for row in of):
+                bounds = ([row[f"chance_{end}"] for row in of] for end in ("low", "high"))
+                _band(axes, layers, *bounds, "#999999", None if number else "permuted labels")
         axes.axhline(0, color="#999999", linewidth=0.8)
-        axes.set_xlabel("layer")
-        axes.set_ylabel("difference of mean Jaccard")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
-        axes.set_title(title, loc="left")
-        return figure
+        _by_layer(axes, "difference of mean Jaccard")
+    return figure
 
 
-def change_by_layer(rows: Sequence[dict], title: str) -> Figure:
+def change_by_layer(rows: Sequence[Row], title: str) -> Figure:
     """Components gained and lost per layer: rows of `alteration_layers_*` of one category."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.8, 3.2), layout="constrained")
-        axes = figure.subplots()
-        kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    with _drawing(6.8, 3.2, title) as (figure, axes):
+        kinds = distinct(rows, "kind")
         styles = dict(zip(kinds, ("-", "--", ":"), strict=False))
         for colour, name in zip(PALETTE, ("gained", "lost"), strict=False):
             for kind in kinds:
@@ -193,20 +204,14 @@ def change_by_layer(rows: Sequence[dict], title: str) -> Figure:
                 bounds = ([row[f"{name}_{end}"] for row in of] for end in ("low", "high"))
                 _band(axes, layers, *bounds, colour)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("layer")
-        axes.set_ylabel("mean of an instruction")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
-        axes.set_title(title, loc="left")
-        return figure
+        _by_layer(axes, "mean of an instruction")
+    return figure
 
 
-def overlap_by_step(rows: Sequence[dict], title: str) -> Figure:
+def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
     """Overlap with the first checkpoint over steps: rows of `trajectory` of one family."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.8, 3.4), layout="constrained")
-        axes = figure.subplots()
-        names = list(dict.fromkeys(row["category"] for row in rows))
+    with _drawing(6.8, 3.4, title) as (figure, axes):
+        names = distinct(rows, "category")
         for at, name in enumerate(names):
             of = [r for r in rows if (r["category"], r["figure"]) == (name, "overlap")]
             colour = PALETTE[at % len(PALETTE)]
@@ -214,17 +219,16 @@ def overlap_by_step(rows: Sequence[dict], title: str) -> Figure:
             label = shorten(name, _LABEL)
             axes.plot(steps, [r["value"] for r in of], color=colour, marker=".", label=label)
             _band(axes, steps, [r["low"] for r in of], [r["high"] for r in of], colour)
-        floor = [r for r in rows if (r["category"], r["figure"]) == ("all", "noise floor")]
-        if floor:
-            steps = [row["step"] for row in floor]
+        noise = [r for r in rows if (r["category"], r["figure"]) == ("all", "noise floor")]
+        if noise:
+            steps = [row["step"] for row in noise]
             style = {"color": "#999999", "linestyle": ":", "label": "noise floor"}
-            axes.plot(steps, [row["value"] for row in floor], **style)
+            axes.plot(steps, [row["value"] for row in noise], **style)
         steps = {row["step"]: row["run"] for row in rows}
         axes.set_xticks(list(steps), [shorten(name, _LABEL) for name in steps.values()])
         axes.set_ylabel("mean Jaccard with the first")
         axes.legend(frameon=False, ncols=2)
-        axes.set_title(title, loc="left")
-        return figure
+    return figure
 
 
 def _band(

@@ -1,31 +1,60 @@
-"""The page of a run: one self-contained HTML file, and its figures as PNG and SVG."""
+"""The page of a run: one self-contained HTML file, and its figures as PNG and SVG.
+
+It is made from run.json and the tables in analysis/ alone.
+"""
 
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.config import stored
+from sparcom.errors import InputError
 from sparcom.formatting import printable
 from sparcom.report import figures
+from sparcom.report.ablation_section import ablation_sections
+from sparcom.report.alteration_section import alteration_sections
+from sparcom.report.category_section import category_section
+from sparcom.report.component_section import component_sections
+from sparcom.report.overlap_section import overlap_sections
 from sparcom.report.section import Section
-from sparcom.report.sections import make_sections
-from sparcom.report.stored import stored_sections
+from sparcom.report.tables import Row, Tables
+from sparcom.report.trajectory_section import trajectory_sections
 from sparcom.store import Run
 
 
 def write_report(location: str, options: AnalysisOptions | None = None) -> str:
     """Analyse a run; write analysis/, figures/ and report.html into it; return the page's location.
 
-    Raises InputError where there is no run, or no set in it.
+    Raises InputError if there is no run, or none that can be analysed (`analyse`).
     """
-    run, options = Run(location), options or AnalysisOptions()
-    analysis = analyse(run, options)
-    sections = make_sections(run, analysis) + stored_sections(run)
+    analyse(Run(location), options)
+    return render_report(location)
+
+
+def render_report(location: str) -> str:
+    """Write figures/ and report.html from the tables in analysis/; return the page's location.
+
+    Raises InputError if there is no run, or it was not analysed by this version.
+    """
+    run = Run(location)
+    tables = Tables(run)
+    if not tables.rows("analysis_options"):
+        raise InputError(
+            f"{run.store.location}: no analysis of this version in this run; write one with "
+            f"sparcom report {run.store.location}"
+        )
+    sections = [
+        category_section(tables),
+        *overlap_sections(tables),
+        *component_sections(tables),
+        *alteration_sections(tables),
+        *trajectory_sections(tables),
+        *ablation_sections(tables),
+    ]
     drawings: dict[str, str] = {}
     for section in sections:
         for picture in section.pictures:
@@ -33,18 +62,11 @@ def write_report(location: str, options: AnalysisOptions | None = None) -> str:
             png = figures.to_png(picture.figure)
             run.store.write_file(f"figures/{picture.name}.png", png)
             run.store.write_file(f"figures/{picture.name}.svg", drawings[picture.name].encode())
-    warnings = [*_warnings(run), *analysis.warnings]
-    page = render_page(run, sections, drawings, warnings, [*_facts(run), _drawn(options)])
+    page = _render(run, tables, sections, drawings)
     return run.store.write_file("report.html", page.encode("utf-8"))
 
 
-def render_page(
-    run: Run,
-    sections: Sequence[Section],
-    drawings: dict[str, str],
-    warnings: Sequence[str],
-    facts: Sequence[tuple[str, Any]],
-) -> str:
+def _render(run: Run, tables: Tables, sections: Sequence[Section], drawings: dict[str, str]) -> str:
     """The page's HTML. drawings: picture name -> <svg>; every other text is escaped."""
     environment = jinja2.Environment(
         autoescape=True,
@@ -55,14 +77,16 @@ def render_page(
     )
     template = files("sparcom.report").joinpath("page.html").read_text("utf-8")
     model = run.manifest["model"]["path"].rstrip("/").rsplit("/", 1)[-1]
+    categories = tables.rows("categories")
+    instructions = sum(row["instructions"] for row in categories)
     return environment.from_string(template).render(
-        title=f"{model} on {run.labels.num_rows:,} instructions",
-        lead=_lead(run),
-        warnings=list(dict.fromkeys(warnings)),
+        title=f"{model} on {instructions:,} instructions",
+        lead=_lead(run, sum(row["tokens"] for row in categories)),
+        warnings=[row["warning"] for row in tables.rows("analysis_warnings")],
         statements=[text for section in sections for text in section.statements],
         sections=sections,
         drawings=drawings,
-        facts=facts,
+        facts=[*_facts(run), _drawn(tables.row("analysis_options"))],
     )
 
 
@@ -71,39 +95,26 @@ def _visible(value: Any) -> str:
     return value if hasattr(value, "__html__") else printable(str(value))
 
 
-def _lead(run: Run) -> str:
+def _lead(run: Run, tokens: int) -> str:
     space, selection = run.space, run.manifest["selection"]
     parts = [f"{space.neurons:,} neurons"]
     if space.experts:
         parts.append(f"{space.experts:,} routed experts")
     return (
-        f"{' and '.join(parts)} in {space.layers} layers, counted on "
-        f"{int(run.labels['n_counted'].to_numpy().sum()):,} tokens; sets by rule "
-        f"{selection['rule']}, ties {selection['ties']}."
+        f"{' and '.join(parts)} in {space.layers} layers, counted on {tokens:,} tokens; sets by "
+        f"rule {selection['rule']}, ties {selection['ties']}."
     )
-
-
-def _warnings(run: Run) -> list[str]:
-    """What the run itself warns of; `analyse` adds its own."""
-    warnings = []
-    if failed := len(run.store.results.failures()):
-        warnings.append(f"{failed} instructions failed and are not in it.")
-    if skipped := run.manifest.get("skipped_rows", {}).get("count"):
-        warnings.append(f"{skipped} bad rows of the corpus were left out.")
-    if cut := int(np.asarray(run.labels["truncated"].to_pylist(), dtype=bool).sum()):
-        warnings.append(f"{cut} prompts were cut to the model's context.")
-    return warnings
 
 
 def _limit(max_tokens: int | None) -> str:
     return "all its tokens" if max_tokens is None else f"at most {max_tokens} tokens"
 
 
-def _drawn(options: AnalysisOptions) -> tuple[str, str]:
+def _drawn(options: Row) -> tuple[str, str]:
     return "analysis", (
-        f"general from q = {options.high:g}, unique up to {options.low:g} elsewhere, FDR "
-        f"{options.alpha:g}; {options.permutations} permutations, {options.bootstraps} bootstraps, "
-        f"seed {options.seed}"
+        f"general from q = {options['high']:g}, unique up to {options['low']:g} elsewhere, FDR "
+        f"{options['alpha']:g}; {options['permutations']} permutations, {options['bootstraps']} "
+        f"bootstraps, seed {options['seed']}"
     )
 
 

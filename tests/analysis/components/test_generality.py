@@ -1,3 +1,6 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +9,6 @@ from hypothesis.extra.numpy import arrays
 from planted import draw_sets, planted_prevalence
 
 from sparcom.analysis.components.generality import (
-    binomial_at_least,
     classify,
     count_intervals,
     prevalence_entropy,
@@ -94,11 +96,34 @@ def test_general_chance_is_that_of_random_sets() -> None:
     assert found.general_chance == pytest.approx(seen, rel=0.15)
 
 
-def test_binomial_tail() -> None:
-    assert binomial_at_least(2, 3, np.array([0.5]))[0] == pytest.approx(0.5)
-    assert binomial_at_least(0, 3, np.array([0.5]))[0] == pytest.approx(1)
-    assert binomial_at_least(1, 5, np.array([0.0]))[0] == pytest.approx(0)
-    assert binomial_at_least(5, 5, np.array([1.0]))[0] == pytest.approx(1)
+@pytest.mark.parametrize("fill", [0.0, 1.0, 0.5, 0.03])
+def test_general_chance_is_a_product_of_binomial_tails(fill: float) -> None:
+    """P(Bin(2, q) >= 1) P(Bin(4, q) >= 2) for each of nine components."""
+    count, members = np.array([2, 4]), np.zeros((2, 9), int)
+    found = classify(("a", "b"), count, members, np.full((2, 1), fill), np.array([9]), high=0.5)
+    by_hand = 9 * sum(math.comb(2, x) * fill**x * (1 - fill) ** (2 - x) for x in (1, 2)) * sum(
+        math.comb(4, x) * fill**x * (1 - fill) ** (4 - x) for x in (2, 3, 4)
+    )  # fmt: skip
+    assert found.general_chance == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [12, 9000])
+def test_unique_chance_is_the_hypergeometric_tail_of_each_total(n: int) -> None:
+    """Components that no set holds, or all sets hold, cannot be unique."""
+    count = np.array([n // 3, n - n // 3])
+    members = np.array([[0, n // 3, n // 4, 0], [0, n - n // 3, 0, n // 12]])
+    found = classify(("a", "b"), count, members, np.zeros((2, 1)), np.array([4])).unique_chance
+    expected = np.zeros(2)
+    for c, size in enumerate(count):
+        most = math.floor(0.1 * (n - size) + 1e-9)
+        for total in members.sum(0).tolist():
+            least = max(math.ceil(0.5 * size), total - most)
+            ways = sum(
+                math.comb(size, x) * math.comb(n - size, total - x)
+                for x in range(least, min(size, total) + 1)
+            )
+            expected[c] += float(Fraction(ways, math.comb(n, total)))
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-300)
 
 
 def test_a_category_without_instructions_decides_nothing() -> None:

@@ -32,8 +32,9 @@ def test_a_category_with_its_own_depth_is_found_and_measured() -> None:
     share = np.array([[0.2] * 5, [0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]])
     found = _pattern(share)
     assert found.between.p == pytest.approx(1 / 301)
-    assert found.distance[0, 2] == pytest.approx(0.2, abs=0.02)
-    assert found.distance[0, 1] < 0.02
+    alike, apart, _ = found.pairs
+    assert apart.value == pytest.approx(0.2, abs=0.02)
+    assert alike.value < 0.02
     assert found.between.low < 0.4 / 3 + 0.01
     assert found.between.high > 0.4 / 3 - 0.01
     assert found.table().num_rows == 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, wilson
+from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_of, estimate_table
 
 
 def test_p_counts_the_draw_at_hand() -> None:
@@ -29,10 +29,7 @@ def test_recentred_draws_lie_around_the_value() -> None:
     assert found.high == pytest.approx(1.96, abs=0.1)
 
 
-def test_wilson_covers_and_knows_the_ends() -> None:
-    low, high = wilson(np.array([0, 5, 10, 0]), np.array([10, 10, 10, 0]))
-    assert low[0] == pytest.approx(0)
-    assert high[2] == pytest.approx(1)
-    assert (low[3], high[3]) == (0, 1)
-    assert low[1] == pytest.approx(0.2366, abs=1e-4)
-    assert high[1] == pytest.approx(0.7634, abs=1e-4)
+def test_a_table_gives_its_estimates_back() -> None:
+    items = [Estimate(1.0, 0.5, 1.5, 0.2, 0.1, 0.3, 0.01), Estimate(None)]
+    rows = estimate_table({"a": ["x", "y"]}, items).to_pylist()
+    assert [estimate_of(row) for row in rows] == items

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
 from sparcom.analysis.stats.hypergeometric import (
     EXACT_LIMIT,
-    FLOOR,
+    SMALLEST_P,
     approximate_tail,
-    hypergeometric_at_least,
     hypergeometric_pmf,
     stratified_tail,
 )
@@ -41,12 +41,12 @@ strata = st.lists(
 
 
 @given(strata, st.integers(0, 60))
-def test_tail_is_the_convolution_of_the_strata(cells: list[tuple[int, int, int]], x: int) -> None:
-    total, ours, members = (np.array(column) for column in zip(*cells, strict=True))
+def test_tail_is_the_convolution_of_the_strata(drawn: list[tuple[int, int, int]], x: int) -> None:
+    total, ours, members = (np.array(column) for column in zip(*drawn, strict=True))
     found = stratified_tail(np.array([x]), members[None], ours, total)[0]
     informative = ((ours > 0) & (ours < total)).any()
     expected = _tail(x, members, ours, total) if informative else 1.0
-    assert found == pytest.approx(max(expected, FLOOR), rel=1e-8, abs=2e-13)
+    assert found == pytest.approx(max(expected, SMALLEST_P), rel=1e-8, abs=2e-13)
 
 
 @pytest.mark.parametrize(("n", "ours"), [(1, 0), (1, 1), (9, 4), (60, 60), (1200, 200)])
@@ -81,6 +81,12 @@ def test_the_approximation_never_understates_and_stays_close() -> None:
     assert np.quantile(ratio, 0.95) < 1.5
 
 
+def test_one_stratum_is_scipys_hypergeometric_tail() -> None:
+    x, m = np.array([2, 0, 40, 5]), np.array([2, 2, 60, 300])
+    found = stratified_tail(x, m[:, None], [100], [600])
+    np.testing.assert_allclose(found, hypergeom.sf(x - 1, 600, 100, m), rtol=1e-8, atol=1e-12)
+
+
 def test_beyond_the_limit_the_approximation_takes_over() -> None:
     total, ours = np.array([EXACT_LIMIT + 1]), np.array([1000])
     args = np.array([40]), np.array([[100]])
@@ -91,8 +97,3 @@ def test_no_informative_stratum_says_nothing() -> None:
     found = stratified_tail(np.array([7, 3]), np.array([[7, 2], [3, 9]]), [7, 0], [7, 9])
     assert found.tolist() == [1.0, 1.0]
     assert stratified_tail(np.zeros(0, int), np.zeros((0, 1), int), [1], [2]).shape == (0,)
-
-
-def test_at_least_is_one_stratum() -> None:
-    found = hypergeometric_at_least(np.array([2, 0]), np.array([2, 2]), 2, 4)
-    np.testing.assert_allclose(found, [1 / 6, 1.0])

@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
 
-from sparcom.analysis.overlap.overlap import category_matrix, same_different
-from sparcom.analysis.stats.resample import (
+from sparcom.analysis.stats.pair_sums import (
     bootstrap_draws,
-    bootstrap_weights,
     permutation_draws,
-    permuted_blocks,
-    permuted_codes,
     same_minus_different,
 )
+from sparcom.analysis.stats.resample import bootstrap_weights, permuted_blocks, permuted_codes
 
 N = 30
 
@@ -17,6 +14,16 @@ N = 30
 def _values(seed: int = 0) -> np.ndarray:
     half = np.random.default_rng(seed).random((N, N))
     return half + half.T
+
+
+def _means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The category matrix, by taking out each block."""
+    out = np.zeros((3, 3))
+    for a in range(3):
+        for b in range(3):
+            block = values[np.ix_(codes == a, codes == b)]
+            out[a, b] = block[~np.eye(len(block), dtype=bool)].mean() if a == b else block.mean()
+    return out
 
 
 def test_permuted_labels_stay_in_their_stratum() -> None:
@@ -33,12 +40,14 @@ def test_draws_are_the_category_matrix_of_the_relabelled() -> None:
     values = _values()
     draws = permuted_codes(np.arange(N) % 3, np.zeros(N, int), 700, np.random.default_rng(0))
     found = permutation_draws(values, draws, 3)
+    rows, columns = np.triu_indices(N, 1)
     for at in (0, 311, 699):
-        labels = [str(code) for code in draws[at]]
-        expected = category_matrix(values, labels, ["0", "1", "2"]).mean
-        np.testing.assert_allclose(found.means()[at], expected)
-        difference = same_different(values, labels).difference
-        assert found.difference()[at] == pytest.approx(difference)
+        codes = draws[at]
+        np.testing.assert_allclose(found.means()[at], _means(values, codes))
+        same = codes[rows] == codes[columns]
+        pairs = values[rows, columns]
+        expected = pairs[same].mean() - pairs[~same].mean()
+        assert found.difference()[at] == pytest.approx(expected)
 
 
 def test_a_resampled_pair_never_meets_itself() -> None:
@@ -63,18 +72,17 @@ def test_bootstrap_of_instructions_centres_on_the_mean() -> None:
     values, codes = _values(), np.arange(N) % 3
     weights = bootstrap_weights(codes, np.arange(N), 4000, np.random.default_rng(0))
     found = bootstrap_draws(values, codes, weights, 3).means().mean(0)
-    expected = category_matrix(values, [str(c) for c in codes]).mean
-    np.testing.assert_allclose(found, expected, rtol=0.01)
+    np.testing.assert_allclose(found, _means(values, codes), rtol=0.01)
 
 
-def test_units_come_and_go_together_and_cells_keep_their_number() -> None:
-    cells, units = np.arange(N) % 2, np.arange(N) // 6
-    weights = bootstrap_weights(cells, units, 200, np.random.default_rng(0))
-    for cell in range(2):
+def test_units_come_and_go_together_and_groups_keep_their_number() -> None:
+    groups, units = np.arange(N) % 2, np.arange(N) // 6
+    weights = bootstrap_weights(groups, units, 200, np.random.default_rng(0))
+    for group in range(2):
         for unit in range(5):
-            inside = weights[:, (cells == cell) & (units == unit)]
+            inside = weights[:, (groups == group) & (units == unit)]
             assert (inside == inside[:, :1]).all()
-        assert (weights[:, cells == cell].sum(1) == 15).all()
+        assert (weights[:, groups == group].sum(1) == 15).all()
     assert (weights.std(0) > 0).all()
 
 

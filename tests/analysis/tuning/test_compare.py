@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import CATEGORIES, dense_space, draw_sets, mixed_space, planted_prevalence, write_run
+from scipy.stats import binomtest
 
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.tuning.alteration import sign_test
 from sparcom.analysis.tuning.compare import compare
+from sparcom.analysis.tuning.component_changes import sign_test
 from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
 from sparcom.errors import InputError
@@ -93,21 +94,21 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
     base, _ = _runs(tmp_path)
     rng = np.random.default_rng(5)
     other = _base() ^ (rng.random((240, 600)) < 0.01)
-    floor = noise_floor(base, write_run(tmp_path / "fp32", other, LABELS, dense_space()))
-    mean, median, worst = floor.summary["neurons"]
+    noise = noise_floor(base, write_run(tmp_path / "fp32", other, LABELS, dense_space()))
+    mean, median, worst = noise.summary["neurons"]
     assert worst < median < 1
     assert mean == pytest.approx(median, abs=0.02)
     changed = _base() ^ (rng.random((240, 600)) < np.where(CODES == 4, 0.05, 0.01)[:, None])
     tuned = write_run(tmp_path / "t", changed, LABELS, dense_space())
-    result = compare(base, tuned, QUICK, floor=floor).alterations["neurons"]
-    moved = [name for name, e in zip(CATEGORIES, result.beyond_floor[:-1], strict=True)
+    result = compare(base, tuned, QUICK, noise_floor=noise).alterations["neurons"]
+    moved = [name for name, e in zip(CATEGORIES, result.beyond_noise_floor[:-1], strict=True)
              if e.low > 0]  # fmt: skip
     assert moved == ["MATH"]
-    assert result.floor[-1].value == pytest.approx(floor.jaccard["neurons"].mean())
-    assert result.floor[-1].low < result.floor[-1].value < result.floor[-1].high
+    assert result.noise_floor[-1].value == pytest.approx(noise.jaccard["neurons"].mean())
+    assert result.noise_floor[-1].low < result.noise_floor[-1].value < result.noise_floor[-1].high
     figures = [r["figure"] for r in tuned.store.read_table(
-        "analysis/alteration_summary.parquet").to_pylist() if r["category"] == "all"]  # fmt: skip
-    assert figures == ["overlap", "layer shift", "noise floor", "beyond floor"]
+        "alteration_summary").to_pylist() if r["category"] == "all"]  # fmt: skip
+    assert figures == ["overlap", "layer shift", "noise floor", "beyond noise floor"]
 
 
 def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
@@ -120,17 +121,17 @@ def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
         run.manifest["engine"] = {"name": "vllm", "device": "cpu", "dtype": "float32"}
     with pytest.raises(InputError, match="base and tuned have different weights"):
         noise_floor(base, tuned)
-    floor = noise_floor(base, again)
-    found = compare(base, tuned, QUICK, floor=floor).warnings
+    noise = noise_floor(base, again)
+    found = compare(base, tuned, QUICK, noise_floor=noise).warnings
     assert any("vllm on cpu in float32: they round alike, so that it is too low" in w
                for w in found)  # fmt: skip
     again.manifest["engine"]["dtype"] = "bfloat16"
-    floor = noise_floor(base, again)
-    assert not any("floor" in w for w in compare(base, tuned, QUICK, floor=floor).warnings)
+    noise = noise_floor(base, again)
+    assert not any("floor" in w for w in compare(base, tuned, QUICK, noise_floor=noise).warnings)
     base.manifest["model"] = again.manifest["model"] = {"weights": "c"}
     foreign = noise_floor(again, base)
-    base.manifest["model"] = {"weights": "a"}  # the floor's own run, again, keeps c
-    found = compare(base, tuned, QUICK, floor=foreign).warnings
+    base.manifest["model"] = {"weights": "a"}  # the noise floor's own run, again, keeps c
+    found = compare(base, tuned, QUICK, noise_floor=foreign).warnings
     assert any("is of none of the compared models" in w for w in found)
     again.manifest["model"] = {"weights": "a"}
     for run in (base, again):
@@ -138,7 +139,7 @@ def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
     other = noise_floor(again, base)
     base.manifest["selection"]["rule"] = "top:0.01"
     with pytest.raises(InputError, match=r"noise floor: base and again differ in rule"):
-        compare(base, tuned, QUICK, floor=other)
+        compare(base, tuned, QUICK, noise_floor=other)
     tuned.manifest["model"] = {"weights": "a"}
     found = compare(base, tuned, QUICK).warnings
     assert "base and tuned have the same weights: what differs is rounding, not tuning" in found
@@ -234,9 +235,9 @@ def test_only_shared_instructions_are_compared_and_none_is_an_error(tmp_path: Pa
     other = write_run(tmp_path / "other", _base()[:6], ["X"] * 6, dense_space())
     with pytest.raises(InputError, match="share no instruction id"):
         compare(base, other, QUICK)
-    floor = noise_floor(part, base)
+    noise = noise_floor(part, base)
     with pytest.raises(InputError, match="lacks 180 of 240 instructions"):
-        compare(base, base, QUICK, floor=floor)
+        compare(base, base, QUICK, noise_floor=noise)
 
 
 def test_sets_that_are_empty_in_both_runs_are_unchanged_and_named(tmp_path: Path) -> None:
@@ -259,11 +260,11 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
         masks.append(masks[-1] ^ (rng.random((240, 600)) < 0.02))
     runs = [write_run(tmp_path / f"step{i}", m, LABELS, dense_space()) for i, m in enumerate(masks)]
     noisy = masks[0] ^ (rng.random((240, 600)) < 0.005)
-    floor = noise_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
-    everything = trajectory(runs, QUICK, floor=floor)
+    noise = noise_floor(runs[0], write_run(tmp_path / "fp32", noisy, LABELS, dense_space()))
+    everything = trajectory(runs, QUICK, noise_floor=noise)
     assert runs[-1].store.read_table("trajectory").equals(everything)
     rows = [r for r in everything.to_pylist() if r["figure"] == "overlap"]
-    beyond = [r for r in everything.to_pylist() if r["figure"] == "beyond floor"]
+    beyond = [r for r in everything.to_pylist() if r["figure"] == "beyond noise floor"]
     assert len(beyond) == len(rows)
     assert all(r["low"] > 0 for r in beyond if r["category"] == "all")
     assert all(r["chance"] < r["low"] for r in rows)
@@ -277,5 +278,9 @@ def test_a_trajectory_moves_away_step_by_step(tmp_path: Path) -> None:
 
 
 def test_sign_test_is_exact() -> None:
-    found = sign_test(np.array([6, 0, 10, 5, 0]), np.array([0, 6, 2, 5, 0]))
-    np.testing.assert_allclose(found, [2 / 64, 2 / 64, 2 * 79 / 4096, 1.0, 1.0])
+    gained, lost = np.array([6, 0, 10, 5, 0, 3]), np.array([0, 6, 2, 5, 0, 4])
+    found = sign_test(gained, lost)
+    np.testing.assert_allclose(found, [2 / 64, 2 / 64, 2 * 79 / 4096, 1.0, 1.0, 1.0])
+    pairs = zip(gained[gained + lost > 0], (gained + lost)[gained + lost > 0], strict=True)
+    expected = [binomtest(int(k), int(n)).pvalue for k, n in pairs]
+    np.testing.assert_allclose(found[gained + lost > 0], expected)

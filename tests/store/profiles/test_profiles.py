@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_helpers import store_part, stored_table
 
-from sparcom.analysis.data.strata import length_bins
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
@@ -21,6 +20,7 @@ from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, part_profile
 from sparcom.store.profiles import merge
+from sparcom.store.profiles.cells import MAX_RATIO
 from sparcom.store.profiles.profile_part import SUMS
 from sparcom.store.profiles.spans import covered
 from sparcom.store.tables import stored_matrix
@@ -55,7 +55,7 @@ def stored(folder: Path, space: ComponentSpace, parts: int = 7, size: int = 20) 
     store = RunStore(folder, {"profiles": "mine"})
     for part in range(parts):
         counted, sets, labels = part_of(space, part * size, size)
-        profile = part_profile(counted, sets, RULE.keys(labels))
+        profile = part_profile(counted, sets, RULE.keys(labels, counted.tokens))
         store_part(store, part, None, None, [], profile)
     return store
 
@@ -132,9 +132,8 @@ def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None
         many = np.array([[40_000, 7]], np.int32)
         counted = Counted((name,), np.array([50_000]), many, np.zeros((1, 0), np.int32))
         space = ComponentSpace((Site("dense", 0, 2, "silu"),))
-        keys = CellRule((), folds=1).keys(
-            pa.table({"id": [name], "category": ["QA"], "source": ["ai"], "n_counted": [50_000]})
-        )
+        labels = pa.table({"id": [name], "category": ["QA"], "source": ["ai"]})
+        keys = CellRule((), folds=1).keys(labels, counted.tokens)
         store.profiles.write(
             part, part_profile(counted, identify(counted, space, Selection()), keys)
         )
@@ -173,7 +172,7 @@ def test_profiles_with_a_gap_between_them_are_not_merged(tmp_path: Path) -> None
 def test_an_instruction_that_two_profiles_hold_is_refused(tmp_path: Path) -> None:
     store = stored(tmp_path, DENSE, parts=2)
     counted, sets, labels = part_of(DENSE, 0, 20)
-    store.profiles.write(1, part_profile(counted, sets, RULE.keys(labels)))
+    store.profiles.write(1, part_profile(counted, sets, RULE.keys(labels, counted.tokens)))
     with pytest.raises(SparcomError, match=r"instruction 'i\d+' is in two of .*disjoint"):
         store.profiles.merge(Span(0, 2))
     assert len(list((tmp_path / "profiles").iterdir())) == 2  # nothing lost, nothing left
@@ -191,7 +190,7 @@ def test_profiles_of_two_runs_are_not_merged(tmp_path: Path) -> None:
     store = stored(tmp_path, DENSE, parts=1)
     counted, sets, labels = part_of(DENSE, 20, 20)
     other = RunStore(tmp_path, {"profiles": "other"})
-    other.profiles.write(1, part_profile(counted, sets, RULE.keys(labels)))
+    other.profiles.write(1, part_profile(counted, sets, RULE.keys(labels, counted.tokens)))
     with pytest.raises(SparcomError, match="part-00001.parquet: written by another run"):
         store.profiles.merge(Span(0, 2))
 
@@ -199,7 +198,7 @@ def test_profiles_of_two_runs_are_not_merged(tmp_path: Path) -> None:
 def test_counts_sets_and_cells_must_be_of_the_same_instructions() -> None:
     counted, sets, labels = part_of(DENSE, 0, 4)
     with pytest.raises(SparcomError, match="counts of 4, sets of 4 and cells of 3"):
-        part_profile(counted, sets, RULE.keys(labels.slice(1)))
+        part_profile(counted, sets, RULE.keys(labels.slice(1), counted.tokens[1:]))
 
 
 def test_a_part_of_which_nothing_was_counted_merges(tmp_path: Path) -> None:
@@ -213,23 +212,49 @@ def test_sums_too_large_for_32_bits_are_refused() -> None:
     counted, sets, labels = part_of(DENSE, 0, 1)
     huge = Counted(counted.ids, np.array([1 << 32]), counted.neurons, counted.experts)
     with pytest.raises(SparcomError, match="4294967296 tokens in one cell"):
-        part_profile(huge, sets, RULE.keys(labels))
+        part_profile(huge, sets, RULE.keys(labels, counted.tokens))
 
 
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=200))
-def test_length_bins_are_those_of_the_analysis(lengths: list[int]) -> None:
-    tokens = np.array(lengths)
-    rule = CellRule(length_edges(np.bincount(tokens)))
+def bins_of(rule: CellRule, tokens: np.ndarray) -> np.ndarray:
+    """The length bin of each T."""
+    n = len(tokens)
     labels = pa.table(
-        {
-            "id": [str(k) for k in range(len(tokens))],
-            "category": ["QA"] * len(tokens),
-            "source": ["ai"] * len(tokens),
-            "n_counted": pa.array(tokens),
-        }
+        {"id": [str(k) for k in range(n)], "category": ["QA"] * n, "source": ["ai"] * n}
     )
-    bins = np.unique(rule.keys(labels)["length"].to_numpy(), return_inverse=True)[1]
-    np.testing.assert_array_equal(bins, length_bins(tokens))  # which numbers those that occur
+    return rule.keys(labels, tokens)["length"].to_numpy()
+
+
+lengths_of_prompts = st.lists(st.integers(1, 400), min_size=1, max_size=200)
+
+
+@given(lengths_of_prompts, st.integers(1, 12))
+def test_length_bins_are_quantiles_and_hold_like_lengths(lengths: list[int], bins: int) -> None:
+    tokens = np.array(lengths)
+    found = bins_of(CellRule(length_edges(np.bincount(tokens), bins=bins)), tokens)
+    for number in set(found):
+        inside = tokens[found == number]
+        assert inside.max() <= MAX_RATIO * inside.min()
+    order = np.argsort(tokens, kind="stable")
+    assert (np.diff(found[order]) >= 0).all()
+    for value in set(lengths):
+        assert len(set(found[tokens == value])) == 1
+    # By np.quantile on the lengths themselves: no bin reaches across a quantile.
+    cuts = np.quantile(tokens, np.arange(1, bins) / bins, method="lower")
+    below = (tokens[:, None] > cuts).sum(1)
+    for number in set(found):
+        assert len(set(below[found == number])) == 1
+
+
+@given(lengths_of_prompts, st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_bins_of_answers_hold_like_lengths_too(lengths: list[int], most: int, seed: int) -> None:
+    rule = CellRule(length_edges(np.bincount(lengths), generated=most))
+    tokens = np.array(lengths) + np.random.default_rng(seed).integers(0, most + 1, len(lengths))
+    found = bins_of(rule, tokens)
+    for number in set(found):
+        inside = tokens[found == number]
+        assert inside.max() <= MAX_RATIO * inside.min()
+    plain = length_edges(np.bincount(lengths))
+    assert rule.edges[: len(plain)] == plain
 
 
 def test_folds_are_even_and_fixed() -> None:

@@ -6,25 +6,25 @@ import numpy as np
 import pyarrow as pa
 
 from sparcom.analysis.components.family_components import FamilyComponents
-from sparcom.analysis.data.profile import (
-    Profile,
+from sparcom.analysis.data.membership import (
+    Membership,
     chance_ratio_of_sums,
     mean_intersection,
     ratio_of_sums,
 )
-from sparcom.analysis.overlap.layers import family_sites
-from sparcom.analysis.stats.estimate import wilson
+from sparcom.analysis.data.sites import family_sites
+from sparcom.analysis.stats.wilson import wilson
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
 
 def component_tables(
     components: Mapping[str, FamilyComponents],
-    profiles: Mapping[str, Profile],
+    memberships: Mapping[str, Membership],
     space: ComponentSpace,
 ) -> dict[str, pa.Table]:
     """The tables of components: some for all, some for neurons and experts each."""
-    matrices = [prevalence_matrix_table(name, p, space) for name, p in profiles.items()]
+    matrices = [prevalence_matrix_table(name, m, space) for name, m in memberships.items()]
     counts = [component_counts_table(result) for result in components.values()]
     out = {
         "prevalence_matrix": pa.concat_tables(matrices),
@@ -32,22 +32,22 @@ def component_tables(
     }
     for name, result in components.items():
         if result.conditional is not None:
-            held = profiles[name].totals() > 0
+            held = memberships[name].totals() > 0
             out["conditional_frequency"] = result.conditional.table(space, held)
-        out[f"components_{name}"] = components_table(result, profiles[name], space)
+        out[f"components_{name}"] = components_table(result, memberships[name], space)
         out[f"specific_{name}"] = specific_table(result, space)
         out[f"confirmations_{name}"] = confirmations_table(result)
     return out
 
 
-def prevalence_matrix_table(family: str, profile: Profile, space: ComponentSpace) -> pa.Table:
-    """What follows from prevalence alone, over all instructions: one row per cell a, b."""
-    names, count = profile.categories, len(profile.categories)
+def prevalence_matrix_table(family: str, membership: Membership, space: ComponentSpace) -> pa.Table:
+    """What follows from prevalence alone, over all instructions: one row per two categories."""
+    names, count = membership.categories, len(membership.categories)
     parts = [site.part for site in family_sites(space, family)]
     matrices = {
-        "mean_intersection": mean_intersection(profile),
-        "ratio_of_sums": ratio_of_sums(profile),
-        "chance": chance_ratio_of_sums(profile, parts),
+        "mean_intersection": mean_intersection(membership),
+        "ratio_of_sums": ratio_of_sums(membership),
+        "chance": chance_ratio_of_sums(membership, parts),
     }
     return pa.table(
         {
@@ -63,16 +63,18 @@ def prevalence_matrix_table(family: str, profile: Profile, space: ComponentSpace
 
 
 def component_counts_table(result: FamilyComponents) -> pa.Table:
-    """How many components are what: one row per figure and category ("all": general ones).
+    """How many components are what: one row per figure and category ("all": over all categories).
 
     chance: random sets (general), an upper bound under permuted labels (unique), the false ones
     that the rate allows (specific); none for the LAPE rule, which always selects its fraction.
+    "tests" is the number of tests, one for each category and tested component.
     """
     scores, test = result.generality, result.test
     unique = result.unique_intervals or [(None, None)] * len(scores.categories)
     rows = [
         ("general", "all", int(scores.general.sum()), *(result.general_interval or (None, None)),
-         scores.general_chance)
+         scores.general_chance),
+        ("tests", "all", test.p.size, None, None, None),
     ]  # fmt: skip
     for at, name in enumerate(scores.categories):
         found, plain = int(test.specific[at].sum()), int(result.plain.specific[at].sum())
@@ -98,17 +100,19 @@ def component_counts_table(result: FamilyComponents) -> pa.Table:
     return pa.table({"family": pa.array([result.family] * len(rows), pa.string()), **columns})
 
 
-def components_table(result: FamilyComponents, profile: Profile, space: ComponentSpace) -> pa.Table:
+def components_table(
+    result: FamilyComponents, membership: Membership, space: ComponentSpace
+) -> pa.Table:
     """One row per component that any set holds: prevalences and scores."""
-    held = np.flatnonzero(profile.totals())
-    prevalence = profile.prevalence()[:, held].astype(np.float32)
+    held = np.flatnonzero(membership.totals())
+    prevalence = membership.prevalence()[:, held].astype(np.float32)
     scores = result.generality
     names = pa.array([*scores.categories, None], pa.string())
     unique = scores.unique[held].astype(np.int64)
     columns = {
         **dict(zip(("layer", "kind", "expert", "unit"), component_table(
             space, result.family, held).columns, strict=True)),
-        "members": pa.array(profile.totals()[held], pa.int32()),
+        "members": pa.array(membership.totals()[held], pa.int32()),
         **{f"prevalence_{c}": pa.array(row) for c, row in
            zip(scores.categories, prevalence, strict=True)},
         "tau": pa.array(scores.tau[held].astype(np.float32), from_pandas=True),
@@ -123,17 +127,21 @@ def components_table(result: FamilyComponents, profile: Profile, space: Componen
 
 
 def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
-    """One row per discovery (component, category), the smallest q first."""
+    """One row per discovery (component, category), the smallest q first.
+
+    inside: instructions of the category whose set holds it, of `instructions`.
+    """
     test = result.test
     category, at = np.nonzero(test.specific)
     order = np.lexsort((-test.prevalence[category, at], test.q[category, at]))
     category, at = category[order], at[order]
     table = component_table(space, result.family, test.tested[at])
-    inside = test.inside[category, at]
-    size = np.rint(inside / np.maximum(test.prevalence[category, at], 1e-12))
+    inside, size = test.inside[category, at], test.instructions[category]
     low, high = wilson(inside, size)
     columns = {
         "category": pa.array(test.categories, pa.string()).take(pa.array(category)),
+        "inside": pa.array(inside),
+        "instructions": pa.array(size),
         "prevalence": pa.array(test.prevalence[category, at]),
         "prevalence_low": pa.array(low),
         "prevalence_high": pa.array(high),
@@ -150,7 +158,7 @@ def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
 def confirmations_table(result: FamilyComponents) -> pa.Table:
     """One row per ordered pair of sources and category ("all" last): found, and confirmed.
 
-    share, low, high: confirmed / discovered with Wilson's interval, null where nothing was found.
+    share, low, high: confirmed / discovered with Wilson's interval, null if nothing was found.
     """
     rows = []
     for c in result.confirmations:

@@ -11,26 +11,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from scipy import stats
 
-from sparcom.analysis.overlap.overlap import encode
+from sparcom.analysis.data.labels import encode
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 from sparcom.store import Run
 
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % points of Student's t with 1 to 9 degrees of freedom: of up to ten folds."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConditionalFrequency:
     """Frequencies of the routed neurons of each category.
 
     categories: [C]; neurons: [F] int64, flat indices of all routed neurons.
-    frequency: [C, F] p, summed c / summed T; NaN where a category has no counted tokens.
-    value, low, high: [C, F] c / r with its interval; NaN where the expert was never chosen, and
-        in the bounds where fewer than two folds chose it.
-    overall: [F] c / r over all categories: the chance level, were category of no account.
+    frequency: [C, F] p, summed c / summed T; NaN if a category has no counted tokens.
+    value, low, high: [C, F] c / r with its interval; NaN if the expert was never chosen, and in the
+        bounds if fewer than two folds chose it.
+    overall: [F] c / r over all categories: the chance level, if the category had no effect.
     in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence);
         chance: the same with each neuron replaced by a random one of its expert.
     """
@@ -65,17 +63,16 @@ def conditional_frequency(
 ) -> ConditionalFrequency:
     """c / r of every routed neuron and category, from the stored profile.
 
-    categories: their order; prevalence: [C, neurons of the model].
-    Raises InputError where no profile is stored; the model must have routed experts.
+    categories: their order; prevalence: [C, neurons of the model], which must have routed experts.
 
-    >>> found = conditional_frequency(run, ("QA", "SUM"), profile.prevalence())
-    >>> found.table(run.space, profile.totals() > 0)
+    >>> found = conditional_frequency(run, run.categories, membership.prevalence())
+    >>> found.table(run.space, membership.totals() > 0)
     """
     cells, sums = run.store.profiles.read(("category", "fold"), ("neuron_counts", "expert_counts"))
     expert = run.space.neuron_experts
     neurons = np.flatnonzero(expert >= 0)
     owner = expert[neurons]
-    code = encode(cells["category"].to_pylist(), categories)[1]
+    code = encode(cells["category"].to_pylist(), categories)
     tokens = cells["tokens"].to_numpy()
     shape = (len(categories), len(neurons))
     frequency, value, low, high = (np.full(shape, np.nan, np.float32) for _ in range(4))
@@ -95,7 +92,14 @@ def conditional_frequency(
         in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons], owner))
     overall = _ratio(total_c, total_r[owner])
     return ConditionalFrequency(
-        categories, neurons, frequency, value, low, high, overall, tuple(in_sets)
+        categories=categories,
+        neurons=neurons,
+        frequency=frequency,
+        value=value,
+        low=low,
+        high=high,
+        overall=overall,
+        in_sets=tuple(in_sets),
     )
 
 
@@ -119,7 +123,7 @@ def _interval(
     if count > 1:
         part = left_out[:, known]
         spread = ((part - part.mean(0)) ** 2).sum(0) * (count - 1) / count
-        error[known] = np.sqrt(spread) * np.array(_T)[np.minimum(folds[known] - 2, len(_T) - 1)]
+        error[known] = np.sqrt(spread) * stats.t.ppf(0.975, folds[known] - 1)
     return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
 
 

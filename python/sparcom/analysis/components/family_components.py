@@ -15,27 +15,27 @@ from sparcom.analysis.components.specificity import (
     confirm,
     specificity_test,
 )
-from sparcom.analysis.data.profile import Profile
+from sparcom.analysis.data.membership import Membership
+from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.components import ComponentSpace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FamilyComponents:
     """family: "neurons" or "experts".
     generality: thresholded and graded scores of all components.
     test: specificity within strata (length bin x source), what "specific" means here.
     plain: the same test without strata; what it finds beyond `test` may be length or source.
     confirmations: what each source discovers, tested in each other one.
-    lape: the LAPE rule on summed counts; None where no profile is stored.
-    conditional: conditional frequency of routed neurons; None for experts, for a model without
-        routed neurons, and where no profile is stored.
+    lape: the LAPE rule on summed counts; None if fewer than two categories have counted tokens.
+    conditional: conditional frequency of routed neurons; None for experts, and for a model without
+        routed neurons.
     general_interval, unique_intervals: 95 % intervals of the number of general components, and of
-        those unique to each category, over instructions; None where pairs are sampled or there are
-        no sets (`count_intervals`).
+        those unique to each category, over instructions (`count_intervals`); None if pairs are
+        sampled or there are no sets.
     """
 
     family: str
@@ -48,15 +48,10 @@ class FamilyComponents:
     general_interval: tuple[float, float] | None = None
     unique_intervals: tuple[tuple[float, float], ...] | None = None
 
-    def specific_counts(self) -> dict[str, int]:
-        """How many components are specific to each category at the test's alpha."""
-        counts = self.test.specific.sum(1).tolist()
-        return dict(zip(self.test.categories, counts, strict=True))
-
 
 def family_components(
     family: str,
-    profile: Profile,
+    membership: Membership,
     space: ComponentSpace,
     strata: Strata,
     lape: Lape | None,
@@ -65,29 +60,30 @@ def family_components(
     conditional: ConditionalFrequency | None = None,
     sets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FamilyComponents:
-    """Scores and tests of the components of a profile.
+    """Scores and tests of all components of a family.
 
     sets: (bits [n, bytes], category codes [n]) of all its instructions, for the intervals of the
-    counts; None where they are not at hand.
+    counts; None if they were not read.
     """
     sites = family_sites(space, family)
     widths = np.array([site.width for site in sites])
-    count, members = profile.by_category()
+    count, members = membership.by_category()
     held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
     fill = held / np.maximum(count, 1)[:, None] / widths
-    tested = candidates(profile, options.min_prevalence)
+    tested = candidates(membership, options.min_prevalence)
     intervals = (None, None) if sets is None else _count_intervals(*sets, len(count), options)
     return FamilyComponents(
-        family,
-        classify(
-            profile.categories, count, members, fill, widths, high=options.high, low=options.low
+        family=family,
+        generality=classify(
+            membership.categories, count, members, fill, widths, high=options.high, low=options.low
         ),
-        specificity_test(profile, alpha=options.alpha, tested=tested),
-        specificity_test(profile.pooled(), alpha=options.alpha, tested=tested),
-        tuple(_confirmations(profile, strata, options)),
-        lape,
-        conditional,
-        *intervals,
+        test=specificity_test(membership, alpha=options.alpha, tested=tested),
+        plain=specificity_test(membership.pooled(), alpha=options.alpha, tested=tested),
+        confirmations=tuple(_confirmations(membership, strata, options)),
+        lape=lape,
+        conditional=conditional,
+        general_interval=intervals[0],
+        unique_intervals=intervals[1],
     )
 
 
@@ -100,15 +96,22 @@ def _count_intervals(
 
 
 def _confirmations(
-    profile: Profile, strata: Strata, options: AnalysisOptions
+    membership: Membership, strata: Strata, options: AnalysisOptions
 ) -> list[Confirmation]:
     """Every ordered pair of sources that both hold two categories or more."""
     parts = {}
     for code, name in enumerate(strata.sources):
-        part = profile.within(np.flatnonzero(strata.source == code))
+        part = membership.within(np.flatnonzero(strata.source == code))
         if len(np.unique(part.category)) > 1:
             parts[name] = part
     return [
-        confirm(parts[first], parts[second], (first, second), options.alpha, options.min_prevalence)
+        confirm(
+            parts[first],
+            parts[second],
+            found_in=first,
+            tested_in=second,
+            alpha=options.alpha,
+            min_prevalence=options.min_prevalence,
+        )
         for first, second in permutations(parts, 2)
     ]

@@ -1,19 +1,19 @@
 """How general or how unique a component is: prevalence thresholds and graded scores.
 
 q [C, components] is the prevalence: the share of a category's instructions whose set holds the
-component (`Profile.prevalence`).
+component (`Membership.prevalence`).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from sparcom.analysis.data.bitsets import column_counts
-from sparcom.analysis.stats.hypergeometric import hypergeometric_at_least
 from sparcom.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generality:
     """Thresholded and graded scores of all components.
 
@@ -43,7 +43,7 @@ class Generality:
 def tau_index(q: np.ndarray) -> np.ndarray:
     """[components] tau = sum_c (1 - q_c / max q) / (C - 1): 0 used alike by all, 1 by one alone.
 
-    NaN where the component is never held, or there is one category only. Yanai et al. 2005
+    NaN if the component is never held, or there is one category only. Yanai et al. 2005
     (doi:10.1093/bioinformatics/bti042), with prevalence in the place of expression.
 
     >>> tau_index(np.array([[0.8, 0.5], [0.0, 0.5], [0.0, 0.5]]))
@@ -57,7 +57,7 @@ def tau_index(q: np.ndarray) -> np.ndarray:
 def prevalence_entropy(q: np.ndarray) -> np.ndarray:
     """[components] entropy of q_c / sum q over categories, by log C: 1 general, 0 one category.
 
-    NaN where the component is never held, or there is one category only.
+    NaN if the component is never held, or there is one category only.
     """
     total = q.sum(0)
     out = np.zeros_like(total)
@@ -79,7 +79,7 @@ def classify(
 ) -> Generality:
     """General and unique components with graded scores and chance levels.
 
-    count: [C]; members: [C, components] of `Profile.by_category`.
+    count: [C]; members: [C, components] of `Membership.by_category`.
     fill: [C, sites] mean share of a site that a set of the category holds; widths: [sites].
     Raises InputError unless 0 <= low < high <= 1.
     """
@@ -96,15 +96,15 @@ def classify(
         if others.any():
             unique[above[c] & below[others].all(0)] = c
     return Generality(
-        categories,
-        high,
-        low,
-        general,
-        unique,
-        tau_index(q[inhabited]),
-        prevalence_entropy(q[inhabited]),
-        _general_chance(count[inhabited], fill[inhabited], widths, high),
-        _unique_chance(count, members, high, low),
+        categories=categories,
+        high=high,
+        low=low,
+        general=general,
+        unique=unique,
+        tau=tau_index(q[inhabited]),
+        entropy=prevalence_entropy(q[inhabited]),
+        general_chance=_general_chance(count[inhabited], fill[inhabited], widths, high),
+        unique_chance=_unique_chance(count, members, high, low),
     )
 
 
@@ -166,17 +166,8 @@ def _general_chance(count: np.ndarray, fill: np.ndarray, widths: np.ndarray, hig
     """
     chance = np.ones(fill.shape[1])
     for n, share in zip(count, fill, strict=True):
-        chance *= binomial_at_least(int(np.ceil(high * n - 1e-9)), int(n), share)
+        chance *= stats.binom.sf(np.ceil(high * n - 1e-9) - 1, n, share)
     return float((chance * widths).sum())
-
-
-def binomial_at_least(least: int, trials: int, p: np.ndarray) -> np.ndarray:
-    """P(Bin(trials, p) >= least) for p [...], summed in logarithms."""
-    x = np.arange(max(least, 0), trials + 1)
-    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
-    choose = factorial[trials] - factorial[x] - factorial[trials - x]
-    safe = np.clip(np.asarray(p, np.float64), 1e-300, 1 - 1e-16)[..., None]
-    return np.minimum(np.exp(choose + x * np.log(safe) + (trials - x) * np.log1p(-safe)).sum(-1), 1)
 
 
 def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: float) -> np.ndarray:
@@ -192,9 +183,7 @@ def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: flo
         if size:
             others = int(np.floor(low * np.delete(count, c) + 1e-9).sum())
             least = np.maximum(int(np.ceil(high * size - 1e-9)), totals - others)
-            possible = least <= size
-            chance[c] = (
-                hypergeometric_at_least(least[possible], totals[possible], int(size), n)
-                @ times[possible]
-            )
+            possible = (least <= size) & (least <= totals)
+            tail = stats.hypergeom.sf(least[possible] - 1, n, size, totals[possible])
+            chance[c] = tail @ times[possible]
     return chance

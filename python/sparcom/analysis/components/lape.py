@@ -31,16 +31,13 @@ class LapeRule:
                 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lape:
     """entropy: [components] of the normalised probabilities, natural log; inf where dismissed.
-    selected: [C, components] bool, the components of each category.
-    filter_value, bar_value: the probabilities at the two quantiles."""
+    selected: [C, components] bool, the components of each category."""
 
     entropy: np.ndarray
     selected: np.ndarray
-    filter_value: float
-    bar_value: float
 
 
 def lape(counts: np.ndarray, tokens: np.ndarray, rule: LapeRule | None = None) -> Lape:
@@ -49,7 +46,7 @@ def lape(counts: np.ndarray, tokens: np.ndarray, rule: LapeRule | None = None) -
     counts: [C, components] summed counts of each category; tokens: [C] summed T.
     P = counts / tokens. With k = round(quantile x size) the k-th smallest P over everything is the
     value of a quantile. Entropies equal to 12 decimals are ties, taken in the order of the index.
-    Raises InputError where a category has no counted tokens, or there are fewer than two.
+    Raises InputError if a category has no counted tokens, or there are fewer than two.
 
     >>> lape(np.array([[9, 1], [0, 1]]), np.array([10, 10]), LapeRule(0.5, 0.5, 0.5)).selected
     array([[ True, False],
@@ -67,7 +64,7 @@ def lape(counts: np.ndarray, tokens: np.ndarray, rule: LapeRule | None = None) -
     order = np.argsort(np.round(entropy, 12), kind="stable")[: round(len(entropy) * rule.top)]
     chosen = np.zeros(len(entropy), bool)
     chosen[order[np.isfinite(entropy[order])]] = True
-    return Lape(entropy, (p > bar_value) & chosen, filter_value, bar_value)
+    return Lape(entropy=entropy, selected=(p > bar_value) & chosen)
 
 
 def probability_entropy(p: np.ndarray) -> np.ndarray:

@@ -9,17 +9,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from sparcom.analysis.data.profile import Profile
-from sparcom.analysis.stats.estimate import wilson
+from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.stats.hypergeometric import stratified_tail
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpecificityTest:
     """One test per category and tested component.
 
-    categories: [C]; alpha: the false discovery rate that `specific` keeps.
+    categories: [C]; instructions: [C] int64, how many each has.
+    alpha: the false discovery rate that `specific` keeps.
     tested: [F] int64 component indices that passed the filter on total prevalence.
     inside, members: [C, F] instructions of the category that hold it; [F] all that do.
     prevalence, elsewhere: [C, F] share within the category, and among all others.
@@ -27,6 +28,7 @@ class SpecificityTest:
     """
 
     categories: tuple[str, ...]
+    instructions: np.ndarray
     alpha: float
     tested: np.ndarray
     inside: np.ndarray
@@ -42,76 +44,64 @@ class SpecificityTest:
         return self.q <= self.alpha
 
 
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """q-values of p (any shape): q_(i) = min over j >= i of p_(j) m / j, over all m of them.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5]))
-    array([0.04      , 0.05333333, 0.05333333, 0.5       ])
-    """
-    flat = p.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    scaled = flat[order] * len(flat) / np.arange(1, len(flat) + 1)
-    q = np.empty(len(flat))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q.reshape(p.shape)
-
-
-def candidates(profile: Profile, min_prevalence: float = 0.01, min_members: int = 5) -> np.ndarray:
+def candidates(
+    membership: Membership, min_prevalence: float = 0.01, min_members: int = 5
+) -> np.ndarray:
     """[F] int64: components held by enough instructions, and missed by enough, to be tested.
 
     Looks at totals only, never at categories, so that the test stays valid.
     """
-    least = max(min_members, math.ceil(min_prevalence * profile.instructions))
-    totals = profile.totals()
-    return np.flatnonzero((totals >= least) & (totals <= profile.instructions - least))
+    least = max(min_members, math.ceil(min_prevalence * membership.instructions))
+    totals = membership.totals()
+    return np.flatnonzero((totals >= least) & (totals <= membership.instructions - least))
 
 
 def specificity_test(
-    profile: Profile, *, alpha: float = 0.05, tested: np.ndarray | None = None
+    membership: Membership, *, alpha: float = 0.05, tested: np.ndarray | None = None
 ) -> SpecificityTest:
-    """Test every component against every category, within the profile's strata.
+    """Test every component against every category, within its strata.
 
-    tested: [F] component indices (default: `candidates(profile)`).
-    Where a category shares no stratum with any other, its p-values are 1: nothing can be said.
+    tested: [F] component indices (default: `candidates(membership)`).
+    The p-values of a category that shares no stratum with any other are 1: nothing can be said.
     """
-    chosen = candidates(profile) if tested is None else tested
-    strata = np.unique(profile.stratum)
+    chosen = candidates(membership) if tested is None else tested
+    strata = np.unique(membership.stratum)
     held = np.zeros((len(chosen), len(strata)), np.int64)
     total = np.zeros(len(strata), np.int64)
-    shape = (len(profile.categories), len(chosen))
+    shape = (len(membership.categories), len(chosen))
     inside, in_category = np.zeros(shape, np.int64), np.zeros((shape[0], len(strata)), np.int64)
-    for cell, row in enumerate(profile.members):
-        at, category = int(np.searchsorted(strata, profile.stratum[cell])), profile.category[cell]
-        picked = row[chosen].astype(np.int64)
-        held[:, at] += picked
-        inside[category] += picked
-        total[at] += profile.count[cell]
-        in_category[category, at] += profile.count[cell]
+    at = np.searchsorted(strata, membership.stratum)
+    np.add.at(total, at, membership.count)
+    np.add.at(in_category, (membership.category, at), membership.count)
+    for row, members in enumerate(membership.members):
+        picked = members[chosen].astype(np.int64)
+        held[:, at[row]] += picked
+        inside[membership.category[row]] += picked
     p = np.stack(
         [stratified_tail(inside[c], held, in_category[c], total) for c in range(shape[0])]
     ) if len(chosen) else np.ones(shape)  # fmt: skip
-    members, count = held.sum(1), in_category.sum(1)[:, None]
+    members, count = held.sum(1), in_category.sum(1)
+    others = total.sum() - count[:, None]
     return SpecificityTest(
-        profile.categories,
-        alpha,
-        chosen,
-        inside,
-        members,
-        inside / np.maximum(count, 1),
-        (members - inside) / np.maximum(total.sum() - count, 1),
-        p,
-        benjamini_hochberg(p),
+        categories=membership.categories,
+        instructions=count,
+        alpha=alpha,
+        tested=chosen,
+        inside=inside,
+        members=members,
+        prevalence=inside / np.maximum(count[:, None], 1),
+        elsewhere=(members - inside) / np.maximum(others, 1),
+        p=p,
+        q=stats.false_discovery_control(p, axis=None).reshape(shape),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """What one source discovers, tested in another.
 
     discovered, confirmed: [C] component-category pairs found in the first source, and those of
         them with p <= 0.05 in the second.
-    share, low, high: of all discovered ones that are confirmed, with Wilson's 95 % interval;
-        None where nothing was discovered.
     chance: share of p <= 0.05 in the second source among the pairs that were not discovered.
     chances: [C] the same within each category.
     """
@@ -120,38 +110,34 @@ class Confirmation:
     tested_in: str
     discovered: np.ndarray
     confirmed: np.ndarray
-    share: float | None
-    low: float | None
-    high: float | None
     chance: float
     chances: np.ndarray
 
 
 def confirm(
-    first: Profile,
-    second: Profile,
-    names: tuple[str, str],
+    first: Membership,
+    second: Membership,
+    *,
+    found_in: str,
+    tested_in: str,
     alpha: float = 0.05,
     min_prevalence: float = 0.01,
 ) -> Confirmation:
-    """Discover in one profile, confirm in another of the same categories.
+    """Discover among some instructions, confirm among others of the same categories.
 
+    found_in, tested_in: names of the two.
     Both are tested on the components that are candidates in each of them.
     """
     tested = np.intersect1d(*(candidates(part, min_prevalence) for part in (first, second)))
     found = specificity_test(first, alpha=alpha, tested=tested).specific
     again = specificity_test(second, alpha=alpha, tested=tested).p <= 0.05
     discovered, confirmed = found.sum(1), (found & again).sum(1)
-    total, kept = int(discovered.sum()), int(confirmed.sum())
-    low, high = wilson(np.array(kept), np.array(total))
     others, by_chance = (~found).sum(1), (again & ~found).sum(1)
     return Confirmation(
-        *names,
-        discovered,
-        confirmed,
-        kept / total if total else None,
-        float(low) if total else None,
-        float(high) if total else None,
-        float(by_chance.sum() / max(others.sum(), 1)),
-        by_chance / np.maximum(others, 1),
+        found_in=found_in,
+        tested_in=tested_in,
+        discovered=discovered,
+        confirmed=confirmed,
+        chance=float(by_chance.sum() / max(others.sum(), 1)),
+        chances=by_chance / np.maximum(others, 1),
     )

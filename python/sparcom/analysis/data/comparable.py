@@ -29,10 +29,11 @@ class Common:
 
 
 def check_comparable(first: Run, second: Run) -> Common:
-    """The instructions that two runs share, once it is sure that their sets mean the same.
+    """The instructions that two runs share.
 
-    Raises InputError where the models' components differ, where a setting that changes counts or
-    sets differs, where no instruction is shared, or where token ids differ (naming instructions).
+    Raises InputError if their sets do not mean the same: the models' components differ, a setting
+    that changes counts or sets differs, no instruction is shared, or token ids differ (the message
+    names instructions).
     """
     _check_space(first, second)
     _check_settings(first, second)
@@ -65,7 +66,7 @@ def paired_bits(
 
 
 def indices(run: Run) -> tuple[str, ...]:
-    """What a run has sets of: "neurons", and "experts" where it has routed ones."""
+    """What a run has sets of: "neurons", and "experts" if it has routed ones."""
     return ("neurons", "experts") if run.space.experts else ("neurons",)
 
 
@@ -101,7 +102,7 @@ def _check_settings(first: Run, second: Run) -> None:
     if counting or selecting:
         hint = "count one of them again with the other's"
         if not counting:
-            hint = "select the sets of one anew with `sparcom identify`"
+            hint = "select the sets of one again with `sparcom identify`"
         raise InputError(
             f"compare: {name_of(first)} and {name_of(second)} differ in "
             f"{'; '.join([*counting, *selecting])}; {hint}"

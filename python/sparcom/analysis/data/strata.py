@@ -1,80 +1,88 @@
 """Strata: groups of instructions alike in what is not their category: length and source.
 
 A category effect counts as one only if it holds among instructions of like length from the same
-source; the tests compare within strata, and permutations keep labels inside them.
+source; the tests compare within strata, and permutations keep labels inside them. The length bins
+are those of the stored profile, which were fixed before anything was counted.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.data.labels import encode
+
+STRATUM = ("source", "length")
+"""Keys of the profile that make a stratum."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strata:
-    """names: of the strata; codes: [n] int64, the stratum of each instruction;
-    source: [strata] index into `sources` of each stratum; sources: their names;
-    length: [strata] the length bin of each stratum."""
+    """The strata of a run, and those of some of its instructions.
 
-    names: tuple[str, ...]
-    codes: np.ndarray
+    sources: names. source, length: [strata] int64, source and length bin of each stratum; bins are
+    numbered from 0 without gaps, from short to long.
+    codes: [n] int64, the stratum of each instruction at hand.
+    """
+
     sources: tuple[str, ...]
     source: np.ndarray
     length: np.ndarray
+    codes: np.ndarray
+
+    @property
+    def sources_of(self) -> np.ndarray:
+        """[n] int64: the source of each instruction, an index into `sources`."""
+        return self.source[self.codes]
+
+    @property
+    def lengths_of(self) -> np.ndarray:
+        """[n] int64: the length bin of each instruction."""
+        return self.length[self.codes]
+
+    def take(self, rows: np.ndarray) -> "Strata":
+        """The same strata with the codes of some of the instructions."""
+        return replace(self, codes=self.codes[rows])
 
 
-MAX_RATIO = 1.5
-"""No length bin holds two instructions of which one is more than this times as long."""
+def make_strata(cells: pa.Table) -> Strata:
+    """The strata of profile cells (columns source and length); codes: of each cell.
 
-
-def length_bins(tokens: np.ndarray, bins: int = 10) -> np.ndarray:
-    """[n] int64 codes: `bins` quantile bins of the counted tokens, cut further by a geometric grid.
-
-    Equal lengths are always together, and none is more than `MAX_RATIO` times another of its bin.
+    >>> make_strata(pa.table({"source": ["ai", "ai"], "length": [7, 2]})).codes.tolist()
+    [1, 0]
     """
-    quantiles = np.quantile(tokens, np.linspace(0, 1, bins + 1)[1:-1], method="lower")
-    steps = np.arange(np.log(max(int(tokens.max()), 1)) // np.log(MAX_RATIO) + 1)
-    edges = np.unique(np.concatenate([quantiles, MAX_RATIO**steps]))
-    return np.unique(np.searchsorted(edges, tokens, side="left"), return_inverse=True)[1]
-
-
-def make_strata(tokens: np.ndarray, sources: Sequence[str], bins: int = 10) -> Strata:
-    """Strata of length bin x source.
-
-    tokens: [n] counted tokens; sources: [n] who made each instruction ("human", "ai", ...).
-    """
-    names = tuple(sorted(set(sources)))
-    source = np.array([names.index(name) for name in sources], dtype=np.int64)
-    length = length_bins(tokens, bins)
+    words = cells["source"].to_pylist()
+    sources = tuple(sorted(set(words)))
+    length = np.unique(cells["length"].to_numpy(), return_inverse=True)[1]
     bins = int(length.max(initial=0)) + 1
-    used, codes = np.unique(source * bins + length, return_inverse=True)
-    labels, owners = [], []
-    for code in range(len(used)):
-        inside = codes == code
-        owner = int(source[inside][0])
-        low, high = int(tokens[inside].min()), int(tokens[inside].max())
-        labels.append(f"{names[owner] or 'unnamed'}, {low}-{high} tokens")
-        owners.append(owner)
-    return Strata(tuple(labels), codes, names, np.array(owners, dtype=np.int64), used % bins)
+    used, codes = np.unique(encode(words, sources) * bins + length, return_inverse=True)
+    return Strata(sources=sources, source=used // bins, length=used % bins, codes=codes)
 
 
-def overlap_share(category: np.ndarray, stratum: np.ndarray, categories: int) -> np.ndarray:
+def strata_of(keys: pa.Table, cells: pa.Table) -> Strata | None:
+    """The strata of the profile with the codes of instructions.
+
+    keys: category, source and length of each instruction; cells: of the profile, with their number
+    of `instructions`. None if the cells hold other instructions than these.
+    """
+    by = ["category", *STRATUM]
+    found = keys.group_by(by).aggregate([([], "count_all")])
+    counts = [
+        {tuple(row[name] for name in by): row[number] for row in table.to_pylist()}
+        for table, number in ((found, "count_all"), (cells, "instructions"))
+    ]
+    return make_strata(keys) if counts[0] == counts[1] else None
+
+
+def overlap_share(category: np.ndarray, stratum: np.ndarray, count: np.ndarray) -> np.ndarray:
     """[C] share of each category's instructions that share their stratum with another category.
 
-    Where it is low, length and source cannot be told from the category, and stratified tests
-    have little to go by.
+    category, stratum, count: [rows] codes and number of instructions. If the share is low, length
+    and source cannot be told from the category, and stratified tests have little to go by.
     """
-    table = np.zeros((int(stratum.max(initial=-1)) + 1, categories), np.int64)
-    np.add.at(table, (stratum, category), 1)
+    shape = (int(stratum.max(initial=-1)) + 1, int(category.max(initial=-1)) + 1)
+    table = np.zeros(shape, np.int64)
+    np.add.at(table, (stratum, category), count)
     shared = (table > 0).sum(1) > 1
     total = np.maximum(table.sum(0), 1)
     return table[shared].sum(0) / total
-
-
-def origin_group(origin: str) -> str:
-    """The collection that an origin names: what stands before its first ':'.
-
-    >>> origin_group("openai/grade-school-math:data/test.jsonl#line836")
-    'openai/grade-school-math'
-    """
-    return origin.partition(":")[0].strip()

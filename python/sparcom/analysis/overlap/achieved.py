@@ -30,7 +30,7 @@ def achieved_sizes(
     """One row per group that was ranked together.
 
     sizes: "neurons" and "experts" -> [n, groups], as in `Sets`; what is not there has no rows.
-    Columns: family, group, components, nominal (size that the rule asks for; null where it asks
+    Columns: family, group, components, nominal (size that the rule asks for; null if it asks
     for none), mean, low, high (5 and 95 % of instructions), share (mean / components).
     """
     rows = []

@@ -12,11 +12,11 @@ import pyarrow as pa
 from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerPattern:
     """categories: [C].
-    distance: [C, C] total variation between the categories' mean layer shares.
-    pairs: an Estimate for each pair of categories a < b; chance and interval as in `between`.
+    pairs: an Estimate for each pair of categories a < b, the total variation between their mean
+        layer shares; chance and interval as in `between`.
     between: Estimate, its mean over pairs of categories; the null permutes labels within strata;
         a value above chance says that categories differ in depth.
     excess: Estimate, `between` minus its chance level: sampling noise alone keeps two histograms
@@ -30,7 +30,6 @@ class LayerPattern:
     """
 
     categories: tuple[str, ...]
-    distance: np.ndarray
     pairs: tuple[Estimate, ...]
     between: Estimate
     excess: Estimate
@@ -72,19 +71,19 @@ def layer_pattern(
     )
     expected = float(chance.mean()) if len(chance) else float("nan")
     from_even = estimate(spread[0], spread_again, recentre=True)
+    if from_even.value is not None:
+        even_chance = _even_chance(sizes, widths, codes, len(categories))
+        from_even = replace(from_even, chance=even_chance)
     return LayerPattern(
-        categories,
-        _distance(mean[0][:, None, :], mean[0][None, :, :]),
-        tuple(
+        categories=categories,
+        pairs=tuple(
             estimate(each[0, at], each_again[:, at], each_chance[:, at], recentre=True)
             for at in range(each.shape[1])
         ),
-        estimate(between[0], again, chance, recentre=True),
-        estimate(between[0] - expected, again - expected, recentre=True),
-        replace(from_even, chance=_even_chance(sizes, widths, codes, len(categories)))
-        if from_even.value is not None
-        else from_even,
-        estimate(
+        between=estimate(between[0], again, chance, recentre=True),
+        excess=estimate(between[0] - expected, again - expected, recentre=True),
+        from_even=from_even,
+        stability=estimate(
             _stability(between, spread)[0],
             _stability(again, spread_again),
             _stability(chance, spread_null),

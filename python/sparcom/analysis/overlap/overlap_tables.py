@@ -1,33 +1,27 @@
 """What `analyse` writes of pairs of sets, as Arrow tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap
+from sparcom.analysis.overlap.same_different import QUANTILES
 from sparcom.analysis.stats.estimate import Estimate, estimate_table
 
-
-def overlap_tables(overlaps: Mapping[str, FamilyOverlap]) -> dict[str, pa.Table]:
-    """The tables of pairs, all families in each; none without families."""
-    results = list(overlaps.values())
-    if not results:
-        return {}
-    return {
-        "category_matrix": pa.concat_tables([matrix_table(o) for o in results]),
-        "source_matrix": pa.concat_tables([source_matrix_table(o) for o in results]),
-        "pair_distribution": pa.concat_tables([distribution_table(o) for o in results]),
-        "reliability": pa.concat_tables([reliability_table(o) for o in results]),
-        "layer_matrix": pa.concat_tables([layer_matrix_table(o) for o in results]),
-        "layers": pa.concat_tables([o.histogram.table() for o in results]),
-        "layer_distance": pa.concat_tables([_distance_table(o) for o in results]),
-        "effects": pa.concat_tables([effect_table(o) for o in results]),
-    }
+QUANTILE_NAMES = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
+SUMMARY_SCHEMA = pa.schema(
+    [
+        ("family", pa.string()),
+        ("pairs", pa.string()),
+        ("count", pa.int64()),
+        *((name, pa.float64()) for name in ("mean", "sd", *QUANTILE_NAMES)),
+    ]
+)
 
 
 def matrix_table(result: FamilyOverlap) -> pa.Table:
-    """One row per cell a, b: the matrices and the estimate of the Jaccard."""
+    """One row per two categories a, b: the matrices and the estimate of the Jaccard."""
     names = result.matrix.categories
     count = len(names)
     extra = {
@@ -43,7 +37,7 @@ def matrix_table(result: FamilyOverlap) -> pa.Table:
             "b": list(names) * count,
             "pairs": result.matrix.pairs.reshape(-1).tolist(),
         },
-        [cell for row in result.cells for cell in row],
+        [item for row in result.estimates for item in row],
     )
     for name, matrix in extra.items():
         column = pa.array(matrix.reshape(-1), pa.float64(), from_pandas=True)
@@ -52,20 +46,22 @@ def matrix_table(result: FamilyOverlap) -> pa.Table:
 
 
 def source_matrix_table(result: FamilyOverlap) -> pa.Table:
-    """One row per two sources (or one twice) and cell a, b: M over the pairs between them."""
+    """One row per two sources (or one twice) and two categories a, b: M over their pairs."""
     names, parts = result.matrix.categories, result.sources
-    cells = len(names) ** 2
+    entries = len(names) ** 2
     pairs = [part.matrix.pairs.reshape(-1) for part in parts]
     return estimate_table(
         {
-            "family": _texts(result.family, cells * len(parts)),
-            "first": pa.array([part.first for part in parts for _ in range(cells)], pa.string()),
-            "second": pa.array([part.second for part in parts for _ in range(cells)], pa.string()),
+            "family": _texts(result.family, entries * len(parts)),
+            "first": pa.array([part.first for part in parts for _ in range(entries)], pa.string()),
+            "second": pa.array(
+                [part.second for part in parts for _ in range(entries)], pa.string()
+            ),
             "a": pa.array([a for a in names for _ in names] * len(parts), pa.string()),
             "b": pa.array(list(names) * (len(names) * len(parts)), pa.string()),
             "pairs": pa.array(np.concatenate([*pairs, np.zeros(0, np.int64)]), pa.int64()),
         },
-        [cell for part in parts for row in part.cells for cell in row],
+        [item for part in parts for row in part.estimates for item in row],
     )
 
 
@@ -82,6 +78,22 @@ def distribution_table(result: FamilyOverlap) -> pa.Table:
             "different_type": np.zeros(0) if split is None else split.different.density,
         }
     )
+
+
+def summary_table(result: FamilyOverlap) -> pa.Table:
+    """One row for the same-type and one for the different-type pairs: their Jaccard summed up.
+
+    pairs: "same type" | "different type"; count, mean, sd, and quantiles q05 to q95.
+    """
+    split, rows = result.distributions, []
+    for name in ("same", "different") if split else ():
+        part = getattr(split, name)
+        quantiles = dict(zip(QUANTILE_NAMES, part.quantiles, strict=True))
+        rows.append(
+            {"family": result.family, "pairs": f"{name} type", "count": part.count,
+             "mean": part.mean, "sd": part.sd, **quantiles}
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, SUMMARY_SCHEMA)
 
 
 def reliability_table(result: FamilyOverlap) -> pa.Table:
@@ -108,19 +120,41 @@ def reliability_table(result: FamilyOverlap) -> pa.Table:
 
 
 def layer_matrix_table(result: FamilyOverlap) -> pa.Table:
-    """One row per site and cell a, b: M of the site's own Jaccard."""
+    """One row per site and two categories a, b: M of the site's own Jaccard."""
     names, sites = result.matrix.categories, result.by_layer
-    cells = len(names) ** 2
+    entries = len(names) ** 2
     return estimate_table(
         {
-            "family": _texts(result.family, cells * len(sites)),
-            "layer": pa.array(np.repeat([site.layer for site in sites], cells), pa.int64()),
-            "kind": pa.array([site.kind for site in sites for _ in range(cells)], pa.string()),
+            "family": _texts(result.family, entries * len(sites)),
+            "layer": pa.array(np.repeat([site.layer for site in sites], entries), pa.int64()),
+            "kind": pa.array([site.kind for site in sites for _ in range(entries)], pa.string()),
             "a": pa.array([a for a in names for _ in names] * len(sites), pa.string()),
             "b": pa.array(list(names) * (len(names) * len(sites)), pa.string()),
         },
-        [cell for site in sites for row in site.cells for cell in row],
+        [item for site in sites for row in site.estimates for item in row],
     )
+
+
+def layer_effects_table(result: FamilyOverlap) -> pa.Table:
+    """One row per site: the category effect of its own Jaccard."""
+    sites = result.by_layer
+    columns = {
+        "family": _texts(result.family, len(sites)),
+        "layer": pa.array([site.layer for site in sites], pa.int64()),
+        "kind": pa.array([site.kind for site in sites], pa.string()),
+    }
+    return estimate_table(columns, [site.effect for site in sites])
+
+
+def source_effects_table(result: FamilyOverlap) -> pa.Table:
+    """One row per two sources (or one twice): the category effect among the pairs between them."""
+    parts = result.sources
+    columns = {
+        "family": _texts(result.family, len(parts)),
+        "first": pa.array([part.first for part in parts], pa.string()),
+        "second": pa.array([part.second for part in parts], pa.string()),
+    }
+    return estimate_table(columns, [part.effect for part in parts])
 
 
 def _distance_table(result: FamilyOverlap) -> pa.Table:
@@ -128,8 +162,8 @@ def _distance_table(result: FamilyOverlap) -> pa.Table:
     return table.add_column(0, "family", pa.array([result.family] * len(table), pa.string()))
 
 
-def effect_table(result: FamilyOverlap) -> pa.Table:
-    """Every scalar figure of a family, one row each."""
+def effects_table(result: FamilyOverlap) -> pa.Table:
+    """Every scalar figure of a family, one row each; where: the category, if it is of one."""
     rows: list[tuple[str, str, Estimate]] = [
         ("category effect", "", result.effect),
         ("category effect, by origin", "", result.effect_by_origin),
@@ -145,8 +179,6 @@ def effect_table(result: FamilyOverlap) -> pa.Table:
         ("layer distance from an even spread", "", result.pattern.from_even),
         ("layer stability", "", result.pattern.stability),
     ]
-    rows += [("category effect", f"{s.first} x {s.second}", s.effect) for s in result.sources]
-    rows += [("category effect", f"layer {o.layer} {o.kind}", o.effect) for o in result.by_layer]
     if result.reliability:
         pairs = zip(result.reliability.categories, result.reliability.prevalence, strict=True)
         rows += [("prevalence reliability", name, value) for name, value in pairs]
@@ -158,3 +190,29 @@ def effect_table(result: FamilyOverlap) -> pa.Table:
 
 def _texts(text: str, count: int) -> pa.Array:
     return pa.array([text] * count, pa.string())
+
+
+OVERLAP_TABLES: dict[str, Callable[[FamilyOverlap], pa.Table]] = {
+    "category_matrix": matrix_table,
+    "source_matrix": source_matrix_table,
+    "source_effects": source_effects_table,
+    "pair_distribution": distribution_table,
+    "pair_summary": summary_table,
+    "reliability": reliability_table,
+    "layer_matrix": layer_matrix_table,
+    "layer_effects": layer_effects_table,
+    "layers": lambda result: result.histogram.table(),
+    "layer_distance": _distance_table,
+    "effects": effects_table,
+}
+"""Name -> what makes the table of one family."""
+
+
+def overlap_tables(overlaps: Mapping[str, FamilyOverlap]) -> dict[str, pa.Table]:
+    """The tables of pairs, all families in each; none without families."""
+    if not overlaps:
+        return {}
+    return {
+        name: pa.concat_tables([make(result) for result in overlaps.values()])
+        for name, make in OVERLAP_TABLES.items()
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,9 @@ import pyarrow as pa
 class Estimate:
     """One figure.
 
-    value: the figure; None where the data do not determine it (a warning says why).
-    low, high: 95 % interval of the value; None where there is none.
-    chance, chance_low, chance_high: mean and central 95 % of the null; None where there is none.
+    value: the figure; None if the data do not determine it (a warning says why).
+    low, high: 95 % interval of the value; None if there is none.
+    chance, chance_low, chance_high: mean and central 95 % of the null; None without a null.
     p: permutation p-value, (1 + draws at least as extreme) / (1 + draws); None without a null.
     """
 
@@ -58,7 +59,7 @@ def estimate(
     return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
 
 
-def cell_estimates(
+def matrix_estimates(
     mean: np.ndarray, resampled: np.ndarray, null: np.ndarray
 ) -> tuple[tuple[Estimate, ...], ...]:
     """[C][C] estimates of a matrix mean [C, C] from draws of it, each [draws, C, C]; two-sided."""
@@ -91,14 +92,6 @@ def estimate_table(
     return pa.table({**given, **fields})
 
 
-def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high): Wilson's 95 % interval of a share; (0, 1) where there were no trials."""
-    k, n = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
-    z = 1.959963984540054
-    safe = np.maximum(n, 1.0)
-    share = k / safe
-    centre = (share + z**2 / (2 * safe)) / (1 + z**2 / safe)
-    half = z / (1 + z**2 / safe) * np.sqrt(share * (1 - share) / safe + z**2 / (4 * safe**2))
-    empty = n == 0
-    low = np.where(empty, 0.0, np.clip(centre - half, 0.0, 1.0))
-    return low, np.where(empty, 1.0, np.clip(centre + half, 0.0, 1.0))
+def estimate_of(row: Mapping[str, Any]) -> Estimate:
+    """The estimate in a row of an `estimate_table`."""
+    return Estimate(**{name: row[name] for name in Estimate.__dataclass_fields__})

@@ -1,42 +1,6 @@
-"""Nulls and intervals of pair statistics: permuted labels, bootstrap weights.
-
-The pair matrix is computed once. A relabelling or a resample of instructions changes only which
-pairs count how much, so each draw is a product G^T V G with an [n, C] matrix of indicators or
-weights, and a thousand draws are one wide matrix product.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+"""Relabelled and resampled instructions: the draws behind nulls and intervals."""
 
 import numpy as np
-
-_WIDE = 512  # columns of a product at once: the draws of one batch x categories
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Category sums of many draws.
-
-    sums, pairs: [draws, C, C] weighted sums of the values and of the pairs I != K.
-    """
-
-    sums: np.ndarray
-    pairs: np.ndarray
-
-    def means(self) -> np.ndarray:
-        """[draws, C, C] M of each draw; NaN where it has no pair."""
-        return _divide(self.sums, self.pairs)
-
-    def difference(self) -> np.ndarray:
-        """[draws] mean over same-type pairs minus mean over different-type pairs."""
-        return same_minus_different(self.sums, self.pairs)
-
-
-def same_minus_different(sums: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Difference of the mean same-type and different-type value, from [..., C, C] sums."""
-    same, same_pairs = (np.trace(m, axis1=-2, axis2=-1) for m in (sums, pairs))
-    other, other_pairs = sums.sum((-2, -1)) - same, pairs.sum((-2, -1)) - same_pairs
-    return _divide(same, same_pairs) - _divide(other, other_pairs)
 
 
 def permuted_codes(
@@ -66,85 +30,18 @@ def permuted_blocks(
 
 
 def bootstrap_weights(
-    cells: np.ndarray, units: np.ndarray, draws: int, rng: np.random.Generator
+    groups: np.ndarray, units: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """[draws, n] how often each instruction is drawn.
 
-    cells: [n] codes within which is resampled (the category); units: [n] codes of what is drawn
-    as a whole within a cell: one per instruction, or one per origin, whose instructions then come
-    and go together.
+    groups: [n] codes; each group keeps its number of units (groups are categories). units: [n]
+    codes of what is drawn as a whole within a group: one per instruction, or one per origin, whose
+    instructions then come and go together.
     """
-    weights = np.zeros((draws, len(cells)))
-    for cell in np.unique(cells):
-        rows = np.flatnonzero(cells == cell)
+    weights = np.zeros((draws, len(groups)))
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
         names, unit = np.unique(units[rows], return_inverse=True)
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
         weights[:, rows] = times[:, unit]
     return weights
-
-
-def permutation_draws(values: np.ndarray, permuted: np.ndarray, categories: int) -> Draws:
-    """Category sums of `values` [n, n] under each relabelling [draws, n]."""
-    return grouped_draws(values, permuted, None, categories)
-
-
-def bootstrap_draws(
-    values: np.ndarray, codes: np.ndarray, weights: np.ndarray, categories: int
-) -> Draws:
-    """Category sums of `values` [n, n] under each resample; weights [draws, n].
-
-    A pair counts w_I w_K with I != K, so an instruction that is drawn twice never meets itself.
-    """
-    return grouped_draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
-
-
-def grouped_draws(
-    values: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, categories: int
-) -> Draws:
-    """Group sums of `values` [n, n] under codes [draws, n] and weights [draws, n] (None: ones)."""
-    own = np.diagonal(values)
-    sums, pairs = [], []
-    for batch in _batches(len(codes), max(1, _WIDE // max(categories, 1))):
-        group = (codes[batch][:, :, None] == np.arange(categories)).astype(values.dtype)
-        if weights is not None:
-            group *= weights[batch][:, :, None].astype(values.dtype)
-        size, n, _ = group.shape
-        wide = group.transpose(1, 0, 2).reshape(n, -1)
-        product = (values @ wide).reshape(n, size, categories).transpose(1, 0, 2)
-        total, squares = group.sum(1), np.square(group).sum(1)
-        itself = (own[:, None] * np.square(group)).sum(1)  # a pair I = K lies in one group
-        unit = np.eye(categories, dtype=group.dtype)
-        sums.append(_by_group(product, group, codes[batch]) - itself[:, :, None] * unit)
-        pairs.append(total[:, :, None] * total[:, None, :] - squares[:, :, None] * unit)
-    empty = np.zeros((0, categories, categories))
-    return Draws(np.concatenate(sums or [empty]), np.concatenate(pairs or [empty]))
-
-
-def _by_group(rows: np.ndarray, group: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """[draws, C, C] sums of rows [draws, n, C] over each draw's groups, weighed by group.
-
-    Not a product of matrices: so small ones cost a threaded BLAS more than they compute.
-    """
-    out = np.zeros((len(rows), rows.shape[2], rows.shape[2]), rows.dtype)
-    for at, (part, weight) in enumerate(zip(rows, group.sum(2), strict=True)):
-        order = np.argsort(codes[at], kind="stable")
-        order = order[codes[at][order] >= 0]
-        if len(order):
-            names, starts = np.unique(codes[at][order], return_index=True)
-            out[at, names] = np.add.reduceat((weight[:, None] * part)[order], starts)
-    return out
-
-
-def _batches(draws: int, size: int) -> Iterator[slice]:
-    for start in range(0, draws, size):
-        yield slice(start, min(start + size, draws))
-
-
-def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    top, bottom = np.asarray(top), np.asarray(bottom)
-    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 1e-9)
-
-
-def unit_codes(names: Sequence[str]) -> np.ndarray:
-    """[n] int64 codes of equal names."""
-    return np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)[1]

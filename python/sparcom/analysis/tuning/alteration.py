@@ -11,17 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.specificity import benjamini_hochberg
-from sparcom.analysis.data.bitsets import column_counts, paired_intersections, set_sizes
-from sparcom.analysis.overlap.layers import FamilySite, site_sizes
-from sparcom.analysis.overlap.overlap import jaccard
+from sparcom.analysis.data.bitsets import paired_intersections, set_sizes
+from sparcom.analysis.data.sites import FamilySite, site_sizes
+from sparcom.analysis.overlap.measures import jaccard
 from sparcom.analysis.stats.estimate import Estimate, estimate
-from sparcom.analysis.stats.hypergeometric import log_factorials
-from sparcom.component_list import component_table
+from sparcom.analysis.tuning.component_changes import component_changes
+from sparcom.analysis.tuning.layer_changes import layer_changes, unchanged_if_empty
 from sparcom.components import ComponentSpace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FamilyAlteration:
     """How one family changed.
 
@@ -30,13 +29,10 @@ class FamilyAlteration:
     overlap: [C + 1] Estimate, mean Jaccard; chance is J0, random sets of the same sizes per site.
     shift: [C + 1] Estimate, total variation between the layer shares before and after; the null
         swaps the two sets of instructions at random.
-    floor: [C + 1] Estimate, mean Jaccard of the noise floor, the same model against itself.
-    beyond_floor: [C + 1] Estimate, mean (1 - Jaccard) minus that of the floor. Moved: its interval
-        lies above 0. Both are None where no floor was given.
-    layers: one row per category and site, means over instructions: before, after, kept, gained and
-        lost with intervals, and the overlap within the site with interval and chance.
-    components: one row per component with changed membership: gained, lost, p, q (exact sign test
-        of gained against lost, Benjamini-Hochberg over all that changed often enough).
+    noise_floor: [C + 1] Estimate, mean Jaccard of the same model against itself.
+    beyond_noise_floor: [C + 1] Estimate, mean (1 - Jaccard) minus that of the noise floor. Moved:
+        its interval lies above 0. Both are None if no noise floor was given.
+    layers: of `layer_changes`; components: of `component_changes`.
     """
 
     family: str
@@ -47,20 +43,25 @@ class FamilyAlteration:
     kept: np.ndarray
     overlap: tuple[Estimate, ...]
     shift: tuple[Estimate, ...]
-    floor: tuple[Estimate, ...] | None
-    beyond_floor: tuple[Estimate, ...] | None
+    noise_floor: tuple[Estimate, ...] | None
+    beyond_noise_floor: tuple[Estimate, ...] | None
     layers: pa.Table
     components: pa.Table
 
-    def figures(self) -> dict[str, tuple[Estimate, ...]]:
-        """Name -> [C + 1] of every figure by category that there is."""
-        found = {
+    def figures(self) -> list[tuple[str, str, Estimate]]:
+        """(category, figure, estimate) of every figure by category that there is."""
+        known = {
             "overlap": self.overlap,
             "layer shift": self.shift,
-            "noise floor": self.floor,
-            "beyond floor": self.beyond_floor,
+            "noise floor": self.noise_floor,
+            "beyond noise floor": self.beyond_noise_floor,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return [
+            (category, name, estimates[at])
+            for at, category in enumerate((*self.categories, "all"))
+            for name, estimates in known.items()
+            if estimates is not None
+        ]
 
 
 def family_alteration(
@@ -73,48 +74,46 @@ def family_alteration(
     categories: tuple[str, ...],
     weights: np.ndarray,
     rng: np.random.Generator,
-    floor: np.ndarray | None = None,
+    noise_floor: np.ndarray | None,
 ) -> FamilyAlteration:
     """Compare packed sets first, second [n, bytes] of the same instructions.
 
     codes: [n] categories; weights: [draws, n] bootstrap weights within categories.
-    floor: [n] Jaccard of the same instructions between two runs of one model; None: not measured.
+    noise_floor: [n] Jaccard of the same instructions between two runs of one model; None: not
+    measured.
     """
     before, after = site_sizes(first, sites), site_sizes(second, sites)
     kept = site_sizes(first & second, sites)
     sizes = before.sum(1), after.sum(1)
     values = paired_jaccard(first, second)
     widths = np.array([site.width for site in sites])
-    chance = _ratio_chance((before * after / widths).sum(1), *sizes)
+    # J0 to first order: E|A & B| / E|A | B|.
+    chance = unchanged_if_empty(jaccard((before * after / widths).sum(1), *sizes), *sizes)
     groups = [codes == c for c in range(len(categories))] + [np.ones(len(codes), bool)]
-    against = beyond = None
-    if floor is not None:
-        against = tuple(_mean(floor, group, weights) for group in groups)
-        beyond = tuple(_mean(floor - values, group, weights) for group in groups)
+    floors = beyond = None
+    if noise_floor is not None:
+        floors = tuple(_mean(noise_floor, group, weights) for group in groups)
+        beyond = tuple(_mean(noise_floor - values, group, weights) for group in groups)
     return FamilyAlteration(
-        family,
-        categories,
-        values,
-        *sizes,
-        kept.sum(1),
-        tuple(_mean(values, group, weights, chance) for group in groups),
-        tuple(_shift(before, after, group, weights, rng) for group in groups),
-        against,
-        beyond,
-        _layer_table(family, sites, categories, groups, weights, (before, after, kept)),
-        _component_table(family, first, second, space),
+        family=family,
+        categories=categories,
+        jaccard=values,
+        before=sizes[0],
+        after=sizes[1],
+        kept=kept.sum(1),
+        overlap=tuple(_mean(values, group, weights, chance) for group in groups),
+        shift=tuple(_shift(before, after, group, weights, rng) for group in groups),
+        noise_floor=floors,
+        beyond_noise_floor=beyond,
+        layers=layer_changes(family, sites, categories, groups, weights, (before, after, kept)),
+        components=component_changes(family, first, second, space),
     )
 
 
 def paired_jaccard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[n] Jaccard of each instruction's two sets [n, bytes]; 1, unchanged, where both are empty."""
+    """[n] Jaccard of each instruction's two sets [n, bytes]; 1, unchanged, if both are empty."""
     a, b = set_sizes(first), set_sizes(second)
-    return np.where(a + b > 0, jaccard(paired_intersections(first, second), a, b), 1.0)
-
-
-def _ratio_chance(inter: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """J0 to first order: E|A & B| / E|A | B|; 1, unchanged, where both sets are empty."""
-    return np.where(before + after > 0, jaccard(inter, before, after), 1.0)
+    return unchanged_if_empty(jaccard(paired_intersections(first, second), a, b), a, b)
 
 
 def _mean(
@@ -158,91 +157,3 @@ def _share(sizes: np.ndarray) -> np.ndarray:
 
 def _variation(change: np.ndarray) -> np.ndarray:
     return np.abs(change).sum(-1) / 2
-
-
-def _layer_table(
-    family: str,
-    sites: Sequence[FamilySite],
-    categories: tuple[str, ...],
-    groups: Sequence[np.ndarray],
-    weights: np.ndarray,
-    sizes: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> pa.Table:
-    """sizes: before, after and kept, each [n, sites]."""
-    before, after, kept = sizes
-    widths = np.array([site.width for site in sites])
-    names = (*categories, "all")
-    rows = [(name, group) for name, group in zip(names, groups, strict=True) if group.any()]
-    overlap = np.where(before + after > 0, jaccard(kept, before, after), 1.0)
-    chance = _ratio_chance(before * after / widths, before, after)
-
-    def column(values: np.ndarray) -> pa.Array:
-        return pa.array(np.concatenate([values[group].mean(0) for _, group in rows]))
-
-    def with_interval(name: str, values: np.ndarray) -> dict[str, pa.Array]:
-        bounds = []
-        for _, group in rows:
-            weight = weights[:, group]
-            draws = weight @ values[group] / weight.sum(1, keepdims=True)
-            bounds.append(np.quantile(draws, [0.025, 0.975], axis=0))
-        low, high = np.concatenate(bounds, 1)
-        return {name: column(values), f"{name}_low": pa.array(low), f"{name}_high": pa.array(high)}
-
-    return pa.table(
-        {
-            "family": [family] * (len(rows) * len(sites)),
-            "category": [name for name, _ in rows for _ in sites],
-            "layer": [site.layer for site in sites] * len(rows),
-            "kind": [site.kind for site in sites] * len(rows),
-            "before": column(before),
-            "after": column(after),
-            "kept": column(kept),
-            **with_interval("gained", after - kept),
-            **with_interval("lost", before - kept),
-            **with_interval("overlap", overlap),
-            "chance": column(chance),
-        }
-    )
-
-
-def _component_table(
-    family: str, first: np.ndarray, second: np.ndarray, space: ComponentSpace, least: int = 6
-) -> pa.Table:
-    """Sign test of every component whose membership changed in `least` instructions or more.
-
-    Six changes of one direction are the fewest that reach p < 0.05, two-sided. The filter looks at
-    the number of changes only, not at their direction, so the test stays valid.
-    """
-    size = space.experts if family == "experts" else space.neurons
-    gained, lost = (column_counts(m)[:size] for m in (second & ~first, first & ~second))
-    index = np.flatnonzero(gained + lost >= least)
-    p = sign_test(gained[index], lost[index])
-    q = benjamini_hochberg(p)
-    order = np.argsort(q, kind="stable")
-    index = index[order]
-    table = component_table(space, family, index)
-    for name, values in (
-        ("gained", gained[index]),
-        ("lost", lost[index]),
-        ("p", p[order]),
-        ("q", q[order]),
-    ):
-        table = table.append_column(name, pa.array(values))
-    return table
-
-
-def sign_test(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """[tests] exact two-sided p of gained against lost, Bin(gained + lost, 1/2) (McNemar's test).
-
-    >>> sign_test(np.array([6, 3]), np.array([0, 3]))
-    array([0.03125, 1.     ])
-    """
-    pairs, where = np.unique(np.stack([gained + lost, np.minimum(gained, lost)]), axis=1,
-                             return_inverse=True)  # fmt: skip
-    factorial = log_factorials(int(pairs[0].max(initial=0)))
-    p = np.empty(pairs.shape[1])
-    for at, (total, fewer) in enumerate(pairs.T):
-        x = np.arange(fewer + 1)
-        log = factorial[total] - factorial[x] - factorial[total - x] - total * np.log(2.0)
-        p[at] = min(1.0, 2 * np.exp(log).sum())
-    return p[where.reshape(-1)]

@@ -14,9 +14,9 @@ from sparcom.analysis.data.comparable import (
     paired_bits,
     weights_of,
 )
-from sparcom.analysis.data.load import Labels, make_labels
+from sparcom.analysis.data.labels import Labels, make_labels
+from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap.layers import family_sites
 from sparcom.analysis.stats.estimate import estimate_table
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.analysis.tuning.alteration import FamilyAlteration, family_alteration
@@ -25,14 +25,14 @@ from sparcom.analysis.tuning.noise_floor import NoiseFloor
 from sparcom.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A base run against a tuned one.
 
     categories: [C]; instructions: how many are compared.
     alterations: "neurons", "experts" -> change of sets.
-    frequencies: the same -> change of p and f; empty where a run retains no counts.
-    floor: the noise floor it is held against; None where none was given.
+    frequencies: the same -> change of p and f; empty if a run retains no counts.
+    noise_floor: what it is compared with; None if none was given.
     tables: name -> Arrow table, as written to the tuned run's analysis/*.parquet.
     """
 
@@ -42,7 +42,7 @@ class Comparison:
     instructions: int
     alterations: dict[str, FamilyAlteration]
     frequencies: dict[str, FrequencyChange]
-    floor: NoiseFloor | None
+    noise_floor: NoiseFloor | None
     tables: dict[str, pa.Table]
     warnings: tuple[str, ...]
 
@@ -52,90 +52,98 @@ def compare(
     tuned: Run,
     options: AnalysisOptions | None = None,
     *,
-    floor: NoiseFloor | None = None,
+    noise_floor: NoiseFloor | None = None,
     write: bool = True,
 ) -> Comparison:
     """Compare two runs; writes alteration_*.parquet into the tuned run unless `write` is False.
 
-    Raises InputError where the runs cannot be compared (`check_comparable`), or where the floor was
-    measured otherwise, or lacks one of the instructions.
+    Raises InputError if the runs cannot be compared (`check_comparable`), or if the noise floor was
+    measured in another way, or lacks one of the instructions.
 
     >>> compare(Run("runs/base"), Run("runs/chat")).alterations["neurons"].overlap[-1]
     """
     options = options or AnalysisOptions()
     common = check_comparable(base, tuned)
-    labels = make_labels(common.table, options)
+    labels = make_labels(common.table, base.categories)
     warnings = list(common.warnings)
     if weights_of(base) is not None and weights_of(base) == weights_of(tuned):
         warnings.append(
             f"{name_of(base)} and {name_of(tuned)} have the same weights: what differs is "
             "rounding, not tuning"
         )
-    warnings += floor_warnings(floor, base, tuned)
+    warnings += noise_floor_warnings(noise_floor, base, tuned)
     rng = np.random.default_rng(options.seed)
     weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
-    alterations = {
-        family: _alteration(family, base, tuned, common, labels, weights, floor, rng, warnings)
-        for family in indices(base)
-    }
+    alterations = compare_sets(base, tuned, common, labels, weights, rng, noise_floor)
+    for family in alterations:
+        warnings += _empty_warnings(family, *paired_bits(base, tuned, common, family))
     frequencies = _frequencies(base, tuned, common, labels, weights, warnings)
-    tables = _tables(labels, alterations, frequencies)
+    tables = _tables(labels, common, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
     if write:
         for name, table in tables.items():
             tuned.store.write_table(name, table)
     return Comparison(
-        name_of(base),
-        name_of(tuned),
-        labels.categories,
-        len(labels.ids),
-        alterations,
-        frequencies,
-        floor,
-        tables,
-        tuple(warnings),
+        base=name_of(base),
+        tuned=name_of(tuned),
+        categories=labels.categories,
+        instructions=len(labels.ids),
+        alterations=alterations,
+        frequencies=frequencies,
+        noise_floor=noise_floor,
+        tables=tables,
+        warnings=tuple(warnings),
     )
 
 
-def floor_warnings(floor: NoiseFloor | None, *runs: Run) -> list[str]:
-    """What a reader must know of the floor; raises InputError where it does not fit the runs."""
-    if floor is not None:
-        return floor.check(*runs)
+def noise_floor_warnings(noise_floor: NoiseFloor | None, *runs: Run) -> list[str]:
+    """What a reader must know of the noise floor; raises InputError if it does not fit the runs."""
+    if noise_floor is not None:
+        return noise_floor.check(*runs)
     return [
         "no noise floor given: which categories moved more than the same model differs from "
         "itself in another dtype is not known"
     ]
 
 
-def _alteration(
-    family: str,
-    base: Run,
-    tuned: Run,
+def compare_sets(
+    first: Run,
+    second: Run,
     common: Common,
     labels: Labels,
     weights: np.ndarray,
-    floor: NoiseFloor | None,
     rng: np.random.Generator,
-    warnings: list[str],
-) -> FamilyAlteration:
-    first, second = paired_bits(base, tuned, common, family)
-    sizes = set_sizes(first), set_sizes(second)
-    empty = int((sizes[0] + sizes[1] == 0).sum())
-    if one := int(((sizes[0] == 0) != (sizes[1] == 0)).sum()):
-        warnings.append(
+    noise_floor: NoiseFloor | None,
+) -> dict[str, FamilyAlteration]:
+    """Family -> change of its sets.
+
+    labels: of the shared instructions; weights: [draws, n] bootstrap weights.
+    """
+    out = {}
+    for family in indices(first):
+        bits = paired_bits(first, second, common, family)
+        values = None if noise_floor is None else noise_floor.values(family, labels.ids)
+        out[family] = family_alteration(
+            family, *bits, first.space, family_sites(first.space, family), labels.codes,
+            labels.categories, weights, rng, values,
+        )  # fmt: skip
+    return out
+
+
+def _empty_warnings(family: str, first: np.ndarray, second: np.ndarray) -> list[str]:
+    empty = set_sizes(first) == 0, set_sizes(second) == 0
+    out = []
+    if one := int((empty[0] != empty[1]).sum()):
+        out.append(
             f"{family}: {one} instructions have an empty set in one of the runs; their overlap is "
             "0, and their layers are those of the other"
         )
-    if empty:
-        warnings.append(
-            f"{family}: {empty} instructions have empty sets in both runs; counted as unchanged"
+    if both := int((empty[0] & empty[1]).sum()):
+        out.append(
+            f"{family}: {both} instructions have empty sets in both runs; counted as unchanged"
         )
-    against = None if floor is None else floor.values(family, labels.ids)
-    return family_alteration(
-        family, first, second, base.space, family_sites(base.space, family), labels.codes,
-        labels.categories, weights, rng, against,
-    )  # fmt: skip
+    return out
 
 
 def _frequencies(
@@ -165,12 +173,13 @@ def _frequencies(
 
 def _tables(
     labels: Labels,
+    common: Common,
     alterations: dict[str, FamilyAlteration],
     frequencies: dict[str, FrequencyChange],
 ) -> dict[str, pa.Table]:
     out: dict[str, pa.Table] = {}
     for family, result in alterations.items():
-        out[f"alteration_{family}"] = _instruction_table(labels, result)
+        out[f"alteration_{family}"] = _instruction_table(labels, common, result)
         out[f"alteration_layers_{family}"] = result.layers
         out[f"alteration_components_{family}"] = result.components
     for family, change in frequencies.items():
@@ -181,27 +190,22 @@ def _tables(
 
 def _summary_table(base: str, alterations: dict[str, FamilyAlteration]) -> pa.Table:
     """One row for each family, category ("all" last) and figure."""
-    cells = [
-        (family, category, figure, estimates[at])
+    rows = [
+        (base, family, *figure)
         for family, change in alterations.items()
-        for at, category in enumerate((*change.categories, "all"))
-        for figure, estimates in change.figures().items()
+        for figure in change.figures()
     ]
-    columns = {
-        "base": [base] * len(cells),
-        "family": [cell[0] for cell in cells],
-        "category": [cell[1] for cell in cells],
-        "figure": [cell[2] for cell in cells],
-    }
-    return estimate_table(columns, [cell[3] for cell in cells])
+    *columns, estimates = zip(*rows, strict=True)
+    names = ("base", "family", "category", "figure")
+    return estimate_table(dict(zip(names, columns, strict=True)), estimates)
 
 
-def _instruction_table(labels: Labels, result: FamilyAlteration) -> pa.Table:
+def _instruction_table(labels: Labels, common: Common, result: FamilyAlteration) -> pa.Table:
     return pa.table(
         {
             "id": list(labels.ids),
             "category": [labels.categories[code] for code in labels.codes],
-            "source": [labels.strata.sources[code] for code in labels.source],
+            "source": common.table["source"],
             "jaccard": result.jaccard,
             "before": result.before,
             "after": result.after,

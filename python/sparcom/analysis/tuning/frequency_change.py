@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.overlap.layers import FamilySite, family_sites
+from sparcom.analysis.data.sites import FamilySite, family_sites
 from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
 from sparcom.component_list import component_table
 from sparcom.counting.counted import Counted
@@ -19,14 +19,13 @@ STRONGEST = 200
 """Components of a family whose change is listed with its interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrequencyChange:
     """layers: one row per category ("all" last) and site: mean change of frequency over the site's
         components and the category's instructions, with its paired bootstrap interval.
     components: the `STRONGEST` by absolute mean change over all instructions, likewise.
     """
 
-    family: str
     layers: pa.Table
     components: pa.Table
 
@@ -61,7 +60,7 @@ def frequency_change(
     figures = [_paired(column, weights) for column in columns.T]
     table = estimate_table({n: listed[n].to_pylist() for n in listed.column_names}, figures)
     return FrequencyChange(
-        family, _layer_table(family, sites, by_site, codes, categories, weights), table
+        layers=_layer_table(family, sites, by_site, codes, categories, weights), components=table
     )
 
 

@@ -1,6 +1,6 @@
 """The noise floor: how far a model is from itself in another dtype or engine.
 
-A change between two models counts only beyond it (`compare`'s `floor`).
+A change between two models counts only beyond it (`compare`'s `noise_floor`).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from sparcom.errors import InputError
 from sparcom.store import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseFloor:
     """Two runs of one model, instruction by instruction.
 
@@ -44,9 +44,9 @@ class NoiseFloor:
         }
 
     def check(self, *runs: Run) -> list[str]:
-        """Warnings about the floor of a comparison of runs of one architecture.
+        """Warnings about this noise floor in a comparison of runs of one architecture.
 
-        Raises InputError where it was measured with other settings, rules or token ids.
+        Raises InputError if it was measured with other settings, rules or token ids.
         """
         try:
             check_comparable(runs[0], self.run)
@@ -61,7 +61,7 @@ class NoiseFloor:
         return out
 
     def values(self, family: str, ids: Sequence[str]) -> np.ndarray:
-        """[n] Jaccard of the named instructions; raises InputError where one was not measured."""
+        """[n] Jaccard of the named instructions; raises InputError if one was not measured."""
         row_of = {name: row for row, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in row_of]
         if missing:
@@ -76,7 +76,7 @@ class NoiseFloor:
 def noise_floor(first: Run, second: Run) -> NoiseFloor:
     """Overlap of two runs of one model that differ in dtype or engine only.
 
-    Raises InputError where the runs cannot be compared, are one run, or have different weights.
+    Raises InputError if the runs cannot be compared, are one run, or have different weights.
     """
     if first.store.location == second.store.location:
         raise InputError(
@@ -101,4 +101,11 @@ def noise_floor(first: Run, second: Run) -> NoiseFloor:
             f"the noise floor ({name_of(first)}, {name_of(second)}) is of two runs by "
             f"{' on '.join(how[0][:2])} in {how[0][2]}: they round alike, so that it is too low"
         )
-    return NoiseFloor(first, name_of(first), name_of(second), ids, values, tuple(warnings))
+    return NoiseFloor(
+        run=first,
+        first=name_of(first),
+        second=name_of(second),
+        ids=ids,
+        jaccard=values,
+        warnings=tuple(warnings),
+    )

@@ -1,8 +1,9 @@
 """Cells: what the instructions of a run are summed over in its profile.
 
-A cell is category x source x length bin x fold. Length bins are quantiles of the whole corpus's
-counted tokens, fixed before counting starts; a fold is a hash of the instruction's id. Intervals
-and split halves come from folds, length strata from bins, the human/AI comparison from sources.
+A cell is category x source x length bin x fold. An instruction's length is its T, with what was
+generated. The bins are fixed before counting starts: quantiles of the prompts' counted tokens, cut
+further by a geometric grid. A fold is a hash of the instruction's id. Intervals and split halves
+come from folds, length strata from bins, the human/AI comparison from sources.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +37,12 @@ class CellRule:
     edges: tuple[float, ...]
     folds: int = FOLDS
 
-    def keys(self, labels: pa.Table) -> pa.Table:
-        """The cell of each instruction: labels with columns id, category, source, n_counted."""
-        lengths = np.searchsorted(
-            np.asarray(self.edges, np.float64), labels["n_counted"].to_numpy(), side="left"
-        )
+    def keys(self, labels: pa.Table, tokens: np.ndarray) -> pa.Table:
+        """The cell of each instruction.
+
+        labels: columns id, category and source; tokens: [n] T of each.
+        """
+        lengths = np.searchsorted(np.asarray(self.edges, np.float64), tokens, side="left")
         folds = [fold_of(name, self.folds) for name in labels["id"].to_pylist()]
         columns = [
             labels["category"].combine_chunks(),
@@ -64,12 +66,17 @@ def fold_of(identifier: str, folds: int = FOLDS) -> int:
     return int.from_bytes(digest, "little") % folds
 
 
-def length_edges(histogram: Sequence[int] | np.ndarray, bins: int = BINS) -> tuple[float, ...]:
-    """Edges of the length bins: quantiles, cut further by a geometric grid.
+def length_edges(
+    histogram: Sequence[int] | np.ndarray, *, generated: int = 0, bins: int = BINS
+) -> tuple[float, ...]:
+    """Edges of the length bins: `bins` quantiles (lower ones), cut further by a geometric grid.
 
-    histogram: [longest + 1], instructions of each length. The bins are those of
-    `analysis.strata.length_bins` on the lengths themselves (its quantiles are `lower` ones), so
-    that a stored profile has the strata that the analysis takes from the instructions.
+    Equal lengths share a bin, and none of a bin is more than `MAX_RATIO` times another.
+    histogram: [longest + 1], prompts of each length. generated: the most tokens that may be counted
+    of an answer beside those of the prompt; the grid reaches as far.
+
+    >>> length_edges([0, 0, 0, 0, 5, 5], bins=2)
+    (1.0, 1.5, 2.25, 3.375, 4.0)
     """
     counts = np.asarray(histogram, np.int64)
     total = int(counts.sum())
@@ -77,6 +84,6 @@ def length_edges(histogram: Sequence[int] | np.ndarray, bins: int = BINS) -> tup
         return ()
     ranks = np.floor(np.linspace(0, 1, bins + 1)[1:-1] * (total - 1)).astype(np.int64)
     quantiles = np.searchsorted(np.cumsum(counts), ranks, side="right")
-    longest = max(int(np.flatnonzero(counts)[-1]), 1)
+    longest = max(int(np.flatnonzero(counts)[-1]), 1) + generated
     steps = np.arange(np.log(longest) // np.log(MAX_RATIO) + 1)
     return tuple(np.unique(np.concatenate([quantiles, MAX_RATIO**steps])).tolist())

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sparcom.analysis.stats.confounders import adjusted_effect, source_overlaps
+from sparcom.analysis.overlap.adjusted import adjusted_effect
+from sparcom.analysis.overlap.sources import source_overlaps
 from sparcom.analysis.stats.resample import bootstrap_weights, permuted_codes
 
 
@@ -17,7 +18,7 @@ def _symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
     return half + half.T
 
 
-def test_adjusted_effect_is_the_regression_with_a_constant_per_cell() -> None:
+def test_adjusted_effect_is_the_regression_with_a_constant_for_every_two_strata() -> None:
     rng = np.random.default_rng(0)
     codes, strata = rng.integers(0, 3, 40), rng.integers(0, 4, 40)
     same = codes[:, None] == codes
@@ -25,8 +26,8 @@ def test_adjusted_effect_is_the_regression_with_a_constant_per_cell() -> None:
     found = adjusted_effect(values, codes, strata, *_draws(codes, strata))
     rows, columns = np.triu_indices(40, 1)
     low, high = (f(strata[rows], strata[columns]) for f in (np.minimum, np.maximum))
-    cells = np.unique(low * 4 + high, return_inverse=True)[1]
-    design = np.column_stack([same[rows, columns], cells[:, None] == np.arange(cells.max() + 1)])
+    both = np.unique(low * 4 + high, return_inverse=True)[1]
+    design = np.column_stack([same[rows, columns], both[:, None] == np.arange(both.max() + 1)])
     beta = np.linalg.lstsq(design.astype(float), values[rows, columns], rcond=None)[0]
     assert found.effect.value == pytest.approx(beta[0], rel=1e-9)
     assert found.effect.low < 0.3 < found.effect.high

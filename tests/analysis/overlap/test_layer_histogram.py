@@ -2,7 +2,9 @@ import numpy as np
 from planted import dense_space, mixed_space
 
 from sparcom.analysis.data.bitsets import pack
-from sparcom.analysis.overlap.layers import families, family_sites, layer_histogram, site_sizes
+from sparcom.analysis.data.sites import families, family_sites, site_sizes
+from sparcom.analysis.overlap.layer_histogram import LayerHistogram, layer_histogram
+from sparcom.components import ComponentSpace
 
 
 def test_families_name_each_kind_only_where_there_are_several() -> None:
@@ -20,13 +22,20 @@ def test_sites_of_a_family_cover_its_index_in_order() -> None:
     assert [s.layer for s in family_sites(space, "experts")] == [1, 2]
 
 
+def _histogram(
+    mask: np.ndarray, space: ComponentSpace, codes: np.ndarray, names: tuple[str, ...]
+) -> LayerHistogram:
+    sites = family_sites(space, "neurons")
+    return layer_histogram(site_sizes(pack(mask), sites), sites, codes, names, "neurons")
+
+
 def test_histogram_is_the_mean_number_of_components_per_site() -> None:
     space = mixed_space()
     mask = np.random.default_rng(0).random((20, space.neurons)) < 0.2
-    labels = ["a", "b"] * 10
-    found = layer_histogram(pack(mask), space, labels)
-    for row, name in enumerate("ab"):
-        rows = mask[[label == name for label in labels]]
+    codes = np.arange(20) % 2
+    found = _histogram(mask, space, codes, ("a", "b"))
+    for row in range(2):
+        rows = mask[codes == row]
         for column, site in enumerate(family_sites(space, "neurons")):
             sizes = rows[:, site.part].sum(1)
             assert found.mean[row, column] == sizes.mean()
@@ -39,7 +48,7 @@ def test_histogram_is_the_mean_number_of_components_per_site() -> None:
 
 def test_empty_sets_and_single_instructions_have_shares_and_intervals_that_say_so() -> None:
     space = dense_space(2, 10)
-    found = layer_histogram(pack(np.zeros((1, 20), bool)), space, ["a"])
+    found = _histogram(np.zeros((1, 20), bool), space, np.zeros(1, int), ("a",))
     assert found.share.tolist() == [[0, 0]]
     assert found.table()["low"].null_count == 2
 

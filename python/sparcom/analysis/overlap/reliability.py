@@ -1,6 +1,6 @@
 """Split-half reliability: would another sample of instructions tell the same story?
 
-Each category is halved at random, again and again. Prevalences in the two halves are correlated
+Each category is halved at random, many times. Prevalences in the two halves are correlated
 over all components; this needs no second look at the sets, since with A, B the halves' averaging
 weights and X the matrix of intersections, sum_n q_A(n) q_B(n) = A^T X B.
 """
@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparcom.analysis.stats.estimate import Estimate, estimate
-from sparcom.analysis.stats.resample import permutation_draws
-from sparcom.errors import InputError
+from sparcom.analysis.stats.pair_sums import permutation_draws
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reliability:
     """categories: [C] those with at least four instructions.
     prevalence: [C] Estimate, correlation of a category's prevalences between its halves, stepped
@@ -23,9 +22,9 @@ class Reliability:
     between: [C, C] mean correlation between halves of two categories, divided by the root of
         their reliabilities: how alike two categories are once sampling noise is removed; 1 on the
         diagonal. between_low, between_high: its interval over splits.
-    matrix: Estimate, correlation of the category matrices of the two halves (cells a <= b),
-        stepped up; chance: the same with labels permuted over all instructions; None in it where
-        there are fewer than three cells.
+    matrix: Estimate, correlation of the category matrices of the two halves (entries a <= b),
+        stepped up; chance: the same with labels permuted over all instructions; its value is None
+        if there are fewer than three entries.
     """
 
     categories: tuple[str, ...]
@@ -45,17 +44,17 @@ def split_half(
     *,
     draws: int,
     rng: np.random.Generator,
-) -> Reliability:
+) -> Reliability | None:
     """Split-half reliability of prevalence and of the category matrix.
 
     inter: [n, n] intersections, sizes on the diagonal; values: [n, n] the pair measure.
     codes: [n] category codes; components: how many there are, held or not.
-    Raises InputError where no category has four instructions.
+    None if no category has four instructions.
     """
     count = np.bincount(codes, minlength=len(categories))
     kept = np.flatnonzero(count >= 4)
     if not len(kept):
-        raise InputError("split_half: no category has four instructions, so none can be halved")
+        return None
     halves = _halved_codes(codes, kept, draws, rng)
     r = _correlations(inter.astype(np.float64), halves, 2 * len(kept), components)
     own = np.diagonal(r, axis1=1, axis2=2)
@@ -65,14 +64,13 @@ def split_half(
     shuffled = halves.copy()
     shuffled[:, inside] = rng.permuted(halves[:, inside], axis=1)
     groups = 2 * len(kept)
-    names = tuple(categories[c] for c in kept)
     return Reliability(
-        names,
-        tuple(_prevalence(own[:, c], _others(r, c)) for c in range(len(kept))),
-        _disattenuated(r.mean(0), reliability),
-        low,
-        high,
-        _stepped_estimate(
+        categories=tuple(categories[c] for c in kept),
+        prevalence=tuple(_prevalence(own[:, c], _others(r, c)) for c in range(len(kept))),
+        between=_disattenuated(r.mean(0), reliability),
+        between_low=low,
+        between_high=high,
+        matrix=_stepped_estimate(
             _matrix_correlations(values, halves, groups),
             _matrix_correlations(values, shuffled, groups),
         ),
@@ -124,12 +122,12 @@ def _correlations(
 
 
 def _matrix_correlations(values: np.ndarray, halves: np.ndarray, groups: int) -> np.ndarray:
-    """[draws] correlation over cells a <= b of the category matrices of first and second halves."""
+    """[draws] correlation of the category matrices of first and second halves, entries a <= b."""
     means = permutation_draws(values, halves, groups).means()
-    cells = np.triu_indices(groups // 2)
+    entries = np.triu_indices(groups // 2)
     out = np.full(len(halves), np.nan)
     for draw, matrix in enumerate(means):
-        a, b = matrix[0::2, 0::2][cells], matrix[1::2, 1::2][cells]
+        a, b = matrix[0::2, 0::2][entries], matrix[1::2, 1::2][entries]
         if len(a) >= 3 and np.ptp(a) > 1e-12 and np.ptp(b) > 1e-12:
             out[draw] = np.corrcoef(a, b)[0, 1]
     return out
@@ -161,7 +159,7 @@ def _quantiles(r: np.ndarray) -> np.ndarray:
 
 
 def _disattenuated(r: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """r_ab / sqrt(r_aa r_bb), symmetric; own: [C] reliabilities; NaN where one is not positive."""
+    """r_ab / sqrt(r_aa r_bb), symmetric; own: [C] reliabilities; NaN if one is not positive."""
     scale = np.sqrt(np.maximum(np.outer(own, own), 0))
     mixed = (r + r.T) / 2
     return np.divide(mixed, scale, out=np.full(r.shape, np.nan), where=scale > 0)
