@@ -34,21 +34,21 @@ ISA_FLAGS = {
         "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
     ],
 }  # fmt: skip
-X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "isa_avx512popcnt", "isa_amx"]
+X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "bits/isa_avx512popcnt", "experts/isa_amx"]
 ISA_FILES = {"x86_64": X86, "AMD64": X86, "aarch64": ["isa_neon"], "arm64": ["isa_neon"]}
 
 CPU_SOURCES = [
-    "csrc/bindings.cpp",
+    "csrc/bindings/native.cpp",
     "csrc/check.cpp",
     "csrc/counted.cpp",
     "csrc/cpu/dispatch.cpp",
-    "csrc/cpu/intersections.cpp",
-    "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
-    "csrc/cpu/route.cpp",
-    "csrc/cpu/select.cpp",
-    "csrc/cpu/table.cpp",
-    "csrc/cpu/weighted_sum.cpp",
+    "csrc/cpu/activation/launch.cpp",
+    "csrc/cpu/activation/table.cpp",
+    "csrc/cpu/bits/intersections.cpp",
+    "csrc/cpu/bits/select.cpp",
+    "csrc/cpu/experts/route.cpp",
+    "csrc/cpu/experts/weighted_sum.cpp",
     "csrc/cpu/isa_portable.cpp",
     *(f"csrc/cpu/{name}.cpp" for name in ISA_FILES.get(platform.machine(), [])),
 ]
@@ -57,7 +57,7 @@ CUDA_SOURCES = [
     "csrc/check.cpp",
     "csrc/counted.cpp",
     "csrc/cuda/act_mul_count.cu",
-    "csrc/cuda/bindings.cpp",
+    "csrc/bindings/native_cuda.cpp",
 ]
 # a * b + c is fused where the source says so, and nowhere else: as on CPU, as in the emulation.
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--threads=2", "-Xcompiler=-fPIC"]

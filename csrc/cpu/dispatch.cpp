@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "bits.h"
+#include "bits/bits.h"
 
 namespace sparcom {
 namespace {

@@ -1,10 +1,10 @@
 // The kernels for avx2. setup.py compiles this file, and no other, with the flags it needs.
-#include "act_mul_count.h"
-#include "bits.h"
-#include "bits_avx2.h"
+#include "activation/act_mul_count.h"
+#include "bits/bits.h"
+#include "bits/avx2.h"
 #include "dispatch.h"
-#include "vec_avx2.h"
-#include "weighted_sum.h"
+#include "vec/avx2.h"
+#include "experts/weighted_sum.h"
 
 namespace sparcom {
 

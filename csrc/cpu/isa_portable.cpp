@@ -1,10 +1,10 @@
 // The kernels for portable. setup.py compiles this file, and no other, with the flags it needs.
-#include "act_mul_count.h"
-#include "bits.h"
-#include "bits_portable.h"
+#include "activation/act_mul_count.h"
+#include "bits/bits.h"
+#include "bits/portable.h"
 #include "dispatch.h"
-#include "vec_portable.h"
-#include "weighted_sum.h"
+#include "vec/portable.h"
+#include "experts/weighted_sum.h"
 
 namespace sparcom {
 

@@ -1,4 +1,4 @@
-// The activation functions on a device. See ../activations.h for their formulas.
+// The activation functions on a device. See ../cpu/activation/activations.h for their formulas.
 //
 // fp32 runs the source that the CPU runs, operation by operation as IEEE 754 says, so that both
 // give the same bits. bf16 and fp16 leave 2^t and 1/x to the special function unit, at a quarter of
@@ -13,12 +13,12 @@
 #pragma once
 
 #include "../act_mul_count.h"
-#include "../cpu/activations.h"
+#include "../cpu/activation/activations.h"
 #include "device.h"
 
 namespace sparcom {
 
-// The operations of ../activations.h on one float; ../cpu/vec_portable.h says what each means.
+// The operations of ../cpu/activation/activations.h on one float; ../cpu/vec/portable.h says what each means.
 struct Lane {
   using F = float;
   struct Pair {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../cpu/dtypes.h"
+#include "../dtypes.h"
 
 #ifndef __CUDACC__
 #include "device_emulated.h"

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../cpu/dtypes.h"
+#include "../dtypes.h"
 
 #define SPARCOM_DEVICE inline
 #define SPARCOM_UNROLL

@@ -18,8 +18,9 @@ from sparcom.errors import InputError
 ROOT = Path(__file__).parents[2]
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 SOURCES = [
-    "act_mul_count_stream.cpp", "check.cpp", "counted.cpp", "cpu/dispatch.cpp", "cpu/launch.cpp",
-    "cpu/parallel.cpp", "cpu/table.cpp", "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
+    "bindings/act_mul_count_stream.cpp", "check.cpp", "counted.cpp", "cpu/dispatch.cpp",
+    "cpu/parallel.cpp", "cpu/activation/launch.cpp", "cpu/activation/table.cpp",
+    "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
 ]  # fmt: skip
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi"]
 
@@ -34,7 +35,7 @@ def missing() -> str:
 
 @cache
 def program() -> Path:
-    """csrc/act_mul_count_stream.cpp, built once for each state of the sources."""
+    """csrc/bindings/act_mul_count_stream.cpp, built once for each state of the sources."""
     digest = hashlib.sha256(" ".join([*FLAGS, *SOURCES]).encode())
     for path in sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cpp")):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Builds csrc/emulation.cpp, the CUDA kernel as plain C++, and calls it as the op is called."""
+"""Builds csrc/bindings/emulation.cpp, the CUDA kernel as plain C++, and calls it like the op."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ import torch
 from sparcom.counting import ops
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["csrc/emulation.cpp", "csrc/check.cpp", "csrc/counted.cpp"]
+SOURCES = ["csrc/bindings/emulation.cpp", "csrc/check.cpp", "csrc/counted.cpp"]
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
 # SPARCOM_EMULATION_FLAGS adds flags, -fsanitize=undefined for one.
 FLAGS += os.environ.get("SPARCOM_EMULATION_FLAGS", "").split()

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bits.h"
-#include "parallel.h"
+#include "../parallel.h"
 
 namespace sparcom {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "../act_mul_count.h"
+#include "../../act_mul_count.h"
 
 namespace sparcom {
 

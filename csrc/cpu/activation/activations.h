@@ -10,8 +10,8 @@
 // from 1). NaN gives NaN, +inf gives +inf, and -inf gives NaN for silu and gelu, as in torch.
 #pragma once
 
-#include "../act_mul_count.h"
-#include "dtypes.h"
+#include "../../act_mul_count.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 

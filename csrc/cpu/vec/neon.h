@@ -1,10 +1,10 @@
 // The vector operations of the kernels on NEON (every AArch64 processor).
-// What each one means is said in vec_portable.h.
+// What each one means is said in portable.h.
 #pragma once
 
 #include <arm_neon.h>
 
-#include "dtypes.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 
@@ -124,7 +124,7 @@ struct Neon {
   static F power_of_2(int32x4_t n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
   }
-  // See vec_avx512.h.
+  // See avx512.h.
   static uint32x4_t rounded_bits(F x) {
     const uint32x4_t u = vreinterpretq_u32_f32(x);
     const uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));

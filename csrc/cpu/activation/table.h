@@ -6,7 +6,7 @@
 // share.
 #pragma once
 
-#include "../act_mul_count.h"
+#include "../../act_mul_count.h"
 
 namespace sparcom {
 

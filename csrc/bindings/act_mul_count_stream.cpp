@@ -10,10 +10,10 @@
 #include <exception>
 #include <vector>
 
-#include "check.h"
-#include "counted.h"
-#include "cpu/dispatch.h"
-#include "cpu/launch.h"
+#include "../check.h"
+#include "../counted.h"
+#include "../cpu/dispatch.h"
+#include "../cpu/activation/launch.h"
 
 namespace {
 

@@ -1,8 +1,8 @@
 // act_mul_count on this machine's threads.
 #pragma once
 
-#include "../act_mul_count.h"
-#include "dispatch.h"
+#include "../../act_mul_count.h"
+#include "../dispatch.h"
 
 namespace sparcom {
 

@@ -1,10 +1,10 @@
 // The vector operations of the kernels on AVX2 with FMA and F16C (Haswell, Zen and later).
-// What each one means is said in vec_portable.h.
+// What each one means is said in portable.h.
 #pragma once
 
 #include <immintrin.h>
 
-#include "dtypes.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 
@@ -147,7 +147,7 @@ struct Avx2 {
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
   }
-  // See vec_avx512.h.
+  // See avx512.h.
   static __m256i rounded_bits(F x) {
     const __m256i u = _mm256_castps_si256(x);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));

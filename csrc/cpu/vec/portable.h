@@ -3,7 +3,7 @@
 // as a pair of float vectors; which element sits where in the pair is each set's own affair.
 #pragma once
 
-#include "dtypes.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "bits_portable.h"
+#include "portable.h"
 
 namespace sparcom {
 

@@ -4,7 +4,7 @@
 
 #include "../check.h"
 #include "../counted.h"
-#include "launcher.h"
+#include "../cuda/launcher.h"
 
 namespace py = pybind11;
 

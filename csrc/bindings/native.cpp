@@ -6,16 +6,16 @@
 
 #include <stdexcept>
 
-#include "act_mul_count.h"
-#include "check.h"
-#include "counted.h"
-#include "cpu/bits.h"
-#include "cpu/dispatch.h"
-#include "cpu/grouped_product.h"
-#include "cpu/launch.h"
-#include "cpu/parallel.h"
-#include "cpu/route.h"
-#include "cpu/weighted_sum.h"
+#include "../act_mul_count.h"
+#include "../check.h"
+#include "../counted.h"
+#include "../cpu/bits/bits.h"
+#include "../cpu/dispatch.h"
+#include "../cpu/experts/grouped_product.h"
+#include "../cpu/activation/launch.h"
+#include "../cpu/parallel.h"
+#include "../cpu/experts/route.h"
+#include "../cpu/experts/weighted_sum.h"
 
 namespace py = pybind11;
 

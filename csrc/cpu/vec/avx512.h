@@ -1,10 +1,10 @@
 // The vector operations of the kernels on AVX-512 (F, BW, DQ, VL: Skylake-SP and later).
-// What each one means is said in vec_portable.h.
+// What each one means is said in portable.h.
 #pragma once
 
 #include <immintrin.h>
 
-#include "dtypes.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 

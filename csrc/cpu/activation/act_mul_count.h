@@ -18,10 +18,10 @@
 // that reads it next took as much longer as this one became faster.)
 #pragma once
 
-#include "../act_mul_count.h"
+#include "../../act_mul_count.h"
 #include "activations.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "../dispatch.h"
+#include "../parallel.h"
 
 namespace sparcom {
 

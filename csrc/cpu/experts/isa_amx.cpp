@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "dispatch.h"
-#include "launch.h"
-#include "parallel.h"
-#include "table.h"
+#include "../dispatch.h"
+#include "../activation/launch.h"
+#include "../parallel.h"
+#include "../activation/table.h"
 
 namespace sparcom {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <mutex>
 
-#include "../counted.h"
+#include "../../counted.h"
 
 namespace sparcom {
 namespace {

@@ -6,8 +6,8 @@
 // `round_products` says so.
 #pragma once
 
-#include "../act_mul_count.h"
-#include "dtypes.h"
+#include "../../act_mul_count.h"
+#include "../../dtypes.h"
 
 namespace sparcom {
 

@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "dispatch.h"
-#include "parallel.h"
+#include "../dispatch.h"
+#include "../parallel.h"
 
 namespace sparcom {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "act_mul_count.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "../dispatch.h"
+#include "../parallel.h"
 #include "table.h"
 
 namespace sparcom {

@@ -7,9 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "check.h"
-#include "counted.h"
-#include "cuda/act_mul_count.h"
+#include "../check.h"
+#include "../counted.h"
+#include "../cuda/act_mul_count.h"
 
 namespace py = pybind11;
 

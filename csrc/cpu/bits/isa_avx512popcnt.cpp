@@ -2,7 +2,7 @@
 #include <immintrin.h>
 
 #include "bits.h"
-#include "bits_portable.h"
+#include "portable.h"
 
 namespace sparcom {
 namespace {
