@@ -11,7 +11,8 @@ struct Avx2Bits {
   static int64_t narrow(const int32_t* values, int64_t n, int32_t base, uint8_t* bytes,
                         uint8_t* top) {
     const __m256i shift = _mm256_set1_epi32(base);
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // undoes the packs'
+    // The packs leave groups of four in an order that this undoes.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     int64_t found = 0, i = 0;
     for (; i + 32 <= n; i += 32) {
       const auto load = [&](int64_t k) {
@@ -44,7 +45,7 @@ struct Avx2Bits {
     return found + PortableBits::at_least(bytes + i, n - i, cut, words + i / 64);
   }
 
-  // Bits of a byte by looking up its two halves; sums of bytes every 31 steps at most.
+  // A table gives the number of bits in each half of a byte; bytes add up for at most 31 steps.
   static void and_counts(const uint8_t* const a[4], const uint8_t* const b[4], int64_t blocks,
                          int32_t out[16]) {
     for (int i = 0; i < 4; ++i)

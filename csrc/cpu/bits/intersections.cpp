@@ -1,9 +1,9 @@
-// intersections: see bits.h.
+// intersections, as bits.h defines them.
 //
-// A matrix product over bits: 4 x 4 sums at a time in registers, over 4 KiB of each row at a time so
-// that the eight rows stay in the first-level cache, over 128 x 128 rows at a time so that their
-// pieces stay in the second-level one. Tasks are such squares; where a == b, those on and above
-// the diagonal.
+// A matrix product over bits, in three blockings. 4 x 4 sums at a time are in registers. 4 KiB of
+// each row at a time, so that eight rows stay in the first-level cache. 128 x 128 rows at a time,
+// so that their pieces stay in the second-level cache. Each such square is a task; if a == b, only
+// those on and above the diagonal.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -21,7 +21,7 @@ struct Square {
   int64_t i, j, rows, columns;  // out[i : i + rows, j : j + columns]
 };
 
-// Rows i .. i + 3 of a matrix from a byte on; past the end the last row again.
+// Rows i .. i + 3 of a matrix, from one byte on; the last row stands in for rows past the end.
 struct Four {
   const uint8_t* row[4];
   Four(const uint8_t* base, int64_t i, int64_t end, int64_t bytes, int64_t from) {
@@ -29,7 +29,7 @@ struct Four {
   }
 };
 
-// sums[128, 128] += the products of one piece of the rows: blocks of 64 bytes.
+// sums[128, 128] += the intersections of one piece of the rows, in blocks of 64 bytes.
 void add_piece(const uint8_t* a, const uint8_t* b, int64_t bytes, int64_t from, int64_t blocks,
                const Square& s, std::vector<int32_t>& sums) {
   for (int64_t i = 0; i < s.rows; i += 4) {
@@ -43,7 +43,7 @@ void add_piece(const uint8_t* a, const uint8_t* b, int64_t bytes, int64_t from, 
   }
 }
 
-// The last bytes of some rows, less than a block each, padded with zeros to one.
+// The last bytes of some rows, less than a block of each, padded with zeros to a block.
 std::vector<uint8_t> tails(const uint8_t* base, int64_t i, int64_t rows, int64_t bytes) {
   const int64_t from = bytes / block * block;
   std::vector<uint8_t> out(size_t(rows * block));

@@ -27,7 +27,7 @@ int64_t narrow(const int32_t* values, int64_t n, int32_t base, uint8_t* bytes, u
   int64_t i = 0;
   for (; i + 64 <= n; i += 64)
     step(i, [&](int k) { return _mm512_loadu_si512(values + i + 16 * k); });
-  const uint64_t rest = (uint64_t(1) << (n - i)) - 1;  // what is beyond n loads as 0
+  const uint64_t rest = (uint64_t(1) << (n - i)) - 1;  // values beyond n load as 0
   if (i < n)
     step(i, [&](int k) {
       return _mm512_maskz_loadu_epi32(__mmask16(rest >> (16 * k)), values + i + 16 * k);
@@ -47,7 +47,7 @@ int64_t at_least(const uint8_t* bytes, int64_t n, uint8_t cut, uint64_t* words) 
   return found;
 }
 
-// Sixteen sums in registers: 8 loads feed 16 products.
+// Sixteen sums in registers, so that 8 loads serve 16 intersections.
 void and_counts(const uint8_t* const a[4], const uint8_t* const b[4], int64_t blocks,
                 int32_t out[16]) {
   __m512i sum[16];

@@ -1,10 +1,10 @@
-// select: see bits.h.
+// select, as bits.h defines it.
 //
-// Counts are integers, so the cut is found by counting, not by sorting. A small sample of a group
-// guesses a base somewhat below the cut. One pass over the counts narrows them to bytes above that
-// base and gathers those that are not 0, a few per cent of all; among these the cut is found. A
-// second pass, over the bytes, makes the set. Where the cut lies outside the bytes' range, the first
-// pass is repeated with a better base.
+// Counts are integers, so the cut is found by counting, without sorting. A small sample of a group
+// suggests a base somewhat below the cut. One pass over the counts narrows them to bytes above this
+// base and collects the bytes that are not 0, a few per cent of all. Among these the cut is found.
+// A second pass, over the bytes, makes the set. If the cut lies outside the range of the bytes, the
+// first pass runs again with a better base.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -28,7 +28,7 @@ uint64_t splitmix64(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// The highest value that at least `wanted` of the values reach; 0 where there are fewer.
+// The highest value that at least `wanted` of the values reach; 0 if there are fewer values.
 int32_t reached_by(const std::vector<int32_t>& values, int64_t wanted) {
   int64_t low = 0, high = std::numeric_limits<int32_t>::max();
   if (!values.empty()) high = int64_t(*std::max_element(values.begin(), values.end())) + 1;
@@ -41,19 +41,19 @@ int32_t reached_by(const std::vector<int32_t>& values, int64_t wanted) {
   return int32_t(low);
 }
 
-// Some neighbours of a group: components from begin on, and their place in the group's buffers,
+// Neighbouring components of a group, from `begin` on, and their place in the group's buffers,
 // where each range begins at a whole word.
 struct Chunk {
   int64_t begin, size, place;
 };
 
-// What a Selector works in. Kept by its thread: for one row of 352,256 counts, fresh pages cost as
-// much as the selection.
+// The memory of a Selector. Its thread keeps it: for one row of 352,256 counts, fresh pages cost as
+// much as the selection itself.
 struct Buffers {
   std::vector<uint8_t> bytes, top;
   std::vector<uint64_t> words;
 
-  void hold(size_t n) {  // a multiple of 64
+  void grow_to(size_t n) {  // a multiple of 64
     if (bytes.size() >= n) return;
     bytes.resize(n);
     top.resize(n);
@@ -66,10 +66,10 @@ Buffers& buffers() {
   return kept;
 }
 
-// Selects groups of rows, one at a time.
+// Selects one group of one row at a time.
 class Selector {
  public:
-  // threads: for the passes over one group.
+  // threads: how many make the passes over one group.
   Selector(const Select& s, int threads) : s_(s), threads_(threads), chunks_(size_t(s.groups)) {
     int64_t most = 0;
     size_t most_chunks = 0;
@@ -85,7 +85,7 @@ class Selector {
       most = std::max(most, place);
       most_chunks = std::max(most_chunks, chunks.size());
     }
-    buffers().hold(size_t(most));
+    buffers().grow_to(size_t(most));
     found_.resize(most_chunks);
     sample_.reserve(size_t(sample_size + sample_run));
   }
@@ -93,26 +93,27 @@ class Selector {
   void run(int64_t row, int64_t g) {
     row_ = s_.counts + row * s_.components;
     group_ = &chunks_[size_t(g)];
-    int32_t& cut = s_.cuts[row * s_.groups + g];
+    const int64_t at = row * s_.groups + g;
+    int64_t cut = s_.cuts[at];  // may become 2^31, which no count reaches
     if (s_.sizes) {
-      const int32_t nominal = nominal_cut(s_.sizes[g]);
-      cut = s_.ties == Ties::exclusive ? nominal + 1 : std::max(nominal, 1);
-    } else {
-      cut = std::max(cut, 1);
-      narrow(cut - 1);
+      cut = nominal_cut(s_.sizes[g]);
+      cut += s_.ties == Ties::exclusive;
     }
-    if (cut - base_ < 1 || cut - base_ > 254) narrow(cut - 1);
-    int64_t size = at_least(cut - base_, words_);
+    cut = std::max<int64_t>(cut, 1);
+    if (!s_.sizes || cut - base_ < 1 || cut - base_ > 254) narrow(int32_t(cut - 1));
+    const int32_t above = int32_t(cut - base_);
+    int64_t size = at_least(above, words_);
     if (s_.sizes && s_.ties == Ties::exact && size > s_.sizes[g]) {
-      drop_ties(cut, size - s_.sizes[g]);
+      drop_ties(above, size - s_.sizes[g]);
       size = s_.sizes[g];
     }
-    s_.selected[row * s_.groups + g] = int32_t(size);
+    s_.cuts[at] = int32_t(std::min<int64_t>(cut, std::numeric_limits<int32_t>::max()));
+    s_.selected[at] = int32_t(size);
     write(s_.bits + row * ((s_.components + 7) / 8));
   }
 
  private:
-  // f(chunk's index) on the threads, each with chunks that follow one another.
+  // Calls f(index of chunk) for every chunk; each thread takes neighbouring ones.
   template <class F>
   void for_chunks(F f) {
     const int64_t n = int64_t(group_->size());
@@ -121,7 +122,7 @@ class Selector {
     });
   }
 
-  // bytes_ = counts - base, saturated; top_ = those over 0, top_size_ of them.
+  // bytes_ = counts - base, saturated; top_ = those above 0, top_size_ of them.
   void narrow(int32_t base) {
     base_ = base;
     for_chunks([&](size_t c) {
@@ -136,7 +137,7 @@ class Selector {
     }
   }
 
-  // The set of bytes of at least t, 1 <= t <= 255; returns its size.
+  // words = the set of bytes that are at least t, 1 <= t <= 255; returns its size.
   int64_t at_least(int32_t t, std::vector<uint64_t>& words) {
     for_chunks([&](size_t c) {
       const Chunk& k = (*group_)[c];
@@ -148,14 +149,14 @@ class Selector {
     return size;
   }
 
-  // How many counts exceed the base by at least t, 1 <= t <= 255.
+  // How many counts exceed the base by t or more, 1 <= t <= 255.
   int64_t reach(int32_t t) {
     return bit_kernels().at_least(top_.data(), top_size_, uint8_t(t), words_.data());
   }
 
-  // The highest count that at least `size` components reach; 0 where there are fewer.
+  // The highest count that at least `size` components reach; 0 if the group is smaller.
   int32_t nominal_cut(int64_t size) {
-    int64_t low = 0, high = std::numeric_limits<int32_t>::max();  // low is reached, high is not
+    int64_t low = 0, high = int64_t(1) << 31;  // low is reached, high is not
     int64_t base = guess_base(size);
     for (int64_t step = 250;; step = std::min<int64_t>(8 * step, 1 << 30)) {
       narrow(int32_t(base));
@@ -178,7 +179,7 @@ class Selector {
     }
   }
 
-  // A base below the cut by a sample of the group: runs of counts at even distances. About three
+  // A base below the cut, from a sample of the group: runs of counts at even distances. About three
   // times as many components as wanted should lie above it.
   int64_t guess_base(int64_t size) {
     int64_t n = 0, at = 0;
@@ -198,7 +199,8 @@ class Selector {
     return cut - base < 200 ? base : cut - 127;
   }
 
-  // Takes from words_ the surplus among the components at the cut that come last in a fixed order.
+  // Removes the surplus from words_: of the components whose byte is `cut`, those that come last in
+  // the fixed order.
   void drop_ties(int32_t cut, int64_t surplus) {
     struct Tie {
       uint64_t hash, *word;
@@ -206,7 +208,7 @@ class Selector {
     };
     std::vector<Tie> ties;
     std::vector<uint64_t> above(words_.size());
-    at_least(cut - base_ + 1, above);
+    at_least(cut + 1, above);
     for (const Chunk& k : *group_)
       for (int64_t i = 0; i < k.size; i += 64) {
         const size_t w = size_t((k.place + i) / 64);
@@ -221,7 +223,7 @@ class Selector {
     for (auto tie = last; tie != ties.end(); ++tie) *tie->word &= ~tie->bit;
   }
 
-  // Adds words_ to a row of bits.
+  // Writes words_ to a row of bits.
   void write(uint8_t* bits) const {
     for (const Chunk& k : *group_) {
       const uint64_t* const words = &words_[size_t(k.place / 64)];
@@ -238,12 +240,12 @@ class Selector {
   const Select& s_;
   const int threads_;
   std::vector<std::vector<Chunk>> chunks_;  // of each group
-  std::vector<uint8_t>& bytes_ = buffers().bytes;  // of the thread that made this
+  std::vector<uint8_t>& bytes_ = buffers().bytes;  // of the thread that made this object
   std::vector<uint8_t>& top_ = buffers().top;
   std::vector<uint64_t>& words_ = buffers().words;
   std::vector<int64_t> found_;  // of each chunk
   std::vector<int32_t> sample_;
-  const std::vector<Chunk>* group_ = nullptr;  // the one under way
+  const std::vector<Chunk>* group_ = nullptr;  // being selected
   const int32_t* row_ = nullptr;
   int32_t base_ = 0;
   int64_t top_size_ = 0;
