@@ -1,11 +1,12 @@
-// Tags of the element types, each the size of its element.
+// The element types of 16 bits, as tags with the size of their element.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
-// For the small functions of the inner loops: GCC leaves some out of line, with vectors in memory.
+// For the small functions of the inner loops. GCC does not inline all of them by itself, and then
+// passes vectors through memory.
 #ifdef __CUDACC__
 #define SPARCOM_INLINE __device__ __forceinline__
 #else

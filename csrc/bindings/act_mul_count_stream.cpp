@@ -1,68 +1,69 @@
-// act_mul_count of one call read from stdin, its results written to stdout: how the tests run an
-// instruction set that this machine lacks, under a user-mode emulator. Built by the tests alone.
+// One call of act_mul_count, read from stdin; its results go to stdout. The tests build it to run
+// an instruction set that this machine lacks, under a user-mode emulator.
 //
-// in:  int64 [n_rows, width, gate_stride, up_stride, n_bins, n_experts, dtype, activation, signal],
-//      float64 threshold, then gate, up, bins, counts, rows, keep, fill, expert, each as an int64
-//      count of bytes (0: null) and the bytes
-// out: out, counts, rows; the name of the instruction set on stderr
+// in:  the numbers of make_act_mul_count in their order; in place of each pointer an int64 count of
+//      bytes (0: null) and the bytes
+// out: out, counts, rows; on stderr the name of the instruction set, and a line for an error
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <tuple>
 #include <vector>
 
-#include "../check.h"
-#include "../counted.h"
+#include "../cpu/activation/launcher.h"
 #include "../cpu/dispatch.h"
-#include "../cpu/activation/launch.h"
+#include "call.h"
 
+namespace sparcom {
 namespace {
 
 void read(void* to, size_t bytes) {
   if (std::fread(to, 1, bytes, stdin) != bytes) std::exit(2);
 }
 
-struct Buffer {
-  std::vector<char> bytes;
-  Buffer() {
-    int64_t size;
-    read(&size, sizeof size);
-    bytes.resize(size_t(size));
-    read(bytes.data(), bytes.size());
-  }
-  template <class T>
-  T* as() {
-    return bytes.empty() ? nullptr : reinterpret_cast<T*>(bytes.data());
-  }
-};
+template <class T>
+T next() {
+  T number;
+  read(&number, sizeof number);
+  return number;
+}
 
-void write(const void* from, size_t bytes) { std::fwrite(from, 1, bytes, stdout); }
+// What a pointer points to, kept for the whole call.
+template <>
+uintptr_t next<uintptr_t>() {
+  static std::vector<std::vector<char>> kept;
+  kept.emplace_back(size_t(next<int64_t>()));
+  std::vector<char>& bytes = kept.back();
+  read(bytes.data(), bytes.size());
+  return bytes.empty() ? 0 : reinterpret_cast<uintptr_t>(bytes.data());
+}
+
+template <class... Numbers>
+ActMulCount next_call(ActMulCount (*make)(Numbers...)) {
+  const std::tuple<Numbers...> numbers{next<Numbers>()...};  // braces: from left to right
+  return std::apply(make, numbers);
+}
+
+void write(const void* from, int64_t bytes) { std::fwrite(from, 1, size_t(bytes), stdout); }
+
+void run() {
+  const ActMulCount p = next_call(make_act_mul_count);
+  check_indices(p);
+  act_mul_count_cpu(p);
+  write(p.out, p.n_rows * p.width * element_size(p.dtype));
+  write(p.counts, p.n_bins * p.width * 4);
+  write(p.rows, p.n_bins * 4);
+}
 
 }  // namespace
+}  // namespace sparcom
 
 int main() {
-  using namespace sparcom;
-  int64_t n[9];
-  double threshold;
-  read(n, sizeof n);
-  read(&threshold, sizeof threshold);
-  Buffer gate, up, bins, counts, rows, keep, fill, expert;
-  std::vector<char> out(size_t(n[0] * n[1] * element_size(Dtype(n[6]))));
-  ActMulCount p{gate.as<void>(),      up.as<void>(),     out.data(),
-                bins.as<int32_t>(),   counts.as<int32_t>(), rows.as<int32_t>(),
-                keep.as<void>(),      fill.as<void>(),   expert.as<int32_t>(),
-                n[0], n[1], n[2], n[3], n[4], n[5],
-                Dtype(n[6]), Activation(n[7]), Signal(n[8]), threshold, {}};
-  std::fprintf(stderr, "%s", kernels().isa);
+  std::fprintf(stderr, "%s", sparcom::kernels().isa);
   try {
-    check(p);
-    check_indices(p);
+    sparcom::run();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "\n%s", error.what());
     return 1;
   }
-  p.counted = counted_ranges(p);
-  act_mul_count_cpu(p);
-  write(out.data(), out.size());
-  write(counts.bytes.data(), counts.bytes.size());
-  write(rows.bytes.data(), rows.bytes.size());
 }

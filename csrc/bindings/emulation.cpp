@@ -1,5 +1,5 @@
-// cuda/act_mul_count.h as plain C++: every thread of the grid in a loop, in an order of the test's
-// choice. Built by the tests alone; it takes the same arguments as sparcom._native_cuda.
+// cuda/act_mul_count.h as plain C++: a loop over every thread of the grid, in an order that the
+// test chooses. The tests build it; it takes the same arguments as sparcom._native_cuda.
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -7,24 +7,18 @@
 #include <random>
 #include <vector>
 
-#include "../check.h"
-#include "../counted.h"
 #include "../cuda/act_mul_count.h"
+#include "call.h"
 
 namespace py = pybind11;
 
 namespace sparcom {
 namespace {
 
-template <class T>
-T* pointer(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
 struct Emulate {
   const ActMulCount& p;
   const Launch& l;
-  uint32_t seed;  // of the order of threads; 0: in order
+  uint32_t seed;  // of the order of the threads; 0: in order
 
   template <class T, int n, int A, Call C>
   void of() {
@@ -44,25 +38,11 @@ py::dict described(const Launch& l) {
   return d;
 }
 
-// Runs the kernel as a device of `multiprocessors` would, and returns its launch parameters.
-py::dict act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins,
-                       uintptr_t counts, uintptr_t rows, uintptr_t keep, uintptr_t fill,
-                       uintptr_t expert, int64_t n_rows, int64_t width, int64_t gate_stride,
-                       int64_t up_stride, int64_t n_bins, int64_t n_experts, int dtype,
-                       int activation, int signal, double threshold, int multiprocessors,
-                       uint32_t seed) {
-  ActMulCount p{pointer<void>(gate),     pointer<void>(up),        pointer<void>(out),
-                pointer<int32_t>(bins),  pointer<int32_t>(counts), pointer<int32_t>(rows),
-                pointer<void>(keep),     pointer<void>(fill),      pointer<int32_t>(expert),
-                n_rows,                  width,                    gate_stride,
-                up_stride,               n_bins,                   n_experts,
-                Dtype(dtype),            Activation(activation),   Signal(signal),
-                threshold,               {}};
-  check(p);
-  p.counted = counted_ranges(p);
+// Runs the kernel as a device with this many multiprocessors would; returns the launch parameters.
+py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed) {
   const Launch l = launch_parameters(p, multiprocessors);
   approximation_seed = seed;
-  if (n_rows) with_kernel(p, l, Emulate{p, l, seed});
+  if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed});
   return described(l);
 }
 
@@ -79,8 +59,9 @@ py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors) {
 }  // namespace sparcom
 
 PYBIND11_MODULE(emulation, m) {
-  m.attr("threads_per_block") = sparcom::threads_per_block;
-  m.attr("blocks_per_multiprocessor") = sparcom::blocks_per_multiprocessor;
-  m.def("act_mul_count", &sparcom::act_mul_count);
-  m.def("launch", &sparcom::launch);
+  using namespace sparcom;
+  m.attr("threads_per_block") = threads_per_block;
+  m.attr("blocks_per_multiprocessor") = blocks_per_multiprocessor;
+  m.def("act_mul_count", from_numbers(make_act_mul_count, act_mul_count));
+  m.def("launch", launch);
 }

@@ -1,58 +1,37 @@
-// sparcom._native: the CPU kernels. Pointers and sizes in, no torch objects; the checks of shapes
-// and dtypes are made once, for every backend, in counting/ops.py.
+// sparcom._native: the CPU kernels. They take pointers and sizes, no torch objects. Python checks
+// shapes and dtypes, where tensors have names: counting/ops.py, selection/bits.py and
+// engines/experts/grouped.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <stdexcept>
+#include <string>
 
-#include "../act_mul_count.h"
-#include "../check.h"
-#include "../counted.h"
+#include "../cpu/activation/launcher.h"
 #include "../cpu/bits/bits.h"
 #include "../cpu/dispatch.h"
 #include "../cpu/experts/grouped_product.h"
-#include "../cpu/activation/launch.h"
-#include "../cpu/parallel.h"
 #include "../cpu/experts/route.h"
 #include "../cpu/experts/weighted_sum.h"
+#include "../cpu/parallel.h"
+#include "call.h"
 
 namespace py = pybind11;
 
 namespace sparcom {
 namespace {
 
-template <class T>
-T* pointer(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// Raises ValueError, before anything is written, where check() finds a fault.
-void py_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins,
-                      uintptr_t counts, uintptr_t rows, uintptr_t keep, uintptr_t fill,
-                      uintptr_t expert, int64_t n_rows, int64_t width, int64_t gate_stride,
-                      int64_t up_stride, int64_t n_bins, int64_t n_experts, int dtype,
-                      int activation, int signal, double threshold) {
-  const py::gil_scoped_release release;
-  ActMulCount p{pointer<void>(gate),     pointer<void>(up),        pointer<void>(out),
-                pointer<int32_t>(bins),  pointer<int32_t>(counts), pointer<int32_t>(rows),
-                pointer<void>(keep),     pointer<void>(fill),      pointer<int32_t>(expert),
-                n_rows,                  width,                    gate_stride,
-                up_stride,               n_bins,                   n_experts,
-                Dtype(dtype),            Activation(activation),   Signal(signal),
-                threshold,               {}};
-  check(p);
+// ValueError, before anything is written, if check() or check_indices() finds a fault.
+void py_act_mul_count(const ActMulCount& p) {
   check_indices(p);
-  p.counted = counted_ranges(p);
   act_mul_count_cpu(p);
 }
 
-// Shapes and dtypes are checked in engines/experts.py; raises ValueError for a place out of range.
-void py_weighted_sum(uintptr_t y, uintptr_t place, uintptr_t weights, uintptr_t out,
-                     int64_t tokens, int64_t top_k, int64_t rows, int64_t width, int dtype,
-                     bool round_products) {
-  const py::gil_scoped_release release;
-  weighted_sum({pointer<void>(y), pointer<int64_t>(place), pointer<float>(weights),
+// ValueError if a row is out of range.
+void py_weighted_sum(uintptr_t y, uintptr_t row, uintptr_t weights, uintptr_t out, int64_t tokens,
+                     int64_t top_k, int64_t rows, int64_t width, int dtype, bool round_products) {
+  weighted_sum({pointer<void>(y), pointer<int64_t>(row), pointer<float>(weights),
                 pointer<void>(out), tokens, top_k, rows, width, Dtype(dtype), round_products});
 }
 
@@ -64,63 +43,58 @@ bool py_has_amx() {
 #endif
 }
 
-// Shapes and dtypes are checked in engines/experts.py.
-void py_grouped_product(uintptr_t x, uintptr_t weight, uintptr_t out, uintptr_t begin,
-                        int64_t groups, int64_t inputs, int64_t outputs) {
-#if defined(__x86_64__)
-  const py::gil_scoped_release release;
-  if (has_amx())
-    return grouped_product({pointer<uint16_t>(x), pointer<uint16_t>(weight), pointer<uint16_t>(out),
-                            pointer<int64_t>(begin), groups, inputs, outputs});
-#endif
-  throw std::runtime_error("grouped_product: needs AMX for bf16; ask has_amx() first");
+[[noreturn]] void fail_without_amx(const char* kernel) {
+  throw std::runtime_error(std::string(kernel) + ": needs AMX for bf16; ask has_amx() first");
 }
 
-// Shapes and dtypes are checked in engines/experts.py.
-bool py_route(uintptr_t ids, uintptr_t place, uintptr_t slots, int64_t tokens, int64_t top_k,
-              int64_t experts, int64_t held, uintptr_t token, uintptr_t row, uintptr_t begin,
-              uintptr_t bins) {
-  const py::gil_scoped_release release;
-  return route({pointer<int64_t>(ids), pointer<int64_t>(place), pointer<int32_t>(slots), tokens,
-                top_k, experts, held, pointer<int64_t>(token), pointer<int64_t>(row),
+void py_grouped_product(uintptr_t x, uintptr_t weight, uintptr_t out, uintptr_t begin,
+                        int64_t groups, int64_t inputs, int64_t outputs) {
+  if (!py_has_amx()) fail_without_amx("grouped_product");
+#if defined(__x86_64__)
+  grouped_product({pointer<uint16_t>(x), pointer<uint16_t>(weight), pointer<uint16_t>(out),
+                   pointer<int64_t>(begin), groups, inputs, outputs});
+#endif
+}
+
+bool py_route(uintptr_t ids, uintptr_t local, uintptr_t slots, int64_t tokens, int64_t top_k,
+              int64_t experts, int64_t local_experts, uintptr_t token, uintptr_t row,
+              uintptr_t begin, uintptr_t bins) {
+  return route({pointer<int64_t>(ids), pointer<int64_t>(local), pointer<int32_t>(slots), tokens,
+                top_k, experts, local_experts, pointer<int64_t>(token), pointer<int64_t>(row),
                 pointer<int64_t>(begin), pointer<int32_t>(bins)});
 }
 
-// Shapes and dtypes are checked in engines/experts.py; raises ValueError, before anything is written,
-// for a token or a bin out of range.
-void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t first,
+// ValueError, before anything is written, if a token or a bin is out of range.
+void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t gate_up,
                        uintptr_t down, uintptr_t y, int64_t tokens, int64_t experts, int64_t hidden,
                        int64_t outputs, int64_t width, uintptr_t bins, uintptr_t counts,
                        uintptr_t rows, int64_t n_bins, int activation, int signal,
                        double threshold) {
+  if (!py_has_amx()) fail_without_amx("routed_experts");
+  RoutedExperts p{pointer<uint16_t>(x), pointer<int64_t>(token), pointer<int64_t>(begin),
+                  pointer<uint16_t>(gate_up), pointer<uint16_t>(down), pointer<uint16_t>(y),
+                  tokens, experts, hidden, outputs, {}};
+  p.count.n_rows = p.begin[experts];
+  p.count.width = width;
+  p.count.dtype = Dtype::bf16;
+  p.count.activation = Activation(activation);
+  p.count.bins = pointer<int32_t>(bins);
+  p.count.counts = pointer<int32_t>(counts);
+  p.count.rows = pointer<int32_t>(rows);
+  p.count.n_bins = n_bins;
+  p.count.signal = Signal(signal);
+  p.count.threshold = threshold;
+  check_indices(p.count);
+  p.count.counted = counted_ranges(p.count);
 #if defined(__x86_64__)
-  const py::gil_scoped_release release;
-  if (has_amx()) {
-    RoutedExperts p{pointer<uint16_t>(x), pointer<int64_t>(token), pointer<int64_t>(begin),
-                    pointer<uint16_t>(first), pointer<uint16_t>(down), pointer<uint16_t>(y),
-                    tokens, experts, hidden, outputs, {}};
-    p.count.bins = pointer<int32_t>(bins);
-    p.count.counts = pointer<int32_t>(counts);
-    p.count.rows = pointer<int32_t>(rows);
-    p.count.n_rows = p.begin[experts];
-    p.count.width = width;
-    p.count.n_bins = n_bins;
-    p.count.dtype = Dtype::bf16;
-    p.count.activation = Activation(activation);
-    p.count.signal = Signal(signal);
-    p.count.threshold = threshold;
-    check_indices(p.count);
-    p.count.counted = counted_ranges(p.count);
-    return routed_experts(p);
-  }
+  routed_experts(p);
 #endif
-  throw std::runtime_error("routed_experts: needs AMX for bf16; ask has_amx() first");
 }
 
 using Array32 = py::array_t<int32_t, py::array::c_style>;
 using Array8 = py::array_t<uint8_t, py::array::c_style>;
 
-// Shapes are checked in bits.py; ranges are [begin, end) of all groups, one group after another.
+// ranges: [begin, end) of all groups, group after group.
 void py_select(const Array32& counts, const std::vector<std::pair<int64_t, int64_t>>& ranges,
                const std::vector<int64_t>& range_offsets, const std::vector<int64_t>& sizes,
                int ties, Array32& cuts, Array32& selected, Array8& bits) {
@@ -162,13 +136,15 @@ py::dict info() {
 }  // namespace sparcom
 
 PYBIND11_MODULE(_native, m) {
-  m.def("act_mul_count", &sparcom::py_act_mul_count);
-  m.def("select", &sparcom::py_select);
-  m.def("intersections", &sparcom::py_intersections);
-  m.def("has_amx", &sparcom::py_has_amx);
-  m.def("grouped_product", &sparcom::py_grouped_product);
-  m.def("route", &sparcom::py_route);
-  m.def("routed_experts", &sparcom::py_routed_experts);
-  m.def("weighted_sum", &sparcom::py_weighted_sum);
-  m.def("info", &sparcom::info);
+  using namespace sparcom;
+  using release_gil = py::call_guard<py::gil_scoped_release>;
+  m.def("act_mul_count", from_numbers(make_act_mul_count, py_act_mul_count), release_gil());
+  m.def("select", py_select);
+  m.def("intersections", py_intersections);
+  m.def("has_amx", py_has_amx);
+  m.def("grouped_product", py_grouped_product, release_gil());
+  m.def("route", py_route, release_gil());
+  m.def("routed_experts", py_routed_experts, release_gil());
+  m.def("weighted_sum", py_weighted_sum, release_gil());
+  m.def("info", info);
 }

@@ -1,21 +1,22 @@
-// act_mul_count on CPU, for one instruction set V (see ../act_mul_count.h for the formula).
+// act_mul_count on CPU, for one instruction set V. ../../act_mul_count.h has the formula.
 //
-// Work is cut into tiles of rows x columns, one per thread at a time. Inside a tile, rows go in
-// order and a row is walked once from left to right, block by block, so that memory streams. The
-// rows of a run (neighbours with one bin) add up in byte counters, one per column, that stay in the
-// first-level cache: a tile is at most `max_columns` wide, and a run is cut every 255 rows. At the
-// end of a run the counters are added to counts[bin].
+// A tile is some rows x some columns; each thread computes one tile at a time. In a tile the rows
+// go in order, and each row is read once from left to right, block by block, so that memory
+// streams. The rows of a run (neighbours with the same bin) add up in byte counters, one per
+// column, which stay in the first-level cache: a tile has at most `max_columns` columns, and a run
+// is cut every 255 rows. At the end of a run the counters are added to counts[bin].
 //
-// Threads split the rows and, where those are few, the columns as well. Two threads may then meet in
-// one bin: they take turns at its counters, under a lock. Integers: no order changes a result.
+// Threads split the rows and, if there are few rows, the columns too. Two threads may then add to
+// the same bin: a lock makes them take turns. Counts are integers, so no order changes a result.
 //
-// Where f is computed, it is the limit (on AVX-512, bf16 silu takes some 45 cycles for 32 elements, of
-// which 15 are not f's). Where gathers are fast, f of a 16-bit dtype is looked up (table.h: 23 cycles
-// in all) and memory is the limit: gathers leave the processor no room to look far ahead, so rows are
-// prefetched, and an output larger than the caches is stored past them (`Tile::stream`). On 2 cores
-// of a Xeon, 4096 x 11008 took 14.5 ms with neither, 12.8 with prefetching, 10.5 with both; a copy
-// of as many bytes took 10.3. (Where a shared cache of 480 MB could keep such an output, the product
-// that reads it next took as much longer as this one became faster.)
+// If f is computed, f is the limit: on AVX-512, bf16 silu takes some 45 cycles for 32 elements, of
+// which 15 are not f's. If gathers are fast, f of a 16-bit dtype is looked up (table.h: 23 cycles
+// in all), and memory is the limit. Gathers leave the processor no room to look far ahead, so rows
+// are prefetched, and an output larger than the caches is stored past them (`Tile::stream`). On 2
+// cores of a Xeon, 4096 x 11008 took 14.5 ms with neither, 12.8 ms with prefetching, 10.5 ms with
+// both; a copy of as many bytes took 10.3 ms. (On a machine whose shared cache of 480 MB could keep
+// such an output, the product that reads it next became slower by as much as this kernel became
+// faster.)
 #pragma once
 
 #include "../../act_mul_count.h"
@@ -29,7 +30,7 @@ constexpr int64_t max_columns = 8192;
 constexpr int64_t max_run = 255;
 constexpr int64_t ahead = 512;  // bytes
 
-// How rows are counted: by one range of the gate's bits, or by all else that is possible.
+// What decides: one range of the gate's bits (the usual case), or any ranges of either signal.
 enum class Count { gate, any };
 
 template <class T>
@@ -42,14 +43,14 @@ struct Row {
   bool stream;
 };
 
-// Whether V takes f of T from a table.
+// True if V looks f of T up in a table.
 template <class V, class T, class = void>
 constexpr bool looks_up = false;
 template <class V, class T>
 constexpr bool looks_up<V, T, std::void_t<decltype(V::lookup(nullptr, typename V::Raw16{}, T{}))>> =
     true;
 
-// round(f) of one block, as floats; not yet rounded where `narrow` is all that follows.
+// round(f) of one block, as floats; not yet rounded if only `narrow` follows, which rounds.
 template <class V, class T, Activation A, bool gated>
 SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, const float* table) {
   const T tag{};
@@ -64,8 +65,7 @@ SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, cons
   }
 }
 
-
-// h and the counted mask of one block.
+// h of one block, and the mask of its counted elements.
 template <class V, class T, Activation A, bool gated, Count C>
 SPARCOM_INLINE typename V::template Raw<T> block(const T* gate, const T* up, const float* table,
                                                  const Ranges& counted, Signal signal,
@@ -97,7 +97,7 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   typename V::Mask mask{};
   int64_t i = 0;
   for (; i + n <= r.width; i += n) {
-    // Past the end of a row as well: a prefetch reads nothing that is not there.
+    // Beyond the end of a row too: a prefetch of memory that does not exist does nothing.
     __builtin_prefetch(reinterpret_cast<const char*>(r.gate + i) + ahead);
     if (gated) __builtin_prefetch(reinterpret_cast<const char*>(r.up + i) + ahead);
     const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, r.table, counted, signal, mask);
@@ -116,15 +116,16 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   V::tally(r.counters + i, mask);
 }
 
-// counts += counters under one of 64 locks, so that two tiles with rows of one bin take turns; held
-// for a microsecond, once per run.
+// counts += counters. With a lock, tiles that have rows of the same bin take turns: for a
+// microsecond, once per run.
 inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n, uint8_t* lock) {
   while (lock && __atomic_test_and_set(lock, __ATOMIC_ACQUIRE)) pause_thread();
   for (int64_t i = 0; i < n; ++i) counts[i] += counters[i];
   if (lock) __atomic_clear(lock, __ATOMIC_RELEASE);
 }
 
-// out = out * keep + fill of one row, each rounded; a second pass, since ablation is rare.
+// out = out * keep + fill of one row, each result rounded. It is a second pass, as ablation is
+// rare.
 template <class V, class T>
 void ablate(T* out, const T* keep, const T* fill, int64_t width) {
   constexpr int64_t n = 2 * V::lanes;
@@ -170,12 +171,12 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
       const bool stream = t.stream && reinterpret_cast<uintptr_t>(out) % 64 == 0;
       const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride), out, counters,
                        width,                         t.table,                 stream};
-      row<V, T, A, gated, counting>(p, one);  // counters of bin -1 go nowhere
+      row<V, T, A, gated, counting>(p, one);
       const int64_t e = p.expert ? p.expert[r] : 0;
       if (p.keep || p.fill)
         ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
     }
-    if (bin < 0) continue;
+    if (bin < 0) continue;  // not counted
     add_counters(p.counts + bin * p.width + t.col_begin, counters, width,
                  t.locks ? t.locks + bin % n_locks : nullptr);
     if (t.count_rows) __atomic_fetch_add(p.rows + bin, int32_t(end - begin), __ATOMIC_RELAXED);

@@ -1,13 +1,14 @@
-// The activation functions on float vectors, written once for every instruction set.
+// The activation functions of float vectors, written once for every instruction set V.
 //
 //   silu(x)      = x / (1 + e^-x)
 //   gelu(x)      = x Phi(x),  Phi(-a) = e^(-a^2/2) Q(a) for a >= 0
 //   gelu_tanh(x) = x / (1 + e^-2u),  u = sqrt(2/pi) (x + 0.044715 x^3)
 //   relu(x)      = max(x, 0),  relu2(x) = relu(x)^2
 //
-// Accuracy follows the dtype that the result is rounded to: one unit in its last place for bf16
-// and fp16, four for fp32, in the tails too (every form keeps the tail a product; none subtracts
-// from 1). NaN gives NaN, +inf gives +inf, and -inf gives NaN for silu and gelu, as in torch.
+// The dtype that the result is rounded to sets the accuracy: one unit in the last place for bf16
+// and fp16, four for fp32. This holds in the tails too: every form has the tail as a product, none
+// as a difference from 1. NaN gives NaN, +inf gives +inf, and -inf gives NaN for silu and gelu, as
+// in torch.
 #pragma once
 
 #include "../../act_mul_count.h"
@@ -20,7 +21,7 @@ struct Exp {
   typename V::F p, n;  // e^x = p 2^floor(n)
 };
 
-// A polynomial, coefficients from the constant up.
+// A polynomial; c: its coefficients, the constant first.
 template <class V, int N>
 SPARCOM_INLINE typename V::F horner(typename V::F x, const float (&c)[N]) {
   typename V::F y = V::set(c[N - 1]);
@@ -28,7 +29,8 @@ SPARCOM_INLINE typename V::F horner(typename V::F x, const float (&c)[N]) {
   return y;
 }
 
-// 2^t for 16-bit results. Minimax on [0, 1]: relative error 2^-18.5 (bf16), 2^-23.6 (fp16).
+// 2^t for 16-bit results. Minimax polynomials on [0, 1]: relative error 2^-18.5 (bf16), 2^-23.6
+// (fp16).
 template <class V, class T>
 SPARCOM_INLINE Exp<V> exp2_split(typename V::F t, T) {
   const auto part = V::split(t);
@@ -44,7 +46,7 @@ SPARCOM_INLINE Exp<V> exp2_split(typename V::F t, T) {
 }
 
 // e^(hi + lo), |lo| small, for fp32: ln 2 in two parts and a minimax polynomial (2^-34). The
-// argument is bounded below, so that +inf ends in e^-inf = 0.
+// argument is bounded below, so that x = +inf gives e^-inf = 0.
 template <class V>
 SPARCOM_INLINE Exp<V> exp_split(typename V::F hi, typename V::F lo) {
   static constexpr float c[] = {1.0f,          1.0f,           0.500000011f,   0.16666665f,
@@ -55,18 +57,18 @@ SPARCOM_INLINE Exp<V> exp_split(typename V::F hi, typename V::F lo) {
   return {horner<V>(V::add(r, lo), c), n};
 }
 
-// x / (1 + e), where e may be beyond the range of floats: its power of two above 2^64 is taken out
-// and put back last, so that the result is right down to the subnormals.
+// x / (1 + e), where e may exceed all floats: its power of two above 2^64 is taken out and put back
+// last, so that the result is right down to the subnormals.
 template <class V>
 SPARCOM_INLINE typename V::F over_one_plus_far(typename V::F x, Exp<V> e) {
   const auto n = V::floor(V::max(V::set(-400), e.n)), bounded = V::min(V::set(64), n);
-  const auto p = V::min(e.p, V::set(2));  // infinite or NaN where e^y is far beyond all floats
+  const auto p = V::min(e.p, V::set(2));  // it is infinite or NaN if e^y far exceeds all floats
   const auto d = V::add(V::set(1), V::scale(p, bounded));
   const auto y = V::scale(V::div(x, d), V::sub(bounded, n));
   return V::fma(V::min(V::set(0), x), V::set(0), y);  // -inf * 0: NaN, as torch's -inf / inf
 }
 
-// x / (1 + e) of a pair.
+// x / (1 + e) of both vectors of a pair.
 template <class V, class T>
 SPARCOM_INLINE typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<V> b, T) {
   if (__builtin_expect(V::any_above({a.n, b.n}, 100), 0))
@@ -86,7 +88,7 @@ SPARCOM_INLINE typename V::Pair silu(typename V::Pair x, T t) {
   return over_one_plus<V>(x, exp_minus(x.a), exp_minus(x.b), t);
 }
 
-// e^-2u = e^(x (c0 + c1 x^2)). Beyond |x| = 40, gelu_tanh is x or 0 in every dtype.
+// e^-2u = e^(x (c0 + c1 x^2)). For |x| > 40, gelu_tanh is x or 0 in every dtype.
 template <class V, class T>
 SPARCOM_INLINE Exp<V> gelu_tanh_exp(typename V::F x, T t) {
   const auto z = V::max(V::set(-40), V::min(V::set(40), x));
@@ -95,8 +97,8 @@ SPARCOM_INLINE Exp<V> gelu_tanh_exp(typename V::F x, T t) {
     const auto slope = V::fma(square, V::set(-0.102943240f), V::set(-2.30220820f));  // times log2 e
     return exp2_split<V>(V::mul(z, slope), t);
   } else {
-    // The exponent is needed to 2^-30 relative: what each step rounds away, and what the constants
-    // lack, is kept to first order.
+    // The exponent must be right to 2^-30, relatively. So the rounding errors of each step and of
+    // the constants are kept, to first order.
     const auto c0 = V::set(-1.59576917f), c1 = V::set(-0.0713548139f);
     const auto c0_lo = V::set(4.53406804e-8f), c1_lo = V::set(-2.3988324e-9f);
     const auto square_lo = V::fma(z, z, V::sub(V::set(0), square));

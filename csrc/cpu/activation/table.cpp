@@ -4,7 +4,7 @@
 #include <memory>
 #include <mutex>
 
-#include "../../counted.h"
+#include "../../counted_ranges.h"
 
 namespace sparcom {
 namespace {
@@ -15,9 +15,10 @@ std::unique_ptr<float[]> build(Activation activation, Dtype dtype) {
   std::unique_ptr<float[]> table(new float[n_values]);
   for (uint32_t x = 0; x < n_values; ++x) {
     const uint32_t f = bits_of_value(dtype, activate(activation, value_of_bits(dtype, x)));
-    // Not by a conversion: it may flush a subnormal bf16, where this thread asks for that.
-    const uint32_t bits = dtype == Dtype::bf16 ? f << 16
-                                               : bits_of_value(Dtype::fp32, value_of_bits(dtype, f));
+    // By bit patterns, since a conversion may flush a subnormal bf16 if this thread asks for it.
+    const uint32_t bits = dtype == Dtype::bf16
+                              ? f << 16
+                              : bits_of_value(Dtype::fp32, value_of_bits(dtype, f));
     std::memcpy(&table[x], &bits, sizeof bits);
   }
   return table;
@@ -26,8 +27,9 @@ std::unique_ptr<float[]> build(Activation activation, Dtype dtype) {
 }  // namespace
 
 const float* activation_table(Activation activation, Dtype dtype) {
-  static std::once_flag built[5][2];
-  static std::unique_ptr<float[]> tables[5][2];
+  constexpr int n_activations = int(Activation::relu2) + 1;
+  static std::once_flag built[n_activations][2];
+  static std::unique_ptr<float[]> tables[n_activations][2];
   const int a = int(activation), d = dtype == Dtype::fp16;
   std::call_once(built[a][d], [&] { tables[a][d] = build(activation, dtype); });
   return tables[a][d].get();

@@ -1,4 +1,4 @@
-// Grouped products on AMX. setup.py compiles this file, and no other, with the flags it needs.
+// Grouped products on AMX. setup.py compiles only this file with the flags it needs.
 #include "grouped_product.h"
 
 #include <cpuid.h>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "../dispatch.h"
-#include "../activation/launch.h"
+#include "../activation/launcher.h"
 #include "../parallel.h"
 #include "../activation/table.h"
 
@@ -32,8 +32,8 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// A panel: 32 rows as AMX reads them, for every 32 inputs two tiles of 16 rows. They follow one
-// another, while rows as they lie are a power of two apart and would share few sets of the
+// A panel: 32 rows as AMX reads them, two tiles of 16 rows for every 32 inputs. Its tiles follow
+// one another; the rows themselves are often a power of two apart, and would share few sets of the
 // first-level cache.
 template <class RowAt>
 void fill_panel(uint16_t* panel, int64_t inputs, int64_t n_rows, RowAt row_at) {
@@ -45,7 +45,7 @@ void fill_panel(uint16_t* panel, int64_t inputs, int64_t n_rows, RowAt row_at) {
   }
 }
 
-// out[0..n_rows)[0..32) = panel @ two columns of tiles.
+// out[0..n_rows)[0..32) = panel @ two neighbouring columns of tiles.
 void block(const uint16_t* panel, int64_t inputs, const uint16_t* weight, uint16_t* out,
            int64_t outputs, int64_t n_rows) {
   const int64_t steps = inputs / 32;
@@ -75,14 +75,14 @@ void block(const uint16_t* panel, int64_t inputs, const uint16_t* weight, uint16
   }
 }
 
-// out[0..n_rows)[first..last) = panel @ those columns of one group's weight.
-void columns(const uint16_t* panel, int64_t inputs, const uint16_t* weight, int64_t first,
-             int64_t last, uint16_t* out, int64_t outputs, int64_t n_rows) {
-  for (int64_t c = first; c < last; c += side)
+// out[0..n_rows)[begin..end) = panel @ those columns of one group's weight.
+void columns(const uint16_t* panel, int64_t inputs, const uint16_t* weight, int64_t begin,
+             int64_t end, uint16_t* out, int64_t outputs, int64_t n_rows) {
+  for (int64_t c = begin; c < end; c += side)
     block(panel, inputs, weight + c * inputs, out + c, outputs, n_rows);
 }
 
-// The tiles' shape, while in scope.
+// Configures the tiles while it is in scope.
 class Tiles {
  public:
   Tiles() {
@@ -98,7 +98,7 @@ bool permitted() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned bf16 = 1u << 22, tile = 1u << 24;
   if ((d & bf16) == 0 || (d & tile) == 0) return false;
-  unsigned a1, b1, c1, d1;  // AVX512_BF16, which every processor with AMX has
+  unsigned a1, b1, c1, d1;  // AVX512_BF16: every processor with AMX has it
   if (!__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) || (a1 & (1u << 5)) == 0) return false;
   constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, of Linux
   return syscall(SYS_arch_prctl, request, tile_data) == 0;
@@ -135,11 +135,12 @@ void routed_experts(const RoutedExperts& p) {
   const int64_t rows = p.begin[p.experts], width = p.count.width;
   for (int64_t r = 0; r < rows; ++r)
     if (p.token[r] < 0 || p.token[r] >= p.tokens)
-      throw std::invalid_argument("routed_experts: token[" + std::to_string(r) + "] must be in [0, " +
-                                  std::to_string(p.tokens) + "), got " + std::to_string(p.token[r]));
-  // A task is an expert, or a part of one that has more than its share.
+      throw std::invalid_argument("routed_experts: token[" + std::to_string(r) +
+                                  "] must be in [0, " + std::to_string(p.tokens) + "), got " +
+                                  std::to_string(p.token[r]));
+  // A task is an expert, or a part of one that has more than its share of the rows.
   const int64_t share = std::max(side, rows / (4 * max_threads()) / side * side);
-  std::vector<std::array<int64_t, 3>> tasks;  // expert, first row, last row
+  std::vector<std::array<int64_t, 3>> tasks;  // expert, first row, end
   for (int64_t e = 0; e < p.experts; ++e)
     for (int64_t r = p.begin[e]; r < p.begin[e + 1]; r += share)
       tasks.push_back({e, r, std::min(r + share, p.begin[e + 1])});
@@ -152,18 +153,18 @@ void routed_experts(const RoutedExperts& p) {
                        [&](int, int) {
     const Tiles tiles;
     std::vector<uint16_t> panel(size_t(side * std::max(p.hidden, width)));
-    std::vector<uint16_t> first(size_t(side * p.outputs)), h(size_t(side * width));
+    std::vector<uint16_t> gate_up(size_t(side * p.outputs)), h(size_t(side * width));
     for (size_t t; (t = next.fetch_add(1)) < tasks.size();) {
       const auto [e, begin, end] = tasks[t];
       for (int64_t r = begin; r < end; r += side) {
         const int64_t n = std::min(side, end - r);
         fill_panel(panel.data(), p.hidden, n,
                    [&](int64_t i) { return p.x + p.token[r + i] * p.hidden; });
-        columns(panel.data(), p.hidden, p.first + e * p.outputs * p.hidden, 0, p.outputs,
-                first.data(), p.outputs, n);
+        columns(panel.data(), p.hidden, p.gate_up + e * p.outputs * p.hidden, 0, p.outputs,
+                gate_up.data(), p.outputs, n);
         ActMulCount c = p.count;
-        c.gate = first.data();
-        c.up = gated ? first.data() + width : nullptr;
+        c.gate = gate_up.data();
+        c.up = gated ? gate_up.data() + width : nullptr;
         c.out = h.data();
         c.bins += r;
         c.n_rows = n;

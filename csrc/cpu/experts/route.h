@@ -1,4 +1,4 @@
-// The rows of routed experts, from the router's ids: by expert, and within one by token.
+// The rows of routed experts, from the router's ids: ordered by expert, and by token within one.
 #pragma once
 
 #include <cstdint>
@@ -6,17 +6,17 @@
 namespace sparcom {
 
 struct Route {
-  const int64_t* ids;      // [tokens, top_k] experts of the whole layer
-  const int64_t* place;    // [experts] where each lies among the held ones, or -1; null: as it is
-  const int32_t* slots;    // [tokens] slot of each token, or -1
-  int64_t tokens, top_k, experts, held;
+  const int64_t* ids;    // [tokens, top_k] experts of the whole layer
+  const int64_t* local;  // [experts] index of each among this worker's, or -1; null: all, in order
+  const int32_t* slots;  // [tokens] slot of each token, or -1
+  int64_t tokens, top_k, experts, local_experts;
   int64_t* token;  // [tokens * top_k] of each row; as many as there are rows are written
-  int64_t* row;    // [tokens, top_k] the row of each id, or -1: held elsewhere
-  int64_t* begin;  // [held + 1] first row of each held expert
-  int32_t* bins;   // [tokens * top_k] slot * held + expert of each row, or -1
+  int64_t* row;    // [tokens, top_k] the row of each id, or -1 if another worker has the expert
+  int64_t* begin;  // [local_experts + 1] first row of each local expert
+  int32_t* bins;   // [tokens * top_k] slot * local_experts + local expert of each row, or -1
 };
 
-// False, and nothing of use written, where an id is no expert or a token names one twice.
+// Returns false, with what it wrote of no use, if an id is no expert or a token names one twice.
 bool route(const Route& p);
 
 }  // namespace sparcom

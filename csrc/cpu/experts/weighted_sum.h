@@ -1,9 +1,9 @@
-// The experts' rows of each token, weighted and added up.
+// The weighted sum of each token's rows, one of each of its experts.
 //
-//   out[t, i] = round(sum over k of weights[t, k] * y[place[t, k], i])       place[t, k] < 0: none
+//   out[t, i] = round(sum over k of weights[t, k] * y[row[t, k], i])       row[t, k] < 0: no row
 //
-// The sum is in fp32, in the order of k; each product is rounded to the dtype of y before it where
-// `round_products` says so.
+// The sum is in fp32, in the order of k. With `round_products`, each product is rounded to the
+// dtype of y first.
 #pragma once
 
 #include "../../act_mul_count.h"
@@ -13,7 +13,7 @@ namespace sparcom {
 
 struct WeightedSum {
   const void* y;         // [rows, width]
-  const int64_t* place;  // [tokens, top_k], below rows
+  const int64_t* row;    // [tokens, top_k], below rows
   const float* weights;  // [tokens, top_k]
   void* out;             // [tokens, width]
   int64_t tokens, top_k, rows, width;
@@ -21,7 +21,7 @@ struct WeightedSum {
   bool round_products;
 };
 
-// On this machine's threads. Throws std::invalid_argument where a place is not below `rows`.
+// Runs on the threads of parallel.h. Throws std::invalid_argument if a row is not below `rows`.
 void weighted_sum(const WeightedSum& p);
 
 template <class V, class T>
@@ -32,7 +32,7 @@ void weighted_sum_tokens(const WeightedSum& p, int64_t begin, int64_t end) {
   const auto block = [&](int64_t t, int64_t column, int64_t size) {
     typename V::Pair sum{V::set(0), V::set(0)};
     for (int64_t k = 0; k < p.top_k; ++k) {
-      const int64_t row = p.place[t * p.top_k + k];
+      const int64_t row = p.row[t * p.top_k + k];
       if (row < 0) continue;
       const T* const from = y + row * p.width + column;
       typename V::template Raw<T> raw;

@@ -1,8 +1,8 @@
 """act_mul_count: activation, product, threshold and per-neuron counting in one pass.
 
-`torch.ops.sparcom.act_mul_count` is registered with `torch.library.Library`, not `custom_op`: the
-same operator with less Python per call, which a decode step pays at every layer. Checks run inside
-the operator, so that tracing sees one call.
+`torch.ops.sparcom.act_mul_count` is registered with `torch.library.Library`, not `custom_op`: it is
+the same operator with less Python per call, and a decode step makes a call at every layer. The
+checks run inside the operator, so that tracing sees one call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
 SIGNALS = {"gate": 0, "product": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
-# Positional throughout: the dispatcher takes 4 us longer over keyword arguments.
+# All positional: keyword arguments cost the dispatcher 4 us more.
 _INPUTS = (
     "Tensor gate, Tensor? up, Tensor bins, Tensor(a!) counts, Tensor(b!) rows, "
     "str activation, float threshold, str signal, Tensor? keep, Tensor? fill, Tensor? expert"
@@ -52,20 +52,20 @@ def act_mul_count(
 
     gate: [n, width] float32, bfloat16 or float16; unit stride along a row, any stride between rows.
     up: as gate (they may be halves of one tensor), or None: h = round(f(gate)).
-    bins: [n] int32, the row of `counts` that each row adds to, or -1.
+    bins: [n] int32, the row of `counts` that each row of gate adds to, or -1.
     counts: [bins, width] int32, contiguous; added to.
     rows: [bins] int32, contiguous; added to.
     activation: a key of ACTIVATIONS.
-    threshold: what f must exceed. Signal "gate" decides by the exact real-valued f of the gate,
-        never by a rounded one: for 0 this is gate > 0. "product" decides by the h that is computed,
-        before keep and fill. NaN never counts.
-    keep, fill: [experts, width] in gate's dtype, contiguous: silence neurons, in every row.
-    expert: [n] int32, the row of keep and fill for each row; None: all 0.
+    threshold: what f must exceed. For signal "gate" the exact real-valued f of the gate decides,
+        never a rounded one; with 0 this is gate > 0. For "product" the computed h decides, before
+        keep and fill. NaN never counts.
+    keep, fill: [experts, width] in gate's dtype, contiguous: ablate neurons, in every row.
+    expert: [n] int32, the row of keep and fill for each row of gate; None: all 0.
     out: [n, width] in gate's dtype, contiguous, to write to; None: a new tensor.
 
-    Returns out. Raises InputError before anything is written; on CUDA a bin out of range cannot be
-    reported without waiting for the device: its row is left uncounted, and `rows` shows it.
-    Counting follows LAPE (arXiv 2402.16438).
+    Returns out. Raises InputError before anything is written. On CUDA a bin out of range cannot be
+    reported without waiting for the device: its row is not counted, and `rows` shows it. Counting
+    follows LAPE (arXiv 2402.16438).
 
     >>> counts, rows = torch.zeros(2, 4, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     >>> bins = torch.tensor([0, 1, -1], dtype=torch.int32)
@@ -118,7 +118,7 @@ def _cuda_out(*inputs) -> None:
 
 
 def _launch_cuda(gate, *inputs) -> None:
-    """Queue the kernel on the current stream of gate's device, as torch's own kernels are."""
+    """Queue the kernel on the current stream of gate's device, as torch does with its own."""
     kernel = native.cuda().act_mul_count
     with torch.cuda.device(gate.device):
         where = (gate.device.index, torch.cuda.current_stream().cuda_stream)
@@ -129,6 +129,7 @@ def _launch(
     kernel, where, gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert,
     out,
 ) -> None:  # fmt: skip
+    """Call a kernel with the numbers of csrc/bindings/call.h, in its order, and with `where`."""
     n_experts = 0 if keep is None and fill is None else len(fill if keep is None else keep)
     try:
         kernel(
@@ -169,7 +170,7 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 
 
 def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert) -> None:
-    """Names, dtypes, shapes, strides and devices; memory and indices are the kernel's part."""
+    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
     if activation not in ACTIVATIONS or signal not in SIGNALS:
         _fail_name("activation", activation, ACTIVATIONS)
         _fail_name("signal", signal, SIGNALS)

@@ -1,4 +1,4 @@
-#include "launch.h"
+#include "launcher.h"
 
 #include <algorithm>
 
@@ -11,8 +11,8 @@ namespace sparcom {
 namespace {
 
 constexpr int64_t min_rows = 16, min_columns = 256;  // of a tile
-constexpr int64_t min_elements = 16 * 1024;   // of a thread: below, starting it costs more
-constexpr int64_t cached_bytes = 32 << 20;    // an output up to this may still be in a cache when read
+constexpr int64_t min_elements = 16 * 1024;  // of a thread: for fewer, its start costs more
+constexpr int64_t cached_bytes = 32 << 20;   // an output of this size may still be cached when read
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -23,7 +23,7 @@ struct Grid {
   int64_t tile_rows, tile_columns;
 };
 
-// A tile per thread: some rows each, and where there are few rows, some columns as well.
+// A tile per thread: some rows each and, if there are few rows, some columns each.
 Grid make_grid(const ActMulCount& p, int64_t block) {
   const int64_t threads = clamp(p.n_rows * p.width / min_elements, 1, max_threads());
   Grid g;
@@ -46,9 +46,11 @@ void act_mul_count_cpu(const ActMulCount& p) {
   const Grid g = make_grid(p, k.block);
   const float* const table = k.looks_up && p.dtype != Dtype::fp32
                                  ? activation_table(p.activation, p.dtype) : nullptr;
-  const bool stream = p.n_rows * p.width * element_size(p.dtype) > cached_bytes && !p.keep && !p.fill;
+  const int64_t bytes = p.n_rows * p.width * element_size(p.dtype);
+  const bool stream = bytes > cached_bytes && !p.keep && !p.fill;
   const int64_t tiles = g.columns * g.rows;
-  parallel_for_threads(int(std::min<int64_t>(tiles, max_threads())), [&](int thread, int n_threads) {
+  const int want = int(std::min<int64_t>(tiles, max_threads()));
+  parallel_for_threads(want, [&](int thread, int n_threads) {
     for (int64_t i = thread; i < tiles; i += n_threads) {
       const int64_t row = i / g.columns * g.tile_rows, col = i % g.columns * g.tile_columns;
       const Tile t{row, std::min(row + g.tile_rows, p.n_rows),
