@@ -1,4 +1,4 @@
-// The kernels for avx2. setup.py compiles this file, and no other, with the flags it needs.
+// The kernels for AVX2. setup.py compiles only this file with the flags it needs.
 #include "activation/act_mul_count.h"
 #include "bits/bits.h"
 #include "bits/avx2.h"
@@ -11,6 +11,6 @@ namespace sparcom {
 const Kernels avx2_kernels = {"avx2", act_mul_count_tile<Avx2>, 2 * Avx2::lanes, false,
                               weighted_sum_of<Avx2>};
 const BitKernels avx2_bit_kernels = {"avx2", Avx2Bits::narrow, Avx2Bits::at_least,
-                                              Avx2Bits::and_counts};
+                                     Avx2Bits::and_counts};
 
 }  // namespace sparcom

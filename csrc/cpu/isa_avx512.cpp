@@ -1,4 +1,4 @@
-// The kernels for avx512. setup.py compiles this file, and no other, with the flags it needs.
+// The kernels for AVX-512. setup.py compiles only this file with the flags it needs.
 #include "activation/act_mul_count.h"
 #include "dispatch.h"
 #include "vec/avx512.h"

@@ -1,4 +1,4 @@
-// The kernels for AVX-512 with fast gathers: f of 16-bit dtypes from a table.
+// The kernels for AVX-512 with fast gathers, which look f of the 16-bit dtypes up in a table.
 #include "activation/act_mul_count.h"
 #include "dispatch.h"
 #include "vec/avx512.h"

@@ -1,5 +1,5 @@
-// The kernels for neon. The bit kernels that go with it are the portable ones: the compiler turns
-// them into NEON's cnt.
+// The kernels for NEON. Its bit kernels are the portable ones: the compiler turns them into NEON's
+// cnt.
 #include "activation/act_mul_count.h"
 #include "dispatch.h"
 #include "vec/neon.h"

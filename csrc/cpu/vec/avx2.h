@@ -1,27 +1,24 @@
 // The vector operations of the kernels on AVX2 with FMA and F16C (Haswell, Zen and later).
-// What each one means is said in portable.h.
+// portable.h defines each one.
 #pragma once
 
 #include <immintrin.h>
 
-#include "../../dtypes.h"
+#include "blocks.h"
 
 namespace sparcom {
 
-struct Avx2 {
-  static constexpr int lanes = 8;
+struct Avx2Words {
   using F = __m256;
-  struct Pair {
-    F a, b;
-  };
-  struct Raw16 {
-    __m256i v;
-  };
-  struct Raw32 {
-    __m256i a, b;
-  };
-  template <class T>
-  using Raw = std::conditional_t<sizeof(T) == 2, Raw16, Raw32>;
+  using I = __m256i;
+  typedef uint32_t U __attribute__((vector_size(32)));
+  static I load(const I* p) { return _mm256_loadu_si256(p); }
+  static void store(I* p, I x) { _mm256_storeu_si256(p, x); }
+  static void stream(I* p, I x) { _mm256_stream_si256(p, x); }
+};
+
+struct Avx2 : WideBlocks<Avx2Words> {
+  static constexpr int lanes = 8;
   using Mask = __m128i;  // 16 bytes, each 0 or 255
 
   static F set(float x) { return _mm256_set1_ps(x); }
@@ -57,44 +54,14 @@ struct Avx2 {
     return mul(mul(a, r), fnma(b, r, set(2)));
   }
 
-  // bf16: a holds the even elements and b the odd ones, so that widening is a shift and a mask.
-  template <class T>
-  static Raw<T> load(const T* p) {
-    const __m256i* const v = reinterpret_cast<const __m256i*>(p);
-    if constexpr (sizeof(T) == 2) return {_mm256_loadu_si256(v)};
-    else return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
-  }
-  template <class T>
-  static void store(T* p, Raw<T> x) {
-    __m256i* const v = reinterpret_cast<__m256i*>(p);
-    if constexpr (sizeof(T) == 2) {
-      _mm256_storeu_si256(v, x.v);
-    } else {
-      _mm256_storeu_si256(v, x.a);
-      _mm256_storeu_si256(v + 1, x.b);
-    }
-  }
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    __m256i* const v = reinterpret_cast<__m256i*>(p);
-    if constexpr (sizeof(T) == 2) {
-      _mm256_stream_si256(v, x.v);
-    } else {
-      _mm256_stream_si256(v, x.a);
-      _mm256_stream_si256(v + 1, x.b);
-    }
-  }
   static void fence() { _mm_sfence(); }
 
-  static Pair widen(Raw16 x, Bf16) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(x.v, 16)),
-            _mm256_castsi256_ps(_mm256_and_si256(x.v, _mm256_set1_epi32(int(0xffff0000u))))};
-  }
+  static Pair widen(Raw16 x, Bf16) { return {F(U(x.v) << 16), upper_halves(x.v)}; }
   static Pair widen(Raw16 x, Fp16) {
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(x.v)),
             _mm256_cvtph_ps(_mm256_extracti128_si256(x.v, 1))};
   }
-  static Pair widen(Raw32 x, float) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+  static Pair widen(Raw32 x, float) { return {F(x.a), F(x.b)}; }
 
   static Raw16 narrow(Pair x, Bf16) {
     return {_mm256_blend_epi16(_mm256_srli_epi32(rounded_bits(x.a), 16), rounded_bits(x.b), 0xaa)};
@@ -103,18 +70,12 @@ struct Avx2 {
     return {_mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(x.a, 8)),
                                    _mm256_cvtps_ph(x.b, 8), 1)};
   }
-  static Raw32 narrow(Pair x, float) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+  static Raw32 narrow(Pair x, float) { return {I(x.a), I(x.b)}; }
 
-  static F round_to(F x, Bf16) {
-    return _mm256_castsi256_ps(
-        _mm256_and_si256(rounded_bits(x), _mm256_set1_epi32(int(0xffff0000u))));
-  }
+  static F round_to(F x, Bf16) { return upper_halves(rounded_bits(x)); }
   static F round_to(F x, Fp16) { return _mm256_cvtph_ps(_mm256_cvtps_ph(x, 8)); }
   static F round_to(F x, float) { return x; }
-  static F near_to(F x, Bf16) {
-    const __m256i half = _mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x8000));
-    return _mm256_castsi256_ps(_mm256_and_si256(half, _mm256_set1_epi32(int(0xffff0000u))));
-  }
+  static F near_to(F x, Bf16) { return upper_halves(rounded_away(x)); }
   template <class T>
   static F near_to(F x, T t) {
     return round_to(x, t);
@@ -146,12 +107,6 @@ struct Avx2 {
   static F power_of_2(__m256i n) {
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
-  }
-  // See avx512.h.
-  static __m256i rounded_bits(F x) {
-    const __m256i u = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-    return _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
   }
 };
 

@@ -1,27 +1,24 @@
 // The vector operations of the kernels on AVX-512 (F, BW, DQ, VL: Skylake-SP and later).
-// What each one means is said in portable.h.
+// portable.h defines each one.
 #pragma once
 
 #include <immintrin.h>
 
-#include "../../dtypes.h"
+#include "blocks.h"
 
 namespace sparcom {
 
-struct Avx512 {
-  static constexpr int lanes = 16;
+struct Avx512Words {
   using F = __m512;
-  struct Pair {
-    F a, b;
-  };
-  struct Raw16 {
-    __m512i v;
-  };
-  struct Raw32 {
-    __m512i a, b;
-  };
-  template <class T>
-  using Raw = std::conditional_t<sizeof(T) == 2, Raw16, Raw32>;
+  using I = __m512i;
+  typedef uint32_t U __attribute__((vector_size(64)));
+  static I load(const I* p) { return _mm512_loadu_si512(p); }
+  static void store(I* p, I x) { _mm512_storeu_si512(p, x); }
+  static void stream(I* p, I x) { _mm512_stream_si512(p, x); }
+};
+
+struct Avx512 : WideBlocks<Avx512Words> {
+  static constexpr int lanes = 16;
   using Mask = __mmask32;
 
   static F set(float x) { return _mm512_set1_ps(x); }
@@ -50,45 +47,17 @@ struct Avx512 {
     return mul(mul(a, r), fnma(b, r, set(2)));
   }
 
-  // bf16: a holds the even elements and b the odd ones, so that widening is a shift and a mask.
-  template <class T>
-  static Raw<T> load(const T* p) {
-    if constexpr (sizeof(T) == 2) return {_mm512_loadu_si512(p)};
-    else return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)};
-  }
-  template <class T>
-  static void store(T* p, Raw<T> x) {
-    if constexpr (sizeof(T) == 2) {
-      _mm512_storeu_si512(p, x.v);
-    } else {
-      _mm512_storeu_si512(p, x.a);
-      _mm512_storeu_si512(p + 16, x.b);
-    }
-  }
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    __m512i* const v = reinterpret_cast<__m512i*>(p);
-    if constexpr (sizeof(T) == 2) {
-      _mm512_stream_si512(v, x.v);
-    } else {
-      _mm512_stream_si512(v, x.a);
-      _mm512_stream_si512(v + 1, x.b);
-    }
-  }
   static void fence() { _mm_sfence(); }
 
-  static Pair widen(Raw16 x, Bf16) {
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(int(0xffff0000u))))};
-  }
+  static Pair widen(Raw16 x, Bf16) { return {F(U(x.v) << 16), upper_halves(x.v)}; }
   static Pair widen(Raw16 x, Fp16) {
     return {_mm512_cvtph_ps(_mm512_castsi512_si256(x.v)),
             _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x.v, 1))};
   }
-  static Pair widen(Raw32 x, float) { return {_mm512_castsi512_ps(x.a), _mm512_castsi512_ps(x.b)}; }
+  static Pair widen(Raw32 x, float) { return {F(x.a), F(x.b)}; }
 
   static Raw16 narrow(Pair x, Bf16) {
-    // All high halves, all low halves; up where low > 1/2, or low == 1/2 and high is odd.
+    // All high halves and all low halves; up if low > 1/2, or if low == 1/2 and high is odd.
     const __m512i a = _mm512_castps_si512(x.a), b = _mm512_castps_si512(x.b);
     const __m512i high = _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(a, 16), b);
     const __m512i low = _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16));
@@ -100,18 +69,12 @@ struct Avx512 {
     return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtps_ph(x.a, 8)),
                               _mm512_cvtps_ph(x.b, 8), 1)};
   }
-  static Raw32 narrow(Pair x, float) { return {_mm512_castps_si512(x.a), _mm512_castps_si512(x.b)}; }
+  static Raw32 narrow(Pair x, float) { return {I(x.a), I(x.b)}; }
 
-  static F round_to(F x, Bf16) {
-    return _mm512_castsi512_ps(
-        _mm512_and_si512(rounded_bits(x), _mm512_set1_epi32(int(0xffff0000u))));
-  }
+  static F round_to(F x, Bf16) { return upper_halves(rounded_bits(x)); }
   static F round_to(F x, Fp16) { return _mm512_cvtph_ps(_mm512_cvtps_ph(x, 8)); }
   static F round_to(F x, float) { return x; }
-  static F near_to(F x, Bf16) {
-    const __m512i half = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-    return _mm512_castsi512_ps(_mm512_and_si512(half, _mm512_set1_epi32(int(0xffff0000u))));
-  }
+  static F near_to(F x, Bf16) { return upper_halves(rounded_away(x)); }
   template <class T>
   static F near_to(F x, T t) {
     return round_to(x, t);
@@ -132,18 +95,10 @@ struct Avx512 {
     const __m256i x = _mm256_load_si256(c);
     _mm256_store_si256(c, _mm256_mask_add_epi8(x, m, x, _mm256_set1_epi8(1)));
   }
-
- private:
-  // The bits of x rounded to bf16, to nearest even, in the upper half. A NaN stays one: its low
-  // half is zero, since it comes from a bf16 or from the hardware.
-  static __m512i rounded_bits(F x) {
-    const __m512i u = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    return _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
-  }
 };
 
-// With f of 16-bit dtypes from a table (see table.h), for processors with fast gathers.
+// Looks f of the 16-bit dtypes up in a table (../activation/table.h), for processors with fast
+// gathers.
 struct Avx512Gather : Avx512 {
   static Pair lookup(const float* table, Raw16 x, Bf16) {
     return {_mm512_i32gather_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(0xffff)), table, 4),

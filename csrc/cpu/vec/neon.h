@@ -1,14 +1,14 @@
 // The vector operations of the kernels on NEON (every AArch64 processor).
-// What each one means is said in portable.h.
+// portable.h defines each one.
 #pragma once
 
 #include <arm_neon.h>
 
-#include "../../dtypes.h"
+#include "blocks.h"
 
 namespace sparcom {
 
-struct Neon {
+struct Neon : PlainMemory<Neon> {
   static constexpr int lanes = 4;
   using F = float32x4_t;
   struct Pair {
@@ -56,22 +56,6 @@ struct Neon {
   static F quotient(F a, F b) { return vdivq_f32(a, b); }
 
   // bf16: a holds the even elements and b the odd ones, so that widening is a shift and a mask.
-  template <class T>
-  static Raw<T> load(const T* p) {
-    Raw<T> x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return x;
-  }
-  template <class T>
-  static void store(T* p, Raw<T> x) {
-    __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
-  }
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    store(p, x);
-  }
-  static void fence() {}
-
   static Pair widen(Raw16 x, Bf16) {
     const uint32x4_t v = vreinterpretq_u32_u16(x.v);
     return {vreinterpretq_f32_u32(vshlq_n_u32(v, 16)), upper_half(v)};
@@ -124,7 +108,7 @@ struct Neon {
   static F power_of_2(int32x4_t n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
   }
-  // See avx512.h.
+  // As WideBlocks::rounded_bits.
   static uint32x4_t rounded_bits(F x) {
     const uint32x4_t u = vreinterpretq_u32_f32(x);
     const uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));

@@ -1,13 +1,13 @@
 // The vector operations of the kernels in GCC's and Clang's own vectors, for machines without a
-// tuned set, and the place that says what each operation means. A block is 2 * lanes elements, held
-// as a pair of float vectors; which element sits where in the pair is each set's own affair.
+// tuned set. This file defines each operation; blocks.h has loads and stores. A block is 2 * lanes
+// elements, kept as a pair of float vectors; each set chooses which element is where in the pair.
 #pragma once
 
-#include "../../dtypes.h"
+#include "blocks.h"
 
 namespace sparcom {
 
-struct Portable {
+struct Portable : PlainMemory<Portable> {
   static constexpr int lanes = 4;
   typedef float F __attribute__((vector_size(16)));
   typedef double D __attribute__((vector_size(32)));
@@ -17,7 +17,7 @@ struct Portable {
   struct Pair {
     F a, b;
   };
-  // The bits of a block as they lie in memory.
+  // The bits of a block, as in memory.
   struct Raw16 {
     U16 a, b;
   };
@@ -26,7 +26,7 @@ struct Portable {
   };
   template <class T>
   using Raw = std::conditional_t<sizeof(T) == 2, Raw16, Raw32>;
-  // Which elements of a block are counted: all bits set, or none.
+  // All bits of each counted element of a block, none of the others.
   struct Mask {
     I a, b;
   };
@@ -36,34 +36,34 @@ struct Portable {
   static F sub(F a, F b) { return a - b; }
   static F mul(F a, F b) { return a * b; }
   static F div(F a, F b) { return a / b; }
-  // a * b + c. In double: the product is exact, the sum is rounded to double and then to float.
+  // a * b + c, in double: the product is exact, the sum is rounded to double and then to float.
   static F fma(F a, F b, F c) { return narrowed(wide(a) * wide(b) + wide(c)); }
   // c - a * b
   static F fnma(F a, F b, F c) { return narrowed(wide(c) - wide(a) * wide(b)); }
-  // The smaller (larger) of two numbers; b where either is NaN.
+  // The smaller (larger) of two numbers; b if either is NaN.
   static F min(F a, F b) { return a < b ? a : b; }
   static F max(F a, F b) { return a > b ? a : b; }
   static F abs(F a) { return as_float(as_bits(a) & 0x7fffffffu); }
   // To the nearest integer, ties to even; |a| < 2^22.
   static F round(F a) { return (a + 0x1.8p23f) - 0x1.8p23f; }
-  // To the integer below; large a may become any larger than 2^20.
+  // To the integer below; a large |a| may become anything beyond 2^20.
   static F floor(F a) {
     return __builtin_convertvector(floored(max(set(-0x1p20f), min(set(0x1p20f), a))), F);
   }
-  // a * 2^floor(n) for n of any size, in two factors, so that subnormals are rounded once.
+  // a * 2^floor(n) for any n, in two factors, so that subnormals are rounded once.
   static F scale(F a, F n) {
     const I whole = floored(max(set(-252), min(set(254), n)));
     const I half = whole >> 1;
     return a * power_of_2(half) * power_of_2(whole - half);
   }
-  // (t - floor(t), n) with floor(n) == floor(t); for t below any exponent, -inf included, (0, n).
+  // (t - floor(t), n) with floor(n) == floor(t); (0, n) for t below all exponents, even -inf.
   static Pair split(F t) {
     const F bounded = max(set(-400), t), n = floor(bounded);
     return {bounded - n, n};
   }
   // x < 0 or x is -0 ? a : b
   static F if_negative(F x, F a, F b) { return I(as_bits(x)) < 0 ? a : b; }
-  // Whether any lane of either is above the bound.
+  // True if any lane of either vector is above the bound.
   static bool any_above(Pair x, float bound) {
     const I above = (x.a > bound) | (x.b > bound);
     bool any = false;
@@ -72,24 +72,6 @@ struct Portable {
   }
   // a / b to about 2^-22, for 1 <= |b| <= 2^110.
   static F quotient(F a, F b) { return a / b; }
-
-  template <class T>
-  static Raw<T> load(const T* p) {
-    Raw<T> x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return x;
-  }
-  template <class T>
-  static void store(T* p, Raw<T> x) {
-    __builtin_memcpy(static_cast<void*>(p), &x, sizeof x);
-  }
-  // A store past the caches where the processor has one (p 64-byte aligned), and what must follow
-  // the last of them before another thread may look.
-  template <class T>
-  static void stream(T* p, Raw<T> x) {
-    store(p, x);
-  }
-  static void fence() {}
 
   // The block as floats, and floats as a block, rounded to nearest even.
   template <class T>
@@ -108,13 +90,13 @@ struct Portable {
   static F round_to(F x, T t) {
     return to_float(from_float(x, t), t);
   }
-  // x rounded to the dtype; where x lies exactly between two values, either.
+  // x rounded to the dtype; if x lies exactly between two values, to either.
   template <class T>
   static F near_to(F x, T t) {
     return round_to(x, t);
   }
 
-  // Which elements have bits in [first, first + size), modulo the size of the element.
+  // The elements whose bits are in [first, first + size), modulo the element's range.
   template <class R>
   static Mask in_range(R x, uint32_t first, uint32_t size) {
     const uint32_t low = sizeof x.a == sizeof(U16) ? 0xffffu : 0xffffffffu;
