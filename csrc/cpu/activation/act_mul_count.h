@@ -20,9 +20,9 @@
 #pragma once
 
 #include "../../act_mul_count.h"
-#include "activations.h"
 #include "../dispatch.h"
 #include "../parallel.h"
+#include "activations.h"
 
 namespace sparcom {
 

@@ -28,8 +28,8 @@ struct Select {
   const int64_t* sizes;          // [groups], nominal, at least 1; null: the cuts are given
   int64_t groups;
   Ties ties;
-  int32_t* cuts;      // [rows, groups] out: the least count selected, at most 2^31 - 1; with sizes
-                      // null also in
+  int32_t* cuts;      // [rows, groups] out: selected from this count on, at most 2^31 - 1; also in,
+                      // if sizes is null
   int32_t* selected;  // [rows, groups] out: how many components are selected
   uint8_t* bits;      // [rows, (components + 7) / 8] out
 };

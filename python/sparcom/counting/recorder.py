@@ -250,7 +250,7 @@ def check_conservation(
     """Check that every site saw every counted token once, and that no neuron fired more often.
 
     Requires, for each instruction: rows == T at dense and shared sites, sum of rows == top_k * T at
-    routed ones (at most that at partial ones), and 0 <= c <= rows of its bin (DESIGN.md, 3).
+    routed ones (at most that at partial ones), and 0 <= c <= rows of its bin.
 
     tokens: [n] T from the corpus side.
     neurons: [n, neurons] counts.

@@ -58,8 +58,7 @@ def select(
     ties: one of TIES; only with sizes.
 
     Returns packed sets, cuts and achieved sizes. Raises InputError for wrong shapes, dtypes, sizes
-    and groups. The rules are those of the paper (arXiv 2505.21191) and DESIGN.md section 2. The
-    threads share the rows.
+    and groups. The rules are those of the paper (arXiv 2505.21191). The threads share the rows.
 
     >>> s = select(np.array([[5, 0, 3, 5]], np.int32), sizes=1)
     >>> s.bits, s.cuts, s.sizes
