@@ -7,6 +7,9 @@ checks run inside the operator, so that tracing sees one call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -81,43 +84,43 @@ def act_mul_count(
     return out
 
 
-def _fake(
-    gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert
-) -> Tensor:
-    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
+# `inputs`: up to expert, as `_INPUTS` has them, and out for the second overload.
+
+
+def _fake(gate: Tensor, *inputs: Any) -> Tensor:
+    _check(gate, *inputs)
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
 
 
-def _fake_out(
-    gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out
-) -> None:
-    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
+def _fake_out(gate: Tensor, *inputs: Any) -> None:
+    *others, out = inputs
+    _check(gate, *others)
     _check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
-def _cpu(gate, *inputs) -> Tensor:
+def _cpu(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch(native.cpu().act_mul_count, (), gate, *inputs, out)
+    _launch(native.cpu().act_mul_count, (), *(gate, *inputs, out))
     return out
 
 
-def _cpu_out(*inputs) -> None:
-    _fake_out(*inputs)
-    _launch(native.cpu().act_mul_count, (), *inputs)
+def _cpu_out(gate: Tensor, *inputs: Any) -> None:
+    _fake_out(gate, *inputs)
+    _launch(native.cpu().act_mul_count, (), gate, *inputs)
 
 
-def _cuda(gate, *inputs) -> Tensor:
+def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
     _launch_cuda(gate, *inputs, out)
     return out
 
 
-def _cuda_out(*inputs) -> None:
-    _fake_out(*inputs)
-    _launch_cuda(*inputs)
+def _cuda_out(gate: Tensor, *inputs: Any) -> None:
+    _fake_out(gate, *inputs)
+    _launch_cuda(gate, *inputs)
 
 
-def _launch_cuda(gate, *inputs) -> None:
+def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
     """Queue the kernel on the current stream of gate's device, as torch does with its own."""
     kernel = native.cuda().act_mul_count
     with torch.cuda.device(gate.device):
@@ -126,11 +129,23 @@ def _launch_cuda(gate, *inputs) -> None:
 
 
 def _launch(
-    kernel, where, gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert,
-    out,
-) -> None:  # fmt: skip
+    kernel: Callable[..., object],
+    where: tuple[int, ...],
+    gate: Tensor,
+    up: Tensor | None,
+    bins: Tensor,
+    counts: Tensor,
+    rows: Tensor,
+    activation: str,
+    threshold: float,
+    signal: str,
+    keep: Tensor | None,
+    fill: Tensor | None,
+    expert: Tensor | None,
+    out: Tensor,
+) -> None:
     """Call a kernel with the numbers of csrc/bindings/call.h, in its order, and with `where`."""
-    n_experts = 0 if keep is None and fill is None else len(fill if keep is None else keep)
+    tables = fill if keep is None else keep
     try:
         kernel(
             gate.data_ptr(),
@@ -147,7 +162,7 @@ def _launch(
             gate.stride(0),
             0 if up is None else up.stride(0),
             rows.shape[0],
-            n_experts,
+            0 if tables is None else tables.shape[0],
             DTYPES[gate.dtype],
             ACTIVATIONS[activation],
             SIGNALS[signal],
@@ -169,8 +184,22 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert) -> None:
-    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
+def _check(
+    gate: Tensor,
+    up: Tensor | None,
+    bins: Tensor,
+    counts: Tensor,
+    rows: Tensor,
+    activation: str,
+    threshold: float,
+    signal: str,
+    keep: Tensor | None,
+    fill: Tensor | None,
+    expert: Tensor | None,
+) -> None:
+    """Check names, dtypes, shapes, strides and devices; the kernel checks the threshold, memory and
+    indices.
+    """
     if activation not in ACTIVATIONS or signal not in SIGNALS:
         _fail_name("activation", activation, ACTIVATIONS)
         _fail_name("signal", signal, SIGNALS)
@@ -189,27 +218,30 @@ def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
         _fail("rows", "[bins] int32", rows)
     _check_tensor("rows", rows, torch.int32, gate, rows.shape)
     _check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width))
-    if keep is None and fill is None and expert is None:
+    tables = fill if keep is None else keep
+    if tables is None:
+        if expert is not None:
+            _fail("expert", "None without keep and fill", expert)
         return
-    experts = keep if keep is not None else fill
-    if experts is None:
-        _fail("expert", "None without keep and fill", expert)
-    if experts.dim() != 2:
-        _fail("keep" if keep is not None else "fill", f"[experts, {width}]", experts)
+    first = "fill" if keep is None else "keep"
+    if tables.dim() != 2:
+        _fail(first, f"[experts, {width}]", tables)
     for name, value in (("keep", keep), ("fill", fill)):
         if value is not None:
-            _check_tensor(name, value, gate.dtype, gate, (experts.shape[0], width))
+            _check_tensor(name, value, gate.dtype, gate, (tables.shape[0], width))
     if expert is not None:
         _check_tensor("expert", expert, torch.int32, gate, (n,))
-    elif experts.shape[0] == 0 and n:
-        _fail("keep" if keep is not None else "fill", "[experts, width] of an expert", experts)
+    elif tables.shape[0] == 0 and n:
+        _fail(first, "[experts, width] with at least one expert", tables)
 
 
 def _rows_are_dense(x: Tensor) -> bool:
     return x.stride(1) == 1 or x.shape[1] <= 1
 
 
-def _check_tensor(name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple) -> None:
+def _check_tensor(
+    name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple[int, ...]
+) -> None:
     if x.dtype is not dtype or x.shape != shape or not x.is_contiguous() or x.device != gate.device:
         expected = f"{list(shape)} {_name(dtype)}, contiguous, on {gate.device}"
         _fail(name, expected, x)
@@ -219,7 +251,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fail(name: str, expected: str, x: Tensor) -> None:
+def _fail(name: str, expected: str, x: Tensor) -> NoReturn:
     raise InputError(
         f"act_mul_count: {name} must be {expected}; got {list(x.shape)} {_name(x.dtype)} with "
         f"strides {list(x.stride())} on {x.device}"

@@ -8,6 +8,7 @@ the corpus side expects.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +168,7 @@ class Recorder:
         out: torch.Tensor | None = None,
         expert: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        options = {
+        options: dict[str, Any] = {
             "activation": self.sites[site].activation,
             "threshold": self.threshold,
             "signal": self.signal,
@@ -227,7 +228,14 @@ class Recorder:
     def _bin_starts(self) -> np.ndarray:
         return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]
 
-    def _check_recount(self, ids, counts, rows, plain_counts, plain_rows) -> None:
+    def _check_recount(
+        self,
+        ids: Sequence[str],
+        counts: torch.Tensor,
+        rows: torch.Tensor,
+        plain_counts: torch.Tensor,
+        plain_rows: torch.Tensor,
+    ) -> None:
         for what, ours, plain in (("counts", counts, plain_counts), ("rows", rows, plain_rows)):
             wrong = (ours != plain).nonzero()
             if len(wrong):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -71,23 +72,24 @@ def select(
         raise InputError(f"select: ties must be one of {', '.join(TIES)}, got {ties!r}")
     ranges, offsets = ranges_of(groups, components)
     n_groups = len(offsets) - 1
-    if (sizes is None) == (cuts is None):
-        raise InputError("select: give either sizes or cuts")
-    if cuts is None:
-        sizes = [int(v) for v in np.atleast_1d(sizes)]
-        if len(sizes) != n_groups or min(sizes, default=1) < 1:
+    nominal: list[int] = []
+    if sizes is not None and cuts is None:
+        nominal = [int(size) for size in np.atleast_1d(np.asarray(sizes))]
+        if len(nominal) != n_groups or min(nominal, default=1) < 1:
             raise InputError(
                 f"select: sizes must be {n_groups} numbers of at least 1, one per group, "
-                f"got {sizes}"
+                f"got {nominal}"
             )
         cuts = np.empty((rows, n_groups), np.int32)
-    else:
+    elif cuts is not None and sizes is None:
         if cuts.shape != (rows, n_groups) or cuts.dtype != np.int32:
             _fail("select", "cuts", f"[{rows}, {n_groups}] int32", cuts)
-        sizes, cuts = [], cuts.copy(order="C")
+        cuts = cuts.copy(order="C")
+    else:
+        raise InputError("select: give either sizes or cuts")
     selected = np.empty((rows, n_groups), np.int32)
     bits = np.empty((rows, (components + 7) // 8), np.uint8)
-    native.cpu().select(counts, ranges, offsets, sizes, TIES.index(ties), cuts, selected, bits)
+    native.cpu().select(counts, ranges, offsets, nominal, TIES.index(ties), cuts, selected, bits)
     return Selected(bits, cuts, selected)
 
 
@@ -135,7 +137,7 @@ def ranges_of(
     return ranges, offsets
 
 
-def _fail(function: str, name: str, expected: str, x: np.ndarray) -> None:
+def _fail(function: str, name: str, expected: str, x: np.ndarray) -> NoReturn:
     layout = "C-contiguous" if x.flags.c_contiguous else "not C-contiguous"
     raise InputError(
         f"{function}: {name} must be {expected}; got {list(x.shape)} {x.dtype}, {layout}"

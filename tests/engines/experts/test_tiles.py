@@ -66,8 +66,9 @@ def test_products_cover_the_rows_and_have_allowed_sizes(
     of_row = [np.repeat(np.arange(8), tiles.block)]
     for tail in tiles.tails:
         assert tail.size in sizes.rows
+        assert tail.experts == sizes.tail_batch
         assert tail.start == sum(map(len, of_row))
-        of_row.append(np.repeat(np.arange(tail.first, tail.first + sizes.tail_batch), tail.size))
+        of_row.append(np.repeat(np.arange(tail.first, tail.first + tail.experts), tail.size))
     np.testing.assert_array_equal(np.concatenate(of_row), tiles.expert)
 
 

@@ -10,11 +10,13 @@ of rows of each expert. On other CPUs torch multiplies, and `tiles` lays the row
 products are torch's grouped ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from sparcom import native
 from sparcom.components import Site
@@ -31,9 +33,9 @@ class Workspace:
     activation itself. All layers of an engine share one workspace."""
 
     def __init__(self) -> None:
-        self._flat: dict[str, torch.Tensor] = {}
+        self._flat: dict[str, Tensor] = {}
 
-    def take(self, name: str, rows: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    def take(self, name: str, rows: int, width: int, like: Tensor) -> Tensor:
         """[rows, width] in the dtype and on the device of `like`, not cleared. Each name must
         always have the same dtype."""
         flat = self._flat.get(name)
@@ -54,30 +56,32 @@ class GroupedExperts:
     """
 
     def __init__(
-        self, gate_up: torch.Tensor, down: torch.Tensor, site: Site, site_index: int,
+        self, gate_up: Tensor, down: Tensor, site: Site, site_index: int,
         recorder: Recorder, workspace: Workspace, sizes: Sizes | None, name: str,
         local: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self.gate_up, self.down = gate_up.detach(), down.detach()
         self.site, self.site_index, self.recorder = site, site_index, recorder
-        self.workspace, self.sizes, self.name = workspace, sizes, name
+        self.workspace, self.name = workspace, name
         self.width = recorder.sites[site_index].width  # of each local expert
         self._local: np.ndarray | None = None  # [experts] index among the local ones, or -1
         if local:
             self._local = np.full(site.experts, -1, np.int64)
             self._local[list(local)] = np.arange(len(local))
+        # hidden and ids -> (y [rows, hidden size], row [tokens, top_k] of y for each id, or -1)
+        self.run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._packed
         if down.device.type != "cpu":
             self.run = self._grouped
-        else:
-            self.run = self._packed if sizes is None else self._tiled
+        elif sizes is not None:
+            self.run = partial(self._tiled, sizes)
 
     def __call__(
         self,
-        hidden: torch.Tensor,
-        ids: torch.Tensor,
-        weights: torch.Tensor,
-        out: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        hidden: Tensor,
+        ids: Tensor,
+        weights: Tensor,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """The sum of what the local experts return for hidden [tokens, hidden size], in its shape.
 
         ids: [tokens, top_k] experts of each token, of the whole site; weights: [tokens, top_k].
@@ -88,15 +92,16 @@ class GroupedExperts:
         y, row = self.run(hidden, ids)
         return weighted_sum(y, row, weights, out)
 
-    def _local_ids(self, ids: torch.Tensor) -> np.ndarray:
+    def _local_ids(self, ids: Tensor) -> np.ndarray:
         """[tokens, top_k] index of each expert among the local ones, or -1."""
         return ids.numpy() if self._local is None else self._local[ids.numpy()]
 
-    def _packed(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
-        """(y [rows, hidden size], row [tokens, top_k]): the row of y of each token and expert."""
+    def _packed(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """By kernels of our own, for packed weights."""
         routed = route(ids, self._local, self.site, len(self.down), self.recorder.slots_of_rows)
         if routed is None:
-            check_routing(ids, self.site, self.name)  # says what is wrong
+            check_routing(ids, self.site, self.name)
+            raise AssertionError(f"{self.name}: route() refused ids that check_routing() accepts")
         token, row, begin, bins = routed
         take, rows, width = self.workspace.take, len(token), self.width
         y = take("y", rows, hidden.shape[1], hidden)
@@ -117,37 +122,24 @@ class GroupedExperts:
         grouped_product(h, self.down, begin, y)
         return y, row
 
-    def _tiled(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_packed`, with torch's products of rows laid out in tiles."""
+    def _tiled(self, sizes: Sizes, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """By torch's products, on CPU, of rows laid out in tiles."""
         check_routing(ids, self.site, self.name)
-        tiles = plan_tiles(self._local_ids(ids), len(self.down), self.sizes)
+        tiles = plan_tiles(self._local_ids(ids), len(self.down), sizes)
         token, row = torch.from_numpy(tiles.token), torch.from_numpy(tiles.row)
         take, rows = self.workspace.take, len(token)
         x = take("x", rows, hidden.shape[1], hidden)
         torch.index_select(hidden, 0, token.clamp(min=0), out=x)
         gate_up = take("gate_up", rows, self.gate_up.shape[2], hidden)
-        self._product(tiles, x, self.gate_up, gate_up)
+        _tiled_product(tiles, x, self.gate_up, gate_up)
         h = take("h", rows, self.width, hidden)
         self._activate(gate_up, token, torch.from_numpy(tiles.expert), h)
         y = take("y", rows, self.down.shape[2], hidden)
-        self._product(tiles, h, self.down, y)
+        _tiled_product(tiles, h, self.down, y)
         return y, row.view(ids.shape)
 
-    def _product(self, tiles: Tiles, x: torch.Tensor, weight: torch.Tensor, out) -> None:
-        """out[r] = x[r] @ weight[expert of r]."""
-
-        def product(first: int, experts: int, start: int, size: int) -> None:
-            rows = slice(start, start + experts * size)
-            x_block, out_block = (v[rows].view(experts, size, -1) for v in (x, out))
-            torch.bmm(x_block, weight[first : first + experts], out=out_block)
-
-        if tiles.block:
-            product(0, len(weight), 0, tiles.block)
-        for tail in tiles.tails:
-            product(tail.first, self.sizes.tail_batch, tail.start, tail.size)
-
-    def _grouped(self, hidden, ids) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_packed`, with torch's own grouped products."""
+    def _grouped(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """By torch's grouped products, on a GPU."""
         check_routing(ids, self.site, self.name)
         expert, order = torch.sort(ids.reshape(-1), stable=True)
         token = order // ids.shape[1]
@@ -159,14 +151,30 @@ class GroupedExperts:
         row[order] = torch.arange(len(order), device=order.device)
         return y, row.view(ids.shape)
 
-    def _activate(self, gate_up, token, expert, out=None) -> torch.Tensor:
+    def _activate(
+        self, gate_up: Tensor, token: Tensor, expert: Tensor, out: Tensor | None = None
+    ) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1) if self.site.gated else (gate_up, None)
         return self.recorder.count_routed(self.site_index, gate, up, token, expert, out)
 
 
+def _tiled_product(tiles: Tiles, x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """out[r] = x[r] @ weight[expert of r]."""
+
+    def product(first: int, experts: int, start: int, size: int) -> None:
+        rows = slice(start, start + experts * size)
+        x_block, out_block = (v[rows].view(experts, size, -1) for v in (x, out))
+        torch.bmm(x_block, weight[first : first + experts], out=out_block)
+
+    if tiles.block:
+        product(0, len(weight), 0, tiles.block)
+    for tail in tiles.tails:
+        product(tail.first, tail.experts, tail.start, tail.size)
+
+
 def route(
-    ids: torch.Tensor, local: np.ndarray | None, site: Site, experts: int, slots: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, torch.Tensor] | None:
+    ids: Tensor, local: np.ndarray | None, site: Site, experts: int, slots: Tensor
+) -> tuple[Tensor, Tensor, np.ndarray, Tensor] | None:
     """The rows of routed tokens, by expert and by token within one; None if the routing is wrong
     (`check_routing` says how).
 
@@ -190,14 +198,14 @@ def route(
     return (token[: begin[-1]], row, begin, bins[: begin[-1]]) if fits else None
 
 
-def can_pack(*weights: torch.Tensor) -> bool:
+def can_pack(*weights: Tensor) -> bool:
     """True if `grouped_product` can run here on weights [experts, outputs, inputs]."""
     fit = all(w.shape[1] % 32 == w.shape[2] % 32 == 0 for w in weights)
     kinds = {(w.dtype, w.device.type) for w in weights}
     return fit and kinds == {(torch.bfloat16, "cpu")} and native.cpu().has_amx()
 
 
-def pack(weight: torch.Tensor) -> torch.Tensor:
+def pack(weight: Tensor) -> Tensor:
     """A weight [experts, outputs, inputs] in the order in which AMX reads it; the shape stays.
 
     Each expert becomes tiles of 32 inputs by 16 outputs; a tile is 16 rows of 16 pairs of inputs.
@@ -207,9 +215,7 @@ def pack(weight: torch.Tensor) -> torch.Tensor:
     return tiles.permute(0, 1, 3, 4, 2, 5).reshape(weight.shape)
 
 
-def grouped_product(
-    x: torch.Tensor, weight: torch.Tensor, begin: np.ndarray, out: torch.Tensor
-) -> None:
+def grouped_product(x: Tensor, weight: Tensor, begin: np.ndarray, out: Tensor) -> None:
     """out[r] = x[r] @ weight[e].T for the rows begin[e] <= r < begin[e + 1] of each expert e.
 
     x: [rows, inputs] and out: [rows, outputs], C-contiguous bf16 on CPU; weight: as `pack` returns
@@ -222,9 +228,9 @@ def grouped_product(
 
 
 def routed_experts(
-    x: torch.Tensor, token: torch.Tensor, begin: np.ndarray, gate_up: torch.Tensor,
-    down: torch.Tensor, y: torch.Tensor, bins: torch.Tensor, counts: torch.Tensor,
-    rows: torch.Tensor, activation: str, signal: str, threshold: float,
+    x: Tensor, token: Tensor, begin: np.ndarray, gate_up: Tensor,
+    down: Tensor, y: Tensor, bins: Tensor, counts: Tensor,
+    rows: Tensor, activation: str, signal: str, threshold: float,
 ) -> None:  # fmt: skip
     """Both products of routed experts in one pass, counted between them.
 
@@ -251,9 +257,7 @@ def routed_experts(
     )  # fmt: skip
 
 
-def weighted_sum(
-    y: torch.Tensor, row: torch.Tensor, weights: torch.Tensor, out: torch.Tensor | None = None
-) -> torch.Tensor:
+def weighted_sum(y: Tensor, row: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
     """out[t] = sum over k of round(weights[t, k] * y[row[t, k]]), added up in fp32.
 
     Products are rounded to the wider of the two dtypes, as in transformers' own implementations.
@@ -269,7 +273,7 @@ def weighted_sum(
         return total.to(y.dtype) if out is None else out.copy_(total)
     y, row, wide = y.contiguous(), row.contiguous(), weights.float().contiguous()
     direct = out is not None and out.is_contiguous()
-    target = out if direct else y.new_empty(len(row), y.shape[1])
+    target = out if out is not None and direct else y.new_empty(len(row), y.shape[1])
     native.cpu().weighted_sum(
         y.data_ptr(), row.data_ptr(), wide.data_ptr(), target.data_ptr(),
         *row.shape, *y.shape, DTYPES[y.dtype], weights.dtype == y.dtype != torch.float32,
@@ -277,7 +281,7 @@ def weighted_sum(
     return target if out is None or direct else out.copy_(target)
 
 
-def check_routing(ids: torch.Tensor, site: Site, name: str) -> None:
+def check_routing(ids: Tensor, site: Site, name: str) -> None:
     """Raise CountError if ids [tokens, top_k] are not `top_k` different experts for each token."""
     where = f"{site.name} ({name})"
     if ids.dim() != 2 or ids.shape[1] != site.top_k:

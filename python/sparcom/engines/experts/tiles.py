@@ -39,12 +39,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Tail:
-    """Rows of one expert after the blocks: a product over experts [first, first + tail_batch).
+    """Rows of one expert after the blocks: a product over experts [first, first + experts).
 
     start: its first row; size: the rows of each expert in it.
     """
 
     first: int
+    experts: int
     start: int
     size: int
 
@@ -87,7 +88,7 @@ def plan_tiles(ids: np.ndarray, experts: int, sizes: Sizes) -> Tiles:
             size = min(s for s in sizes.rows if s >= len(part))
             first = min(int(e), experts - sizes.tail_batch)
             sorted_row[part] = rows + (e - first) * size + np.arange(len(part))
-            tails.append(Tail(first, rows, size))
+            tails.append(Tail(first, sizes.tail_batch, rows, size))
             expert.append(np.repeat(np.arange(first, first + sizes.tail_batch), size))
             rows += sizes.tail_batch * size
     token = np.full(rows, -1, np.int64)
