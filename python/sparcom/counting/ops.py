@@ -84,17 +84,20 @@ def act_mul_count(
     return out
 
 
-# `inputs`: up to expert, as `_INPUTS` has them, and out for the second overload.
-
-
-def _fake(gate: Tensor, *inputs: Any) -> Tensor:
-    _check(gate, *inputs)
+def _fake(
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+) -> Tensor:  # fmt: skip
+    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
 
 
-def _fake_out(gate: Tensor, *inputs: Any) -> None:
-    *others, out = inputs
-    _check(gate, *others)
+def _fake_out(
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+    out: Tensor,
+) -> None:  # fmt: skip
+    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
     _check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
@@ -104,9 +107,9 @@ def _cpu(gate: Tensor, *inputs: Any) -> Tensor:
     return out
 
 
-def _cpu_out(gate: Tensor, *inputs: Any) -> None:
-    _fake_out(gate, *inputs)
-    _launch(native.cpu().act_mul_count, (), gate, *inputs)
+def _cpu_out(*inputs: Any) -> None:
+    _fake_out(*inputs)
+    _launch(native.cpu().act_mul_count, (), *inputs)
 
 
 def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
@@ -115,9 +118,9 @@ def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
     return out
 
 
-def _cuda_out(gate: Tensor, *inputs: Any) -> None:
-    _fake_out(gate, *inputs)
-    _launch_cuda(gate, *inputs)
+def _cuda_out(*inputs: Any) -> None:
+    _fake_out(*inputs)
+    _launch_cuda(*inputs)
 
 
 def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
@@ -129,21 +132,10 @@ def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
 
 
 def _launch(
-    kernel: Callable[..., object],
-    where: tuple[int, ...],
-    gate: Tensor,
-    up: Tensor | None,
-    bins: Tensor,
-    counts: Tensor,
-    rows: Tensor,
-    activation: str,
-    threshold: float,
-    signal: str,
-    keep: Tensor | None,
-    fill: Tensor | None,
-    expert: Tensor | None,
-    out: Tensor,
-) -> None:
+    kernel: Callable[..., object], where: tuple[int, ...], gate: Tensor, up: Tensor | None,
+    bins: Tensor, counts: Tensor, rows: Tensor, activation: str, threshold: float, signal: str,
+    keep: Tensor | None, fill: Tensor | None, expert: Tensor | None, out: Tensor,
+) -> None:  # fmt: skip
     """Call a kernel with the numbers of csrc/bindings/call.h, in its order, and with `where`."""
     tables = fill if keep is None else keep
     try:
@@ -185,21 +177,10 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 
 
 def _check(
-    gate: Tensor,
-    up: Tensor | None,
-    bins: Tensor,
-    counts: Tensor,
-    rows: Tensor,
-    activation: str,
-    threshold: float,
-    signal: str,
-    keep: Tensor | None,
-    fill: Tensor | None,
-    expert: Tensor | None,
-) -> None:
-    """Check names, dtypes, shapes, strides and devices; the kernel checks the threshold, memory and
-    indices.
-    """
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+) -> None:  # fmt: skip
+    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
     if activation not in ACTIVATIONS or signal not in SIGNALS:
         _fail_name("activation", activation, ACTIVATIONS)
         _fail_name("signal", signal, SIGNALS)
