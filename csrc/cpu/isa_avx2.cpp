@@ -1,10 +1,10 @@
 // The kernels for AVX2. setup.py compiles only this file with the flags it needs.
 #include "activation/act_mul_count.h"
-#include "bits/bits.h"
 #include "bits/avx2.h"
+#include "bits/bits.h"
 #include "dispatch.h"
-#include "vec/avx2.h"
 #include "experts/weighted_sum.h"
+#include "vec/avx2.h"
 
 namespace sparcom {
 

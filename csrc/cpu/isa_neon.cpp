@@ -2,8 +2,8 @@
 // cnt.
 #include "activation/act_mul_count.h"
 #include "dispatch.h"
-#include "vec/neon.h"
 #include "experts/weighted_sum.h"
+#include "vec/neon.h"
 
 namespace sparcom {
 

@@ -3,8 +3,8 @@
 #include "bits/bits.h"
 #include "bits/portable.h"
 #include "dispatch.h"
-#include "vec/portable.h"
 #include "experts/weighted_sum.h"
+#include "vec/portable.h"
 
 namespace sparcom {
 

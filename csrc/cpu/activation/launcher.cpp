@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "act_mul_count.h"
 #include "../dispatch.h"
 #include "../parallel.h"
 #include "table.h"

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
-#include "bits.h"
 #include "../parallel.h"
+#include "bits.h"
 
 namespace sparcom {
 namespace {

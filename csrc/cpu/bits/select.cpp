@@ -11,8 +11,8 @@
 #include <limits>
 #include <vector>
 
-#include "bits.h"
 #include "../parallel.h"
+#include "bits.h"
 
 namespace sparcom {
 namespace {

@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "../dispatch.h"
 #include "../activation/launcher.h"
-#include "../parallel.h"
 #include "../activation/table.h"
+#include "../dispatch.h"
+#include "../parallel.h"
 
 namespace sparcom {
 namespace {
