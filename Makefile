@@ -47,8 +47,9 @@ sanitize: env    ## the kernel tests of every instruction set under AddressSanit
 		SPARCOM_ISA=$$isa $(SANITIZED) -c "from sparcom import native; native.build_info()" 2>/dev/null || \
 			{ echo "sanitize: this machine has no $$isa"; continue; }; \
 		echo "sanitize: $$isa"; \
-		SPARCOM_ISA=$$isa $(SANITIZED) -m pytest -q tests/selection/test_bits.py tests/counting/test_act_mul_count.py \
-			tests/counting/test_act_mul_count_errors.py tests/counting/test_accuracy.py || exit 1; done
+		SPARCOM_ISA=$$isa $(SANITIZED) -m pytest -q tests/selection tests/counting/test_act_mul_count.py \
+			tests/counting/test_act_mul_count_errors.py tests/counting/test_accuracy.py \
+			tests/engines/experts/test_grouped.py || exit 1; done
 	@echo "sanitize: the CUDA kernel, emulated"
 	@$(SANITIZED) -m pytest -q tests/counting/test_op.py tests/counting/test_emulation.py
 

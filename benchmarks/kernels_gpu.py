@@ -1,9 +1,9 @@
 """The GPU part of the kernel bench: act_mul_count against torch on a device, or an estimate.
 
-On a device: correct first, then the median time of each shape beside vLLM's silu_and_mul where
-there is one, torch's calls and a device copy of the same bytes, in one run. Without one: what ptxas
-made of the kernels, and a roofline per card, both marked as estimates. `benchmarks/kernels.py` is
-the command.
+On a device: the results are checked first; then one run gives the median time of each shape, with
+vLLM's silu_and_mul if there is one, torch's calls, and a device copy of the same bytes. Without a
+device: ptxas's figures of the kernels and a roofline per card, both marked as estimates.
+`benchmarks/kernels.py` is the command.
 """
 
 import statistics
@@ -25,7 +25,7 @@ BYTES = 6  # per element: bf16, two reads and one write
 
 @dataclass(frozen=True)
 class Shape:
-    """Rows and how their bins lie. run: rows in a row with one bin."""
+    """Rows and their bins. run: mean number of neighbouring rows with the same bin."""
 
     name: str
     rows: int
@@ -38,7 +38,7 @@ class Shape:
 
     @property
     def count_bytes(self) -> float:
-        """To read and write each count once per run."""
+        """Bytes that read and write each count once per run."""
         return 8 * self.elements / self.run
 
 
@@ -90,7 +90,7 @@ def bins_of(shape: Shape) -> tuple[torch.Tensor, int]:
 
 
 def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
-    """Median seconds of each call, all calls in each round. A call gets the round's number."""
+    """Median seconds of each call, all calls in each round. Each is given the round's number."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(WARM_UP + ROUNDS):
         for name, call in calls.items():
@@ -106,7 +106,7 @@ def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
 
 def measure_shape(shape: Shape) -> dict[str, float]:
     """Seconds of ours, torch's activation alone, torch with counts, a copy, and vLLM's if any."""
-    # Enough inputs in turn that none is still in the L2 cache.
+    # So many inputs in turn that none is still in the L2 cache.
     sets = 1 + int(256e6 / (BYTES * shape.elements))
     both = torch.randn(sets, shape.rows, 2 * shape.width, device="cuda").to(torch.bfloat16)
     bins, n_bins = bins_of(shape)
@@ -191,7 +191,7 @@ def roofline(shape: Shape, card: Card, instructions: float | None) -> tuple[floa
 
 
 def estimate() -> dict[str, Any]:
-    """Print what the compiler says and what the cards' figures allow."""
+    """Print the compiler's figures and what the cards' figures allow."""
     print("No CUDA device: everything below is an ESTIMATE; nothing was run.")
     ptxas = compiled()
     found: dict[str, Any] = {}
@@ -207,8 +207,8 @@ def estimate() -> dict[str, Any]:
 
 
 def compiled() -> dict[str, Any]:
-    """Of each architecture, where it can be read: the registers of the most demanding kernel, and
-    what bf16 silu issues per element.
+    """For each architecture that can be read: the registers of the largest kernel, and how many
+    instructions bf16 silu issues per element.
     """
     if sass.missing():
         print(f"ptxas: {sass.missing()}; the roofline is that of the memory alone")

@@ -1,4 +1,4 @@
-"""What the compiler made of sparcom._native_cuda: resources and machine code, by cuobjdump."""
+"""The resources and machine code of sparcom._native_cuda, read by cuobjdump."""
 
 import collections
 import functools
@@ -14,16 +14,16 @@ from sparcom import native
 
 
 def missing() -> str:
-    """Why the CUDA part cannot be looked into here; "" where it can."""
+    """Why the CUDA part cannot be read here; "" if it can."""
     if native._cuda is None:
         return f"the CUDA part is not built: {native.cuda_cause()}"
     if find_cuobjdump() is None:
-        return "no cuobjdump; it comes with the CUDA toolkit and with triton"
+        return "no cuobjdump; install the CUDA toolkit or triton, which have it"
     return ""
 
 
 def find_cuobjdump() -> str | None:
-    """From the path, the toolkit, or triton, which brings one along."""
+    """From the path, the toolkit, or triton, which includes one."""
     folders = [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
     triton = importlib.util.find_spec("triton")
     if triton and triton.origin:
@@ -78,7 +78,7 @@ class Instruction(NamedTuple):
 
     @property
     def target(self) -> int | None:
-        """Where a branch leads."""
+        """The address that a branch leads to; None for other instructions."""
         match = re.search(r"0x([0-9a-f]+)\s*$", self.operands)
         return int(match[1], 16) if match and self.operation.startswith("BRA") else None
 
@@ -89,26 +89,27 @@ def instructions(architecture: str) -> dict[str, list[str]]:
 
 
 def instructions_per_element(architecture: str) -> float:
-    """What bf16 silu, gated, issues per element where the bin does not change.
+    """How many instructions bf16 silu, gated, issues per element while the bin does not change.
 
-    Of the loop that stores the most: the shortest way round it, which is the one past the adding
-    of a finished run, over the 8 elements of each of its stores.
+    They are those of the shortest path through the loop with the most stores, which leaves out the
+    adding of a finished run, divided by the 8 elements of each store.
     """
     (lines,) = (c for name, c in code(architecture).items() if "Bf16ELi8ELi0ELNS_4CallE0E" in name)
-    loops = [way for i, line in enumerate(lines) if (way := shortest_loop(lines, i, line.target))]
-    stores = [sum(x.operation.startswith("STG") for x in way) for way in loops]
+    paths = (shortest_loop(lines, i, line.target) for i, line in enumerate(lines))
+    loops = [path for path in paths if path]
+    stores = [sum(x.operation.startswith("STG") for x in path) for path in loops]
     return len(loops[stores.index(max(stores))]) / (8 * max(stores))
 
 
 def shortest_loop(
     lines: list[Instruction], last: int, first_address: int | None
 ) -> list[Instruction]:
-    """The fewest instructions from a backward branch's target to the branch; [] for any other."""
+    """The fewest instructions from a backward branch's target to the branch; [] for all others."""
     if first_address is None or first_address >= lines[last].address:
         return []
     index = {line.address: i for i, line in enumerate(lines)}
     first = index[first_address]
-    before: dict[int, int | None] = {first: None}  # where each was reached from, breadth first
+    before: dict[int, int | None] = {first: None}  # each one's predecessor, breadth first
     queue = collections.deque([first])
     while queue and last not in before:
         i = queue.popleft()
@@ -120,8 +121,8 @@ def shortest_loop(
             if first <= step <= last and step not in before:
                 before[step] = i
                 queue.append(step)
-    way, at = [], last if last in before else None
+    path, at = [], last if last in before else None
     while at is not None:
-        way.append(lines[at])
+        path.append(lines[at])
         at = before[at]
-    return way[::-1]
+    return path[::-1]

@@ -1,4 +1,4 @@
-"""The operator that act_mul_count replaces, from whichever vLLM is installed."""
+"""The operator that act_mul_count replaces, from the installed vLLM."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +10,7 @@ import torch
 def find(device: str) -> tuple[Callable[[torch.Tensor, torch.Tensor], None] | None, str]:
     """(vLLM's silu_and_mul(out [rows, width], x [rows, 2 * width]), "") or (None, why not).
 
-    device: where it must run: a vLLM for GPUs has no CPU operator, and the other way round.
+    device: where it must run; a vLLM for GPUs has no CPU operator, and vice versa.
     """
     try:
         import vllm

@@ -23,7 +23,7 @@ Span span(const char* name, const void* p, int64_t elements, int64_t size, bool 
   throw std::invalid_argument("act_mul_count: " + message);
 }
 
-// "[first, end)" in words.
+// [first, end) in words.
 std::string within(int64_t first, int64_t end) {
   return "in " + std::to_string(first) + ".." + std::to_string(end - 1);
 }

@@ -1,18 +1,18 @@
-// What act_mul_count demands of memory and indices, for every backend. Shapes, dtypes and devices
-// are checked in counting/ops.py, where tensors have names.
+// What act_mul_count requires of memory and indices, on every backend. Python checks shapes, dtypes
+// and devices, where tensors have names: counting/ops.py.
 #pragma once
 
 #include "act_mul_count.h"
 
 namespace sparcom {
 
-// Alignment to the element, no overlap of what is written with anything else, a finite threshold.
-// Throws std::invalid_argument: what was expected, what came, what to do.
+// Requires a finite threshold, memory aligned to its elements, and that nothing written overlaps
+// anything else. Throws std::invalid_argument: what was expected, what came, what to do.
 void check(const ActMulCount& p);
 
-// Every bin in [-1, n_bins), every expert in [0, n_experts). Reads them: host memory only. The CUDA
-// kernel, which must not wait for such an answer, leaves rows with other bins uncounted instead, so
-// that `rows` shows them.
+// Requires every bin in [-1, n_bins) and every expert in [0, n_experts). It reads them, so only in
+// host memory. The CUDA kernel must not wait for such an answer: it leaves a row with another bin
+// uncounted, so that `rows` shows it.
 void check_indices(const ActMulCount& p);
 
 }  // namespace sparcom

@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "bits.h"
+#include "bits/bits.h"
 
 namespace sparcom {
 namespace {
 
 #if defined(__x86_64__)
-// Gathers are slow on AMD up to Zen 5, and on Intel before Sapphire Rapids, where microcode guards
-// them (Downfall). What tells the others apart is FP16 arithmetic: leaf 7, EDX, bit 23.
+// Gathers are slow on AMD up to Zen 5, and on Intel before Sapphire Rapids, whose microcode guards
+// them (Downfall). Processors with fast ones have FP16 arithmetic: leaf 7, EDX, bit 23.
 bool has_fast_gathers() {
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
@@ -56,7 +56,7 @@ const Kernels& choose() {
                            wanted + "; unset it to use " + found.front()->isa);
 }
 
-// The bit kernels that go with a set. Those of AVX-512 need VPOPCNTDQ and VBMI2.
+// The bit kernels of the chosen set. Those of AVX-512 need VPOPCNTDQ and VBMI2.
 const BitKernels& choose_bits() {
 #if defined(__x86_64__)
   const std::string isa = kernels().isa;

@@ -1,4 +1,4 @@
-// Which instruction set runs: one table of kernels per set, chosen once per process.
+// Which instruction set runs: each set has a table of kernels, and one is chosen per process.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@ namespace sparcom {
 
 struct WeightedSum;
 
-// What one thread does of act_mul_count at a time (act_mul_count.h).
+// The part of an act_mul_count that one thread computes at a time (activation/act_mul_count.h).
 struct Tile {
   int64_t row_begin, row_end, col_begin, col_end;
-  uint8_t* locks;      // n_locks of them where other tiles may add to the same counters, else null
-  bool count_rows;     // this tile also keeps `rows`
-  const float* table;  // of round(f), where the instruction set looks it up
+  uint8_t* locks;      // n_locks of them if other tiles may add to the same counters, else null
+  bool count_rows;     // this tile also adds to `rows`
+  const float* table;  // round(f), if the instruction set looks it up
   bool stream;         // store past the caches
 };
 
@@ -23,8 +23,8 @@ constexpr int64_t n_locks = 64;
 struct Kernels {
   const char* isa;
   void (*act_mul_count_tile)(const ActMulCount&, const Tile&);
-  int64_t block;  // elements; tiles begin at multiples of it
-  bool looks_up;  // f of 16-bit dtypes comes from a table
+  int64_t block;  // in elements; tiles begin at multiples of it
+  bool looks_up;  // f of the 16-bit dtypes comes from a table
   void (*weighted_sum)(const WeightedSum&, int64_t first_token, int64_t end_token);
 };
 
@@ -40,8 +40,8 @@ extern const Kernels neon_kernels;
 #endif
 
 // The best set that this machine has. SPARCOM_ISA=portable|avx2|avx512|avx512gather|neon overrides
-// it; a set that is unknown or that the machine lacks is a std::runtime_error that names those it
-// has.
+// it. Throws std::runtime_error, which names the sets of this machine, if it lacks the one asked
+// for.
 const Kernels& kernels();
 const BitKernels& bit_kernels();
 

@@ -1,8 +1,8 @@
-// The kernels for avx512. setup.py compiles this file, and no other, with the flags it needs.
-#include "act_mul_count.h"
+// The kernels for AVX-512. setup.py compiles only this file with the flags it needs.
+#include "activation/act_mul_count.h"
 #include "dispatch.h"
-#include "vec_avx512.h"
-#include "weighted_sum.h"
+#include "experts/weighted_sum.h"
+#include "vec/avx512.h"
 
 namespace sparcom {
 

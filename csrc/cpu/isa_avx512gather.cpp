@@ -1,8 +1,8 @@
-// The kernels for AVX-512 with fast gathers: f of 16-bit dtypes from a table.
-#include "act_mul_count.h"
+// The kernels for AVX-512 with fast gathers, which look f of the 16-bit dtypes up in a table.
+#include "activation/act_mul_count.h"
 #include "dispatch.h"
-#include "vec_avx512.h"
-#include "weighted_sum.h"
+#include "experts/weighted_sum.h"
+#include "vec/avx512.h"
 
 namespace sparcom {
 

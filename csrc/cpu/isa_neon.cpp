@@ -1,9 +1,9 @@
-// The kernels for neon. The bit kernels that go with it are the portable ones: the compiler turns
-// them into NEON's cnt.
-#include "act_mul_count.h"
+// The kernels for NEON. Its bit kernels are the portable ones: the compiler turns them into NEON's
+// cnt.
+#include "activation/act_mul_count.h"
 #include "dispatch.h"
-#include "vec_neon.h"
-#include "weighted_sum.h"
+#include "experts/weighted_sum.h"
+#include "vec/neon.h"
 
 namespace sparcom {
 

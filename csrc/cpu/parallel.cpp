@@ -28,8 +28,8 @@ struct OpenMP {
   }
 };
 
-// Looked up at the first use, not at load: torch may be imported after this library. A process
-// that has none yet is asked again.
+// Looked up at the first use, not at load: torch may be imported after this library. While the
+// process has no OpenMP, each use looks again.
 const OpenMP& openmp() {
   static OpenMP found;
   if (!found.parallel) found = OpenMP();

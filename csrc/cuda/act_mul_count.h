@@ -1,4 +1,4 @@
-// act_mul_count on CUDA: the part of one thread. It compiles as plain C++ too, for the emulation.
+// act_mul_count on CUDA: what one thread does. It also compiles as plain C++, for the emulation.
 //
 //   h[r, i]             = round(f(gate[r, i])) * up[r, i]          (ungated: round(f(gate[r, i])))
 //   out[r, i]           = h[r, i] * keep[expert[r], i] + fill[expert[r], i]     (each optional)
@@ -9,17 +9,17 @@
 // rows [n_bins]; keep, fill [n_experts, width]. A row whose bin or expert is out of range is not
 // counted (its `out` is h), so that `rows` shows it.
 //
-// Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one where memory is
-// not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
-// columns, so that a warp reads 512 bytes of a row at once. Two rows are loaded before the first is
-// used. The rows of a run (neighbours with one bin) add up in registers; at its end, whatever is
-// not zero is added to counts. Threads share these atomic adds of integers and nothing else - no
-// shared memory, shuffle or barrier - so that no order of threads can change a result, and a plain
-// loop over them is a faithful emulation.
+// Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one column if memory
+// is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
+// columns, so a warp reads 512 bytes of a row at once. A thread loads two rows before it uses the
+// first. The rows of a run (neighbours with the same bin) add up in registers; at its end, every
+// sum that is not zero is added to counts. Threads share these atomic adds of integers and nothing
+// else: no shared memory, shuffle or barrier. So no order of the threads can change a result, and a
+// plain loop over them is a faithful emulation.
 //
-// Bytes. bf16, gated: 6 per element for the activation, and at most 8 per element of each run or
-// piece of one, to read and write its count; a count that stays 0 costs nothing. For an instruction
-// of 100 tokens, with 60 experts of which a token takes 4:
+// Bytes. bf16, gated: 6 per element for the activation; to read and write the counts, at most 8 per
+// element of each run, or part of a run that a thread has. A count that stays 0 costs nothing. For
+// an instruction of 100 tokens, with 60 experts of which a token takes 4:
 //
 //   rows                                         rows per run    bytes per element of a row
 //   dense, prompts                                        100    6 + 0.08    +1.3 %
@@ -28,9 +28,9 @@
 //   routed, sorted by expert, then by token     100 4/60 = 6.7    6 + 1.2     +20 %
 //   routed, decode                                          1    6 + 8       +133 %
 //
-// So routed rows come sorted by expert and, within an expert, by token, which is also the order in
-// which experts are multiplied. A run that `rows_per_thread` cuts costs 8 bytes again, in the L2
-// cache: its line is there.
+// So routed rows come sorted by expert, and by token within an expert, which is also the order in
+// which experts are multiplied. If `rows_per_thread` cuts a run, its counts cost 8 bytes again, but
+// in the L2 cache, which holds them.
 #pragma once
 
 #include <type_traits>
@@ -44,16 +44,16 @@ namespace sparcom {
 
 static_assert(std::is_trivially_copyable_v<ActMulCount>, "it is passed to the kernel by value");
 
-// In place of an Activation: the one of the struct, chosen at run time.
+// In place of an Activation: that of the struct, at run time.
 constexpr int any_activation = -1;
-// Where a row is not counted, for whatever reason.
+// The bin of a row that is not counted.
 constexpr int32_t no_bin = -1;
 
-// sums[i] += whether element i of x is counted.
+// sums[i] += 1 if element i of x is counted.
 template <bool one_range, class T, int n>
 SPARCOM_DEVICE void count(const Ranges& counted, const Vec<T, n>& x, int32_t (&sums)[n]) {
   if (one_range || counted.n == 1) {
-    // The range runs from a positive value to +inf: a comparison, which NaN fails.
+    // The range goes from a positive value to +inf: one comparison, false for NaN.
     Vec<T, 1> bits;
     bits.word[0] = counted.first[0];
     float first[1], value[n];
@@ -69,11 +69,11 @@ SPARCOM_DEVICE void count(const Ranges& counted, const Vec<T, n>& x, int32_t (&s
       sums[i] += ((x.bits(i) - counted.first[range]) & mask) < counted.size[range];
 }
 
-// What models run, gated or not, is counted by one range of the gate and not ablated: it goes
-// without the branches, and the registers, that `any` other call needs.
+// The usual calls, gated or ungated, count by one range of the gate and ablate nothing. They do
+// without the branches and registers that `any` other call needs.
 enum class Call { gated, ungated, any };
 
-// What a thread holds from row to row: where it is, and the run so far.
+// What a thread keeps from row to row: where it is, and the run so far.
 template <class T, int n>
 struct Place {
   const int32_t* bins;
@@ -98,7 +98,7 @@ SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
   at.run = 0;
 }
 
-// The next `at_once` rows: all are loaded before the first is used.
+// The next `at_once` rows; all of them are loaded before the first is used.
 template <int at_once, int A, Call C, class T, int n>
 SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
   using V = Vec<T, n>;
@@ -142,7 +142,7 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
   at.out += at_once * p.width;
 }
 
-// A thread of rows without columns: rows alone are counted.
+// A thread whose rows have no columns counts the rows.
 SPARCOM_DEVICE void count_rows(const ActMulCount& p, int64_t begin, int32_t n_rows) {
   for (int64_t r = begin; r < begin + n_rows; ++r) {
     const int32_t bin = p.bins[r], expert = p.expert ? p.expert[r] : 0;
@@ -178,8 +178,8 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
   add_run(p, at);
 }
 
-// Calls run.template of<T, n, A>() for the thread function that a call needs: one for each dtype
-// and activation where memory is aligned, one for each dtype where it is not.
+// Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
+// activation and kind of call if memory is aligned, one for each dtype if it is not.
 template <class T, int n, int A, class Run>
 void with_kernel_of_activation(const ActMulCount& p, Run& run) {
   if (p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1)

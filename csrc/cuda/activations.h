@@ -1,24 +1,25 @@
-// The activation functions on a device. See ../activations.h for their formulas.
+// The activation functions on a device. See ../cpu/activation/activations.h for their formulas.
 //
-// fp32 runs the source that the CPU runs, operation by operation as IEEE 754 says, so that both
-// give the same bits. bf16 and fp16 leave 2^t and 1/x to the special function unit, at a quarter of
-// the instructions: a B200 reads 1.3e12 elements a second at 6 bytes each and issues some 26
-// instructions for each. The unit's error, near 2^-22, is far below the 2^-12 that rounding to fp16
-// makes.
+// fp32 runs the same source as the CPU, each operation as IEEE 754 defines it, so both give the
+// same bits. bf16 and fp16 leave 2^t and 1/x to the special function unit, which takes a quarter of
+// the instructions: a B200 reads 1.3e12 elements of 6 bytes a second and can issue some 26
+// instructions for each. The unit's error, near 2^-22, is far below the 2^-12 of rounding to fp16.
 //
 //   silu(x), gelu_tanh(x) = x / (1 + e^v) = x r         where x >= 0,  r = 1 / (1 + e^-|v|)
 //                                         = x e^-|v| r  where x < 0
 //
-// e^-|v| comes in two factors, its root twice, so that the tails are right down to the subnormals.
+// e^-|v| is the square of its root, and multiplied in two steps, so that the tails are right down
+// to the subnormals.
 #pragma once
 
 #include "../act_mul_count.h"
-#include "../cpu/activations.h"
+#include "../cpu/activation/activations.h"
 #include "device.h"
 
 namespace sparcom {
 
-// The operations of ../activations.h on one float; ../cpu/vec_portable.h says what each means.
+// The operations of ../cpu/activation/activations.h on one float; ../cpu/vec/portable.h defines
+// them.
 struct Lane {
   using F = float;
   struct Pair {

@@ -1,10 +1,10 @@
-// What the kernel asks of the machine, on a device; device_emulated.h holds the doubles for plain
-// C++. One source, the kernel, runs on both.
+// The machine operations that the kernel uses, on a device; device_emulated.h has the same in plain
+// C++. So one source of the kernel runs on both.
 #pragma once
 
 #include <cstdint>
 
-#include "../cpu/dtypes.h"
+#include "../dtypes.h"
 
 #ifndef __CUDACC__
 #include "device_emulated.h"
@@ -19,7 +19,7 @@ SPARCOM_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 SPARCOM_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 SPARCOM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
-// 2^t and 1/x of the special function unit; subnormals are zero.
+// 2^t and 1/x by the special function unit, which takes subnormals as zero.
 SPARCOM_DEVICE float exp2_approx(float t) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(t));
@@ -35,7 +35,7 @@ SPARCOM_DEVICE void load(const void* p, uint32_t (&word)[4]) {
   const uint4 x = *static_cast<const uint4*>(p);
   word[0] = x.x, word[1] = x.y, word[2] = x.z, word[3] = x.w;
 }
-// For what nobody reads again: first to leave the caches.
+// For memory that is not read again: it leaves the caches first.
 SPARCOM_DEVICE void load_once(const void* p, uint32_t (&word)[4]) {
   const uint4 x = __ldcs(static_cast<const uint4*>(p));
   word[0] = x.x, word[1] = x.y, word[2] = x.z, word[3] = x.w;
@@ -46,14 +46,14 @@ SPARCOM_DEVICE void store(void* p, const uint32_t (&word)[4]) {
 
 SPARCOM_DEVICE void atomic_add(int32_t* p, int32_t n) { atomicAdd(p, n); }
 
-// n += x >= bound, in two instructions; written in C++, it takes three.
+// n += x >= bound, in two instructions; the C++ expression takes three.
 SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
   asm("{.reg .pred p; setp.ge.f32 p, %1, %2; @p add.s32 %0, %0, 1;}"
       : "+r"(n)
       : "f"(x), "f"(bound));
 }
 
-// Two floats to the two halves of a word, rounded to nearest even; and back.
+// Two floats as the two halves of a word, rounded to nearest even; and back.
 SPARCOM_DEVICE uint32_t pack(float low, float high, Bf16) {
   uint32_t word;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
@@ -77,8 +77,8 @@ SPARCOM_DEVICE float high_half(uint32_t word, Fp16) {
   return x;
 }
 
-// Both halves at once, each result rounded once. sm_80 knows bf16 only fused: x * y + -0 is x * y,
-// and x * 1 + y is x + y, zeros and their signs included.
+// Both halves at once, each result rounded once. sm_80 has only the fused operation for bf16; x * y
+// + -0 is x * y, and x * 1 + y is x + y, zeros and their signs included.
 SPARCOM_DEVICE uint32_t fused_halves(uint32_t a, uint32_t b, uint32_t c, Bf16) {
   uint32_t word;
   asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));

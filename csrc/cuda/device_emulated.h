@@ -1,15 +1,15 @@
 // The operations of device.h in plain C++, for the emulation.
 //
-// They are exact, but for 2^t and 1/x, where the device itself is not: its error is near 2^-22.
-// Here they err by up to 2^-20, each result in a direction that a hash and the test's seed choose,
-// so that what the emulation proves holds for any special function unit that good.
+// They are exact except for 2^t and 1/x, where the device is not exact either: its error is near
+// 2^-22. Here their error is up to 2^-20, in a direction that a hash and the test's seed choose. So
+// what the emulation proves holds for any special function unit with no greater error.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#include "../cpu/dtypes.h"
+#include "../dtypes.h"
 
 #define SPARCOM_DEVICE inline
 #define SPARCOM_UNROLL
@@ -43,7 +43,7 @@ inline void load(const void* p, uint32_t (&word)[4]) { std::memcpy(word, p, size
 inline void load_once(const void* p, uint32_t (&word)[4]) { load(p, word); }
 inline void store(void* p, const uint32_t (&word)[4]) { std::memcpy(p, word, sizeof word); }
 
-// Atomic here too: a device where a plain add would do does not exist.
+// Atomic here too, as on every device.
 inline void atomic_add(int32_t* p, int32_t n) { __atomic_fetch_add(p, n, __ATOMIC_RELAXED); }
 
 inline void add_if_at_least(int32_t& n, float x, float bound) { n += x >= bound; }
@@ -77,7 +77,7 @@ float high_half(uint32_t word, Half t) {
   return low_half(word >> 16, t);
 }
 
-// Rounding to float first changes nothing: it has twice a half's digits and two more.
+// Rounding to float first changes nothing: a float has twice a half's digits and two more.
 template <class Half>
 uint32_t mul_halves(uint32_t a, uint32_t b, Half t) {
   return pack(low_half(a, t) * low_half(b, t), high_half(a, t) * high_half(b, t), t);

@@ -1,4 +1,4 @@
-// How rows and columns are dealt to threads: a plain function of the shape and the device.
+// How rows and columns are divided among threads: a plain function of the shape and the device.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,16 @@
 namespace sparcom {
 
 constexpr int threads_per_block = 128;
-constexpr int blocks_per_multiprocessor = 7;  // promised to the compiler: at most 72 registers
+constexpr int blocks_per_multiprocessor = 7;  // so the compiler may use at most 72 registers
 
 struct Launch {
-  bool vectors;             // 16 bytes per access; else one element
+  bool vectors;  // 16 bytes per access; else one element
   uint32_t threads_per_row;
-  int32_t rows_per_thread;  // neighbours, so that runs of one bin stay in one thread
+  int32_t rows_per_thread;  // neighbouring rows, so that a run stays in one thread
   uint32_t blocks;
 };
 
-// Whether every access of 16 bytes is aligned to 16 bytes.
+// True if every access of 16 bytes is aligned to 16 bytes.
 inline bool vectors_fit(const ActMulCount& p) {
   const int64_t size = element_size(p.dtype);
   const auto aligned = [](const void* base, int64_t bytes) {
@@ -30,8 +30,8 @@ inline bool vectors_fit(const ActMulCount& p) {
          aligned(p.keep, 0) && aligned(p.fill, 0);
 }
 
-// The device is filled once, with threads of equally many rows: more threads would not read faster,
-// and would cut more runs. Where rows are few, each thread has one.
+// The threads fill the device once, and have equally many rows: more threads would not read faster,
+// but would cut more runs. If there are few rows, each thread has one.
 inline Launch launch_parameters(const ActMulCount& p, int multiprocessors) {
   const auto parts = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
   const bool vectors = vectors_fit(p);

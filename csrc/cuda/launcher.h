@@ -5,14 +5,14 @@
 
 namespace sparcom {
 
-// Queues the kernel on a stream (a cudaStream_t) of a device and returns: no wait, no allocation,
-// so that CUDA graphs can capture it. All pointers are of that device, and p.counted is filled in.
-// Throws std::runtime_error where the launch is refused.
+// Queues the kernel on a stream (a cudaStream_t) of a device and returns. It neither waits nor
+// allocates, so CUDA graphs can capture it. `check` has passed; all pointers are of that device,
+// and p.counted is filled in. Throws std::runtime_error if the launch is refused.
 void act_mul_count_cuda(const ActMulCount& p, int device, void* stream);
 
 struct CudaVersions {
   int runtime;  // built in, 13000 for 13.0
-  int driver;   // newest that the driver serves; 0: no driver
+  int driver;   // the newest that the driver supports; 0: no driver
 };
 
 CudaVersions cuda_versions();

@@ -1,4 +1,4 @@
-// n neighbouring elements of a row in registers: 16 bytes of them, or a single one.
+// n neighbouring elements of a row in registers: 16 bytes, or one element.
 #pragma once
 
 #include "device.h"
@@ -56,7 +56,7 @@ struct Vec {
     else return i % 2 ? word[i / 2] >> 16 : word[i / 2] & 0xffffu;
   }
 
-  // The product, the sum: each rounded to the dtype.
+  // The product and the sum, each rounded to the dtype.
   friend SPARCOM_DEVICE Vec operator*(const Vec& a, const Vec& b) {
     Vec v;
     SPARCOM_UNROLL for (int i = 0; i < words; ++i) {

@@ -13,7 +13,8 @@ from sparcom.corpus.reading.corpus import ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
 from sparcom.corpus.schema import CATEGORIES, parse_categories
 from sparcom.errors import InputError
-from sparcom.selection.rules import TIES, Selection
+from sparcom.selection.bits import TIES
+from sparcom.selection.rules import Selection
 from sparcom.store import RETAIN
 
 Affects = Literal["prompts", "counts", "sets", "nothing"]

@@ -1,4 +1,4 @@
-"""The compiled parts: loads them, keeps why one could not be loaded, and says what runs."""
+"""The compiled parts: loads them, keeps the reason if one could not be loaded, tells what runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _cuda, _cuda_cause = _load("_native_cuda")
 
 @functools.cache
 def cpu() -> ModuleType:
-    """The CPU kernels. Raises SparcomError with the cause where they could not be loaded."""
+    """The CPU kernels. Raises SparcomError with the cause if they could not be loaded."""
     if _cpu is None:
         raise SparcomError(
             f"sparcom: the CPU extension must be importable, got {_cpu_cause}; build it with "
@@ -34,7 +34,7 @@ def cpu() -> ModuleType:
 
 @functools.cache
 def cuda() -> ModuleType:
-    """The CUDA kernels. Raises SparcomError with the cause where they cannot run."""
+    """The CUDA kernels. Raises SparcomError with the cause if they cannot run."""
     cause = cuda_cause()
     if _cuda is None or cause:
         raise SparcomError(f"sparcom: tensors on CUDA need the CUDA kernels, got {cause}")
@@ -42,10 +42,10 @@ def cuda() -> ModuleType:
 
 
 def cuda_cause() -> str:
-    """Why the CUDA kernels cannot run here, and what to do; "" where they can."""
+    """Why the CUDA kernels cannot run here, and what to do; "" if they can."""
     if _cuda is None:
         return (
-            f"{_cuda_cause}; build them where nvcc is: `SPARCOM_CUDA=1 pip install "
+            f"{_cuda_cause}; build them with nvcc: `SPARCOM_CUDA=1 pip install "
             "--no-build-isolation .`"
         )
     versions = _cuda.info()
@@ -53,9 +53,10 @@ def cuda_cause() -> str:
 
 
 def driver_cause(driver: int, runtime: int) -> str:
-    """What is wrong with a driver for a runtime, both as 1000 * major + 10 * minor; "" if nothing.
+    """What is wrong with a driver for a runtime; "" if nothing.
 
-    Within one major version any driver runs any build (CUDA's minor version compatibility).
+    driver, runtime: versions of CUDA, 1000 * major + 10 * minor; driver 0: none. Within one major
+    version every driver runs every build (CUDA's minor version compatibility).
     """
     if driver == 0:
         return "no CUDA driver; install NVIDIA's driver, or run on a machine with a GPU"
@@ -74,11 +75,11 @@ def _version(number: int) -> str:
 def build_info() -> dict[str, object]:
     """What runs here, for `sparcom doctor` and the manifests of runs.
 
-    Keys: `cpu` (bool), `cpu_cause` (why not), and, where it is loaded, `isa` (the vector
-    instructions in use), `openmp` (the library whose threads the loops run on; "" = serial),
-    `threads`, `compiler`; `cuda` (whether the CUDA kernels can run), `cuda_cause` (why not), and,
-    where they are built, `cuda_runtime`, `cuda_driver` (13000 is 13.0, 0 none) and
-    `cuda_architectures`.
+    Keys: `cpu` (whether the CPU kernels are loaded), `cpu_cause` (why not), and, if they are, `isa`
+    and `bits_isa` (the vector instructions of the kernels and of the bit kernels), `openmp` (the
+    library whose threads run the loops; "": serial), `threads`, `compiler`; `cuda` (whether the
+    CUDA kernels can run), `cuda_cause` (why not), and, if they are built, `cuda_runtime`,
+    `cuda_driver` (13000 is 13.0, 0 is none) and `cuda_architectures`.
 
     >>> build_info()["isa"]
     'avx512'

@@ -1,4 +1,4 @@
-"""How exact f is: every bf16 and fp16 input, a dense fp32 grid, what rounding cannot decide."""
+"""How exact f is: every bf16 and fp16 input, a dense fp32 grid, gates whose f rounds to 0."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from sparcom.counting import reference
 from sparcom.counting.ops import ACTIVATIONS, act_mul_count
 
 HALVES = (torch.bfloat16, torch.float16)
-# The largest share of inputs at which f may differ from the correctly rounded one, by one unit:
-# where f is a normal number, and where it is subnormal (x / 2, which every other time is a tie).
+# The largest share of inputs at which f may differ from the correctly rounded one, by one unit: if
+# f is a normal number, and if it is subnormal (x / 2, where every second value is a tie).
 NORMAL_SHARE, SUBNORMAL_SHARE = 0.0002, 0.3
 
 
@@ -75,8 +75,8 @@ def test_every_half_is_counted_by_the_exact_function(
     assert torch.equal(counts, expected.int())
 
 
-# Positive gates whose f rounds to 0: they count, since f > 0. The smallest subnormal, half of which
-# ties to even; relu2 squares, and loses far more.
+# Positive gates whose f rounds to 0: they count, since f > 0. Half of the smallest subnormal is a
+# tie and rounds to even; relu2 squares, so many more gates round to 0.
 ROUNDED_AWAY = [
     (torch.bfloat16, "silu", 1),
     (torch.bfloat16, "gelu", 1),

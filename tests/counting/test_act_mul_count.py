@@ -9,7 +9,7 @@ from torch import Tensor
 from sparcom.counting.ops import ACTIVATIONS, DTYPES, act_mul_count
 from sparcom.errors import InputError
 
-# Nearly nothing, one off a vector (4, 8, 16) and off a block (8, 16, 32), past the widest tile.
+# Almost empty, one off a vector (4, 8, 16) or a block (8, 16, 32), one past the widest tile.
 WIDTHS = (1, 7, 8, 15, 17, 31, 32, 33, 127, 1536, 8193)
 
 
@@ -128,7 +128,7 @@ def test_special_values(activation: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threshold", [0.0, 0.7, -0.7])
-def test_product_decides_by_what_is_computed(dtype: torch.dtype, threshold: float) -> None:
+def test_the_computed_product_decides(dtype: torch.dtype, threshold: float) -> None:
     gate, up = draw(40, 100, dtype, 0), draw(40, 100, dtype, 1)
     gate[3, 7] = float("nan")
     counts, rows = new_counts(1, 100)

@@ -1,4 +1,4 @@
-"""The CUDA kernel on a device: what the emulation proves, once more; streams, graphs, compile."""
+"""The CUDA kernel on a device: the properties of the emulation; streams, graphs, compile."""
 
 import copy
 
@@ -22,7 +22,7 @@ def new_counts(bins: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def prompts(rows: int, width: int, dtype: torch.dtype, run: int = 100) -> Case:
-    """Rows in runs of one bin, gate and up in halves of one tensor, as vLLM has them."""
+    """Rows in runs of one bin; gate and up are halves of one tensor, as in vLLM."""
     both = draw(rows, 2 * width, dtype, rows + width)
     bins = (torch.arange(rows) // run).to(torch.int32)
     return Case(both[:, :width], both[:, width:], bins, rows // run + 1).to("cuda")
@@ -45,7 +45,7 @@ def test_shapes_of_models(rows: int, width: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_every_half_there_is(dtype: torch.dtype, activation: str) -> None:
+def test_every_half(dtype: torch.dtype, activation: str) -> None:
     gate = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)[None].cuda()
     counts, rows = new_counts(1, 2**16)
     bins = torch.zeros(1, dtype=torch.int32, device="cuda")
@@ -56,7 +56,7 @@ def test_every_half_there_is(dtype: torch.dtype, activation: str) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_floats_are_those_of_the_cpu(activation: str) -> None:
-    """fp32 runs one source on both: the same bits."""
+    """fp32 runs the same source on both, so the bits are the same."""
     gate = torch.cat([torch.linspace(-110, 30, 2**16), torch.logspace(-38, 38, 2**12)])[None]
     results = []
     for device in ("cpu", "cuda"):
@@ -101,7 +101,7 @@ def test_it_runs_on_the_current_stream() -> None:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(200_000_000)  # what follows on this stream waits; nothing else does
+        torch.cuda._sleep(200_000_000)  # only what follows on this stream waits
         act_mul_count(case.gate, case.up, case.bins, counts, rows)
     assert not stream.query()
     assert int(rows.sum()) == 0

@@ -1,4 +1,4 @@
-"""The CUDA kernel without a GPU: its header as plain C++, every thread in a loop."""
+"""The CUDA kernel without a GPU: its header as plain C++, with a loop over all threads."""
 
 import functools
 
@@ -32,7 +32,7 @@ def test_no_order_of_threads_changes_a_result(seed: int, dtype: torch.dtype) -> 
         return check(functools.partial(act_mul_count, multiprocessors=2, seed=order), case)
 
     launch = emulation().launch(97, 1160, DTYPES[dtype], 2)
-    assert launch["blocks"] > 1  # rows are cut between threads
+    assert launch["blocks"] > 1  # several threads share the rows
     assert 1 < launch["rows_per_thread"] < 97
     for ours, other in zip(results(0)[1:], results(seed)[1:], strict=True):
         assert torch.equal(ours, other)
@@ -41,8 +41,8 @@ def test_no_order_of_threads_changes_a_result(seed: int, dtype: torch.dtype) -> 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_every_half_there_is(dtype: torch.dtype, activation: str, seed: int) -> None:
-    """All 65,536 patterns, the special function unit erring in four ways."""
+def test_every_half(dtype: torch.dtype, activation: str, seed: int) -> None:
+    """All 65,536 patterns, with four kinds of error of the special function unit."""
     gate = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)[None]
     bins = torch.zeros(1, dtype=torch.int32)
     counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((1, 2**16), (1,)))
@@ -53,7 +53,7 @@ def test_every_half_there_is(dtype: torch.dtype, activation: str, seed: int) -> 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_floats_near_and_far(activation: str) -> None:
-    """Patterns spread over all floats, and a dense sweep where f bends."""
+    """Patterns spread over all floats, and a dense grid where f bends."""
     generator = torch.Generator().manual_seed(0)
     anywhere = torch.randint(-(2**31), 2**31, (2**18,), generator=generator)
     gate = torch.cat(
@@ -106,7 +106,7 @@ def test_launch_fills_the_device_once(
 
 def test_launch_of_nothing_and_of_too_much() -> None:
     assert emulation().launch(0, 64, 1, 132)["blocks"] == 0
-    assert emulation().launch(5, 0, 1, 132)["blocks"] == 1  # rows are counted all the same
+    assert emulation().launch(5, 0, 1, 132)["blocks"] == 1  # rows are still counted
     assert emulation().launch(2**33, 8, 1, 132)["rows_per_thread"] > 1  # int64 rows
     with pytest.raises(ValueError, match=r"gate must have a width below 2\^32"):
         emulation().launch(1, 2**36, 1, 132)

@@ -1,4 +1,4 @@
-"""Every instruction set that this machine has, not the best alone, through the kernel tests."""
+"""The kernel tests on every instruction set that this machine has, not only the best."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ INFO = "from sparcom import native; print(native.build_info()['isa'])"
 
 
 def python(isa: str, *arguments: str) -> subprocess.CompletedProcess:
-    """The set is chosen once in a process, hence one of its own."""
+    """In its own process, since a process chooses its set once."""
     environment = {**os.environ, "SPARCOM_ISA": isa}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True
@@ -29,7 +29,7 @@ def python(isa: str, *arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512gather", "neon"])
 def test_the_kernel_tests_pass(isa: str) -> None:
     if isa == native.build_info()["isa"]:
-        pytest.skip(f"{isa} is the set that all other tests run")
+        pytest.skip(f"all other tests run on {isa}")
     known = python(isa, "-c", INFO)
     if "SPARCOM_ISA must be one of" in known.stderr:
         pytest.skip(f"this machine has no {isa}: {known.stderr.strip().splitlines()[-1]}")

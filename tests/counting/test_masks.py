@@ -1,4 +1,4 @@
-"""Masks of silenced neurons: where they lie, in any order, and nowhere else."""
+"""Ablation masks: of the given neurons, in any order, and of no others."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ SITES = [
 ]
 
 
-def test_masks_of_the_sites_that_hold_silenced_neurons():
+def test_masks_of_the_sites_with_ablated_neurons():
     index, values = np.array([8, 2, 5]), np.array([0.5, -1.0, 2.0])
     found = {at: (keep.tolist(), fill.tolist()) for at, keep, fill in
              ablation_masks(SITES, index, values)}  # fmt: skip

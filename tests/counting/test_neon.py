@@ -1,4 +1,4 @@
-"""The NEON kernels, cross-compiled and run in qemu: the properties that every other set has."""
+"""The NEON kernels, cross-compiled and run in qemu: the properties of every other set."""
 
 import aarch64
 import pytest
@@ -22,7 +22,7 @@ def test_property_any_case(case: Case) -> None:
     try:
         check(act_mul_count, case)
     except InputError as error:
-        assert "must be in" in str(error)  # noqa: PT017 - a bin or an expert that is not there
+        assert "must be in" in str(error)  # noqa: PT017 - an unknown bin or expert
         expert = case.options.get("expert")
         wrong = ((case.bins < -1) | (case.bins >= case.n_bins)).any()
         assert wrong or ((expert < 0) | (expert >= 1)).any()
@@ -30,7 +30,7 @@ def test_property_any_case(case: Case) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_every_half_there_is(dtype: torch.dtype, activation: str) -> None:
+def test_every_half(dtype: torch.dtype, activation: str) -> None:
     gate = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)[None]
     bins = torch.zeros(1, dtype=torch.int32)
     counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((1, 2**16), (1,)))

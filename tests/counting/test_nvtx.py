@@ -1,4 +1,4 @@
-"""Ranges for profilers: named on a device, nothing without one."""
+"""Ranges for profilers: they have names on a device, and none is opened without one."""
 
 from contextlib import contextmanager
 

@@ -28,8 +28,8 @@ def test_opcheck(gated: bool) -> None:
     up = up if gated else None
     torch.library.opcheck(OP.default, (gate, up, *rest, *SILU))
     keep, fill, expert = torch.ones(2, 40), torch.zeros(2, 40), torch.zeros(6, dtype=torch.int32)
-    silencing = ("gelu", 0.1, "product", keep, fill, expert)
-    torch.library.opcheck(OP.default, (gate, up, *rest, *silencing))
+    ablating = ("gelu", 0.1, "product", keep, fill, expert)
+    torch.library.opcheck(OP.default, (gate, up, *rest, *ablating))
     torch.library.opcheck(OP.out, (gate, up, *rest, *SILU, torch.empty(6, 40)))
 
 
@@ -38,7 +38,7 @@ def layer(gate: Tensor, up: Tensor, bins: Tensor, counts: Tensor, rows: Tensor) 
 
 
 def calls_in_graphs(function: Callable[..., Tensor], arguments: list[Tensor]) -> int:
-    """How often the operator stands in the graphs that Dynamo makes."""
+    """How often the operator occurs in the graphs that Dynamo makes."""
     found = 0
 
     def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:

@@ -1,4 +1,4 @@
-"""The recorder: every way of counting wrongly is caught, and slots are reused clean."""
+"""The recorder: every way of counting wrongly is caught, and reused slots are empty."""
 
 from collections.abc import Callable
 
@@ -58,8 +58,7 @@ def test_counts_are_those_by_hand(verify: bool) -> None:
     assert counted.experts.shape == (2, 0)
 
 
-def test_the_activation_comes_back_whole() -> None:
-    """Rows that are not counted are computed too."""
+def test_uncounted_rows_are_computed_too() -> None:
     gate, up = gates()[0]
     out = begun().count(0, gate, up)
     torch.testing.assert_close(out, torch.nn.functional.silu(gate) * up)
@@ -127,7 +126,7 @@ def test_rows_that_are_not_conserved_are_named(
 
 def test_a_pass_of_another_size_is_refused_at_once() -> None:
     recorder = begun()
-    with pytest.raises(CountError, match=r"layer0.dense: 8 rows came where the pass has 9"):
+    with pytest.raises(CountError, match=r"layer0.dense: got 8 rows, but the pass has 9"):
         recorder.count(0, gates()[0][0][:8], None)
 
 
@@ -139,7 +138,7 @@ MIXED = (
 
 
 def conserved(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(tokens, neurons, rows) of two instructions that break no rule."""
+    """(tokens, neurons, rows) of two instructions, all conserved."""
     rng = np.random.default_rng(seed)
     tokens = np.array([5, 8])
     rows = np.array([[5, 4, 5, 1, 5], [8, 8, 0, 8, 8]], np.int32)  # dense, three experts, shared
@@ -164,7 +163,7 @@ def test_one_row_more_or_less_anywhere_is_caught(seed, instruction, at, change) 
 
 @given(st.integers(0, 10_000), st.integers(0, 1), st.integers(0, 12), st.integers(1, 9))
 def test_one_firing_over_the_rows_of_its_bin_is_caught(seed, instruction, neuron, over) -> None:
-    """c <= r, per expert: an expert's neurons fire in its own rows only."""
+    """c <= r for each expert: an expert's neurons fire only in its own rows."""
     tokens, neurons, rows = conserved(seed)
     of_neuron = [0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4][neuron]
     neurons[instruction, neuron] = rows[instruction, of_neuron] + over
@@ -192,7 +191,7 @@ def test_rows_moved_between_experts_keep_their_sum_but_not_their_firings() -> No
 
 
 def routed_pass(recorder: Recorder, keep: slice = slice(None)) -> tuple[torch.Tensor, ...]:
-    """Four tokens of two slots and one of none, top 2 of three experts, in expert order; `keep`:
+    """Four tokens of two slots and one of none, top 2 of three experts, ordered by expert; `keep`:
     the rows that reach the site. Returns (gate, slot and expert of each row)."""
     routing = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 1], [0, 2]])
     slots = torch.tensor([0, 0, 1, 1, -1])
@@ -220,7 +219,7 @@ def test_routed_sites_count_by_slot_and_expert() -> None:
 
 
 def test_rows_of_no_token_are_not_counted() -> None:
-    """Tiles are padded: their spare rows carry token -1."""
+    """Tiles are padded: their spare rows have token -1."""
     recorder = Recorder([MIXED[1]], 1, verify=True)
     recorder.begin(torch.tensor([0]))
     token, expert = torch.tensor([0, -1, 0, -1]), torch.tensor([0, 0, 2, 2], dtype=torch.int32)
@@ -238,8 +237,8 @@ def test_a_routed_row_that_was_dropped_is_caught() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, 4, -2])
-def test_an_expert_that_there_is_not_is_caught(wrong: int) -> None:
-    """Ids on a GPU are not looked at: these would pass for another slot's."""
+def test_an_unknown_expert_is_caught(wrong: int) -> None:
+    """Ids on a GPU are not checked: these would count for another slot."""
     recorder = Recorder([MIXED[1]], 2)
     recorder.begin(torch.tensor([0, 1]))
     token, expert = torch.tensor([0, 0, 1, 1]), torch.tensor([0, wrong, 0, 1], dtype=torch.int32)
@@ -263,7 +262,7 @@ def miscounting(monkeypatch: pytest.MonkeyPatch, harm: Callable) -> None:
 
 
 def moves_one(counts: torch.Tensor, rows: torch.Tensor) -> None:
-    """One firing from a neuron that fired to another: no conservation rule breaks."""
+    """One count moves from a neuron to another, which breaks no conservation rule."""
     source = int(counts[0].argmax())
     counts[0, source] -= 1
     counts[0, int(counts[0].argmin())] += 1
@@ -273,9 +272,7 @@ def test_verify_catches_a_kernel_that_miscounts(monkeypatch: pytest.MonkeyPatch)
     miscounting(monkeypatch, moves_one)
     recorder = begun(verify=True)
     run(recorder)
-    with pytest.raises(
-        CountError, match=r"verify: \d cells of count differ .* instruction a, column"
-    ):
+    with pytest.raises(CountError, match=r"verify: \d counts differ .* instruction a, column"):
         recorder.take(IDS, (0, 1), TOKENS)
     blind = begun()
     run(blind)
@@ -289,9 +286,7 @@ def test_verify_catches_rows_too(monkeypatch: pytest.MonkeyPatch) -> None:
     miscounting(monkeypatch, sees_one_more)
     recorder = begun(verify=True)
     run(recorder)
-    with pytest.raises(
-        CountError, match=r"verify: 2 cells of rows differ .* instruction c, column 0"
-    ):
+    with pytest.raises(CountError, match=r"verify: 2 rows differ .* instruction c, column 0"):
         recorder.take(("c",), (2,), (0,))
 
 
@@ -307,7 +302,7 @@ def test_verify_agrees_for_every_signal_and_threshold(options: dict) -> None:
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_a_slot_is_clean_after_it_was_taken(verify: bool) -> None:
+def test_a_slot_is_empty_after_take(verify: bool) -> None:
     recorder = begun(verify=verify)
     for seed in (1, 2):
         recorder.begin(torch.tensor(SLOTS))
@@ -324,7 +319,7 @@ def test_taking_one_slot_leaves_the_others() -> None:
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_discard_forgets_a_pass_that_failed_half_way(verify: bool) -> None:
+def test_discard_forgets_an_unfinished_pass(verify: bool) -> None:
     recorder = begun(verify=verify)
     never_called(recorder)
     recorder.discard()
@@ -333,7 +328,7 @@ def test_discard_forgets_a_pass_that_failed_half_way(verify: bool) -> None:
     assert recorder.take(IDS, (0, 1), TOKENS).neurons.tolist() == [by_hand(0), by_hand(1)]
 
 
-def test_drop_forgets_some_slots_only() -> None:
+def test_drop_forgets_only_some_slots() -> None:
     recorder = begun(verify=True)
     run(recorder)
     recorder.drop([0])
@@ -343,7 +338,7 @@ def test_drop_forgets_some_slots_only() -> None:
 
 
 def test_a_prompt_of_many_passes_adds_up() -> None:
-    """Chunked: the slot is taken once, after all of its rows."""
+    """Chunked prefill: the slot is taken once, after all of its rows."""
     recorder = begun()
     run(recorder, 1)
     recorder.begin(torch.tensor(SLOTS))
@@ -352,7 +347,7 @@ def test_a_prompt_of_many_passes_adds_up() -> None:
     assert counted.neurons[0].tolist() == np.add(by_hand(0, 1), by_hand(0, 2)).tolist()
 
 
-def test_the_returned_counts_are_no_view_of_the_buffers() -> None:
+def test_the_returned_counts_are_a_copy() -> None:
     recorder = begun()
     run(recorder)
     counted = recorder.take(IDS, (0, 1), TOKENS)
@@ -361,7 +356,7 @@ def test_the_returned_counts_are_no_view_of_the_buffers() -> None:
     assert counted.neurons.tolist() == [by_hand(0), by_hand(1)]
 
 
-def test_nbytes_is_what_the_buffers_take() -> None:
+def test_nbytes_is_the_size_of_the_buffers() -> None:
     recorder = Recorder(MIXED, 5)
     buffers = (*recorder._buffers.counts, *recorder._buffers.rows)
     assert recorder.nbytes == sum(b.numel() * b.element_size() for b in buffers)

@@ -1,7 +1,7 @@
-"""What the compiler made of the CUDA kernel: no spills, no stack, accesses of 16 bytes.
+"""The machine code of the CUDA kernel: no spills, no stack, accesses of 16 bytes.
 
-Read from sparcom._native_cuda, for each architecture in it. `make test` builds it, with the nvcc of
-the machine or PyPI's (requirements/cuda.txt). Where neither can be had, these tests skip.
+It is read from sparcom._native_cuda, for each of its architectures. `make test` builds that with
+the machine's nvcc or PyPI's (requirements/cuda.txt). If there is neither, these tests skip.
 """
 
 import re
@@ -11,9 +11,9 @@ import pytest
 import sass
 from sparcom import native
 
-# Registers that let as many blocks be resident as csrc/cuda/launch.h counts on: 65536 / (7 * 128).
+# With more registers, fewer blocks are resident than csrc/cuda/launch.h assumes: 65536 / (7 * 128).
 MOST_REGISTERS = 72
-# One kernel for each dtype, activation and kind of call, and one a dtype for unaligned memory.
+# One kernel for each dtype, activation and kind of call, and one for each dtype without alignment.
 KERNELS = 3 * 5 * 3 + 3
 FORBIDDEN = re.compile(r"(LDL|STL|LDS|STS|ATOMS|BAR|SHFL|VOTE|REDUX)\b")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(bool(sass.missing()), reason=sass.missing())
 
 
 def is_vector(name: str) -> bool:
-    """Whether a kernel's mangled name says more than one element, and a known activation."""
+    """True if a kernel's mangled name has more than one element and a fixed activation."""
     return "Li1ELin1E" not in name
 
 
@@ -33,7 +33,7 @@ def test_every_architecture_has_every_kernel() -> None:
 
 
 def test_no_spills_no_stack_and_few_registers() -> None:
-    """A spill lies in local memory, and local memory on the stack."""
+    """A spill is in local memory, and local memory on the stack."""
     for architecture, kernels in sass.usage().items():
         for name, used in kernels.items():
             assert used["STACK"] == used["LOCAL"] == used["SHARED"] == 0, (architecture, name, used)

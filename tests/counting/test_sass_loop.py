@@ -1,4 +1,4 @@
-"""The shortest way round a loop of machine code, which the roofline's figure is counted from."""
+"""The shortest path through a loop of machine code, from which the roofline follows."""
 
 from sass import Instruction, shortest_loop
 
@@ -14,19 +14,19 @@ LOOP = [
 ]
 
 
-def test_it_goes_past_what_a_branch_skips() -> None:
-    way = shortest_loop(LOOP, 6, LOOP[6].target)
-    assert [i.address for i in way] == [0x10, 0x20, 0x50, 0x60]
+def test_it_leaves_out_what_a_branch_skips() -> None:
+    path = shortest_loop(LOOP, 6, LOOP[6].target)
+    assert [i.address for i in path] == [0x10, 0x20, 0x50, 0x60]
 
 
-def test_it_keeps_within_the_loop_and_takes_no_forward_branch_for_one() -> None:
+def test_it_stays_in_the_loop_and_a_forward_branch_is_none() -> None:
     assert [i.address for i in shortest_loop(LOOP, 4, LOOP[4].target)] == [0x30, 0x40]
     assert shortest_loop(LOOP, 2, LOOP[2].target) == []
     assert shortest_loop(LOOP, 5, LOOP[5].target) == []
 
 
-def test_a_branch_that_is_always_taken_is_followed() -> None:
+def test_an_unconditional_branch_is_followed() -> None:
     always = [*LOOP]
     always[2] = Instruction(0x20, False, "BRA", "0x30")
-    way = shortest_loop(always, 6, LOOP[6].target)
-    assert [i.address for i in way] == [0x10, 0x20, 0x30, 0x40, 0x50, 0x60]
+    path = shortest_loop(always, 6, LOOP[6].target)
+    assert [i.address for i in path] == [0x10, 0x20, 0x30, 0x40, 0x50, 0x60]

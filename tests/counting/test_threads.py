@@ -1,4 +1,4 @@
-"""The loops run on torch's threads, as many as torch says, and start no second pool."""
+"""The loops run on torch's threads, on as many as torch says, and start no second pool."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def our_loop():
     assert rows.tolist() == [64] * 8
 
 def ran(call):
-    '''The threads whose time in user mode grows while a call is repeated.'''
+    '''The threads whose user time grows while a call is repeated.'''
     def spent():
         stats = {t: open(f"/proc/self/task/{t}/stat").read() for t in threads()}
         return {t: int(stat.rpartition(")")[2].split()[11]) for t, stat in stats.items()}
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(code: str) -> None:
-    """In a process of its own: torch's pool starts once."""
+    """In its own process, since torch's pool starts once."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     environment.pop("LD_PRELOAD", None)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Builds the CPU kernels for AArch64 and runs them in qemu, called as the op is called."""
+"""Builds the CPU kernels for AArch64 and runs them in qemu; its call is like the op's."""
 
 import ctypes
 import hashlib
@@ -18,14 +18,16 @@ from sparcom.errors import InputError
 ROOT = Path(__file__).parents[2]
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 SOURCES = [
-    "act_mul_count_stream.cpp", "check.cpp", "counted.cpp", "cpu/dispatch.cpp", "cpu/launch.cpp",
-    "cpu/parallel.cpp", "cpu/table.cpp", "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
+    "bindings/act_mul_count_stream.cpp", "check.cpp", "counted_ranges.cpp", "cpu/dispatch.cpp",
+    "cpu/parallel.cpp", "cpu/activation/launcher.cpp", "cpu/activation/table.cpp",
+    "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
 ]  # fmt: skip
+POINTERS, OTHERS = 9, "=6q3id"  # the numbers of csrc/bindings/call.h
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi"]
 
 
 def missing() -> str:
-    """Why these kernels cannot be run here; "" where they can."""
+    """Why these kernels cannot run here; "" if they can."""
     absent = [name for name in (COMPILER, EMULATOR) if shutil.which(name) is None]
     if not absent:
         return ""
@@ -34,7 +36,7 @@ def missing() -> str:
 
 @cache
 def program() -> Path:
-    """csrc/act_mul_count_stream.cpp, built once for each state of the sources."""
+    """csrc/bindings/act_mul_count_stream.cpp, built once for each state of the sources."""
     digest = hashlib.sha256(" ".join([*FLAGS, *SOURCES]).encode())
     for path in sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cpp")):
         digest.update(path.read_bytes())
@@ -49,7 +51,7 @@ def program() -> Path:
 
 
 def run(isa: str, message: bytes) -> bytes:
-    """What the program answers; isa: the set that must run."""
+    """The program's output for this input. isa: the instruction set that must run."""
     command = [EMULATOR, "-L", "/usr/aarch64-linux-gnu", "-E", f"SPARCOM_ISA={isa}", program()]
     done = subprocess.run(command, input=message, capture_output=True)
     ran, _, error = done.stderr.decode().partition("\n")
@@ -68,16 +70,17 @@ def act_mul_count(
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
     inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
     ops._fake_out(*inputs)
-    n, width = gate.shape
-    numbers = (
-        n, width, gate.stride(0), 0 if up is None else up.stride(0), len(rows),
-        0 if keep is None and fill is None else len(fill if keep is None else keep),
-        ops.DTYPES[gate.dtype], ops.ACTIVATIONS[activation], ops.SIGNALS[signal],
-    )  # fmt: skip
-    buffers = [memory(x) for x in (gate, up, bins, counts, rows, keep, fill, expert)]
-    parts = [struct.pack("=9qd", *numbers, threshold)]
-    parts += [struct.pack("=q", len(b)) + b for b in buffers]
-    answer = run(isa, b"".join(parts))
+    tensors = (gate, up, bins, counts, rows, keep, fill, expert, out)
+    at = {x.data_ptr(): x for x in tensors if x is not None}
+    answer = b""
+
+    def kernel(*numbers) -> None:
+        nonlocal answer
+        pointers, others = numbers[:POINTERS], struct.pack(OTHERS, *numbers[POINTERS:])
+        buffers = [memory(at.get(address)) for address in pointers]
+        answer = run(isa, b"".join(struct.pack("=q", len(b)) + b for b in buffers) + others)
+
+    ops._launch(kernel, (), *inputs)
     for x in (out, counts, rows):
         size = x.numel() * x.element_size()
         ctypes.memmove(x.data_ptr(), answer[:size], size)
@@ -87,7 +90,7 @@ def act_mul_count(
 
 
 def memory(x: Tensor | None) -> bytes:
-    """From a tensor's first element to its last, whatever lies between its rows."""
+    """The bytes from a tensor's first element to its last, with those between its rows."""
     if x is None or x.numel() == 0:
         return b""
     last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))

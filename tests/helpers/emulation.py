@@ -1,4 +1,4 @@
-"""Builds csrc/emulation.cpp, the CUDA kernel as plain C++, and calls it as the op is called."""
+"""Builds csrc/bindings/emulation.cpp, the CUDA kernel as plain C++, and calls it like the op."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ import torch
 from sparcom.counting import ops
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["csrc/emulation.cpp", "csrc/check.cpp", "csrc/counted.cpp"]
+SOURCES = ["csrc/bindings/emulation.cpp", "csrc/check.cpp", "csrc/counted_ranges.cpp"]
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
 # SPARCOM_EMULATION_FLAGS adds flags, -fsanitize=undefined for one.
 FLAGS += os.environ.get("SPARCOM_EMULATION_FLAGS", "").split()
@@ -54,7 +54,7 @@ def act_mul_count(
     gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
     fill=None, expert=None, out=None, multiprocessors=1, seed=0,
 ):  # fmt: skip
-    """(out, launch parameters). multiprocessors: of the device; seed: of the threads' order."""
+    """(out, launch parameters). multiprocessors: of the device; seed: of the order of threads."""
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
     inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
     ops._fake_out(*inputs)

@@ -1,4 +1,4 @@
-"""Cases of act_mul_count for any backend, and what must hold for them: emulation and device."""
+"""Cases of act_mul_count for every backend, and what must hold for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from torch import Tensor
 from sparcom.counting import reference
 from sparcom.counting.ops import ACTIVATIONS, DTYPES
 
-GUARD = 64  # elements around what a kernel writes, which must stay as they were
+GUARD = 64  # elements on both sides of what a kernel writes, which must not change
 Call = Callable[..., Tensor]
 
 
@@ -26,7 +26,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
     def to(self, device: str) -> "Case":
-        """The case on a device, its strides and alignment kept."""
+        """The case on a device, with the same strides and alignment."""
 
         def move(x: Any) -> Any:
             if not isinstance(x, Tensor):
@@ -41,7 +41,7 @@ class Case:
 
 
 def units_apart(a: Tensor, b: Tensor) -> Tensor:
-    """How many representable values lie between a and b (NaN: 0 from NaN)."""
+    """How many representable values a and b are apart; NaN and NaN: 0."""
     bits = {4: torch.int32, 2: torch.int16}[a.element_size()]
 
     def order(x: Tensor) -> Tensor:
@@ -53,22 +53,22 @@ def units_apart(a: Tensor, b: Tensor) -> Tensor:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Equal bit for bit, but for the sign of zero and the payload of NaN."""
+    """True if equal bit for bit, except for the sign of zero and the payload of NaN."""
     return bool((units_apart(a, b) == 0).all())
 
 
 def check_activation(out: Tensor, gate: Tensor, activation: str) -> None:
-    """f is within 1 unit in the last place of bf16 and fp16, 4 of fp32."""
+    """f must be within 1 unit in the last place for bf16 and fp16, 4 for fp32."""
     expected = reference.FUNCTIONS[activation](gate.double()).to(gate.dtype)
     limit = 4 if gate.dtype is torch.float32 else 1
     assert int(units_apart(out, expected).max()) <= limit if out.numel() else True
 
 
 def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """Call a kernel, prove its three results and return them: out, counts, rows.
+    """Call a kernel, check its results and return them: out, counts, rows.
 
-    f is near the reference's; everything after f is exact, given that f: the product, the
-    ablation, counts and rows. Nothing else is written.
+    f must be near the reference's. Given this f, everything after it must be exact: the product,
+    the ablation, counts and rows. Nothing else may be written.
     """
     options = dict(case.options)
     activation = options.get("activation", "silu")
@@ -90,7 +90,7 @@ def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _ablated(h: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """(h * keep + fill, whether the row's expert exists); h itself where it does not."""
+    """(h * keep + fill, whether the row's expert exists); if it does not, h itself."""
     keep, fill, expert = (options.get(name) for name in ("keep", "fill", "expert"))
     valid = torch.ones(len(h), dtype=torch.bool, device=h.device)
     if keep is None and fill is None:
@@ -105,7 +105,7 @@ def _ablated(h: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def _guarded(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """out, counts and rows of a call that gets poisoned memory with guards on both sides."""
+    """out, counts and rows of a call, in poisoned memory with guards on both sides."""
     rows, width = case.gate.shape
     device = case.gate.device
     out, out_all = _between_guards((rows, width), case.gate.dtype, float("nan"), device)
@@ -133,7 +133,7 @@ def draw(rows: int, width: int, dtype: torch.dtype, seed: int, scale: float = 3.
 
 @st.composite
 def cases(draws: st.DrawFn) -> Case:
-    """Any shape, stride, alignment, dtype and option; bins in runs, alternating, none, wrong."""
+    """Any shape, stride, alignment, dtype and option; any bins, even wrong ones."""
     rows = draws(st.integers(0, 40))
     width = draws(st.one_of(st.integers(0, 70), st.integers(0, 12).map(lambda n: 8 * n)))
     dtype = draws(st.sampled_from(list(DTYPES)))

@@ -1,4 +1,4 @@
-"""What every engine returns. Here, not beside the recorder: who reads counts needs no torch."""
+"""What every engine returns. It has a file of its own, so that reading counts needs no torch."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ class Counted:
 
     ids: instruction ids.
     tokens: [n] int64, T, the counted tokens.
-    neurons: [n, neurons] int32, c, in the flat order of the worker's sites.
-    experts: [n, experts] int32, r, the routed counts.
+    neurons: [n, neurons] int32, c, in the flat order of the worker's sites; C-contiguous.
+    experts: [n, experts] int32, r, the routed counts; C-contiguous.
     """
 
     ids: tuple[str, ...]

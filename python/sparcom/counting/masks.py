@@ -1,4 +1,4 @@
-"""The `keep` and `fill` of silenced neurons, which `act_mul_count` reads."""
+"""Ablation masks: the `keep` and `fill` of ablated neurons, which `act_mul_count` reads."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,14 @@ from sparcom.components import Site
 def ablation_masks(
     sites: Sequence[Site], index: np.ndarray, values: np.ndarray | None = None
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """(site, keep, fill) of each site that holds silenced neurons; h becomes `h * keep + fill`.
+    """(site, keep, fill) of each site with ablated neurons; h becomes `h * keep + fill`.
 
-    sites: in the flat order of `index`, [n] int64, the silenced neurons, each once.
-    values: [n] what h becomes; None: 0.
-    keep, fill: [experts or 1, width] float64 on CPU; 0 and the value where ablated, else 1 and 0.
+    sites: the sites whose neurons `index` numbers, in their order.
+    index: [n] int64, the flat indices of the ablated neurons, each once.
+    values: [n] what their h becomes; None: 0.
+
+    site is an index into `sites`. keep, fill: [experts or 1, width] float64 on CPU; 0 and the value
+    for an ablated neuron, 1 and 0 for any other.
 
     >>> from sparcom.components import Site
     >>> sites = [Site("dense", layer, 3, "silu") for layer in (0, 1)]

@@ -1,10 +1,10 @@
-"""Named ranges for Nsight Systems and Compute: which step, and which site of it, a kernel ran in.
+"""Named ranges for Nsight Systems and Compute: in which step, and at which site, a kernel ran.
 
     with nvtx.step(12):                       # one pass of the model
         with nvtx.site("layer3.dense"):       # one call of act_mul_count
             ...
 
-shows as `step 12` > `layer3.dense`. Where CUDA is not in use nothing is opened and nothing costs.
+shows as `step 12` > `layer3.dense`. If the process does not use CUDA, no range is opened.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ def step(number: int) -> AbstractContextManager[None]:
 
 
 def site(name: str) -> AbstractContextManager[None]:
-    """A range named after a site, `components.Site.name`, which says layer and kind."""
+    """A range with the name of a site, `components.Site.name`: its layer and kind."""
     return _range(name)
 
 

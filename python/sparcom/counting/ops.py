@@ -1,11 +1,14 @@
 """act_mul_count: activation, product, threshold and per-neuron counting in one pass.
 
-`torch.ops.sparcom.act_mul_count` is registered with `torch.library.Library`, not `custom_op`: the
-same operator with less Python per call, which a decode step pays at every layer. Checks run inside
-the operator, so that tracing sees one call.
+`torch.ops.sparcom.act_mul_count` is registered with `torch.library.Library`, not `custom_op`: it is
+the same operator with less Python per call, and a decode step makes a call at every layer. The
+checks run inside the operator, so that tracing sees one call.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
 SIGNALS = {"gate": 0, "product": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
-# Positional throughout: the dispatcher takes 4 us longer over keyword arguments.
+# All positional: keyword arguments cost the dispatcher 4 us more.
 _INPUTS = (
     "Tensor gate, Tensor? up, Tensor bins, Tensor(a!) counts, Tensor(b!) rows, "
     "str activation, float threshold, str signal, Tensor? keep, Tensor? fill, Tensor? expert"
@@ -52,20 +55,20 @@ def act_mul_count(
 
     gate: [n, width] float32, bfloat16 or float16; unit stride along a row, any stride between rows.
     up: as gate (they may be halves of one tensor), or None: h = round(f(gate)).
-    bins: [n] int32, the row of `counts` that each row adds to, or -1.
+    bins: [n] int32, the row of `counts` that each row of gate adds to, or -1.
     counts: [bins, width] int32, contiguous; added to.
     rows: [bins] int32, contiguous; added to.
     activation: a key of ACTIVATIONS.
-    threshold: what f must exceed. Signal "gate" decides by the exact real-valued f of the gate,
-        never by a rounded one: for 0 this is gate > 0. "product" decides by the h that is computed,
-        before keep and fill. NaN never counts.
-    keep, fill: [experts, width] in gate's dtype, contiguous: silence neurons, in every row.
-    expert: [n] int32, the row of keep and fill for each row; None: all 0.
+    threshold: what f must exceed. For signal "gate" the exact real-valued f of the gate decides,
+        never a rounded one; with 0 this is gate > 0. For "product" the computed h decides, before
+        keep and fill. NaN never counts.
+    keep, fill: [experts, width] in gate's dtype, contiguous: ablate neurons, in every row.
+    expert: [n] int32, the row of keep and fill for each row of gate; None: all 0.
     out: [n, width] in gate's dtype, contiguous, to write to; None: a new tensor.
 
-    Returns out. Raises InputError before anything is written; on CUDA a bin out of range cannot be
-    reported without waiting for the device: its row is left uncounted, and `rows` shows it.
-    Counting follows LAPE (arXiv 2402.16438).
+    Returns out. Raises InputError before anything is written. On CUDA a bin out of range cannot be
+    reported without waiting for the device: its row is not counted, and `rows` shows it. Counting
+    follows LAPE (arXiv 2402.16438).
 
     >>> counts, rows = torch.zeros(2, 4, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     >>> bins = torch.tensor([0, 1, -1], dtype=torch.int32)
@@ -82,43 +85,46 @@ def act_mul_count(
 
 
 def _fake(
-    gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert
-) -> Tensor:
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+) -> Tensor:  # fmt: skip
     _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
 
 
 def _fake_out(
-    gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out
-) -> None:
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+    out: Tensor,
+) -> None:  # fmt: skip
     _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
     _check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
-def _cpu(gate, *inputs) -> Tensor:
+def _cpu(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch(native.cpu().act_mul_count, (), gate, *inputs, out)
+    _launch(native.cpu().act_mul_count, (), *(gate, *inputs, out))
     return out
 
 
-def _cpu_out(*inputs) -> None:
+def _cpu_out(*inputs: Any) -> None:
     _fake_out(*inputs)
     _launch(native.cpu().act_mul_count, (), *inputs)
 
 
-def _cuda(gate, *inputs) -> Tensor:
+def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
     _launch_cuda(gate, *inputs, out)
     return out
 
 
-def _cuda_out(*inputs) -> None:
+def _cuda_out(*inputs: Any) -> None:
     _fake_out(*inputs)
     _launch_cuda(*inputs)
 
 
-def _launch_cuda(gate, *inputs) -> None:
-    """Queue the kernel on the current stream of gate's device, as torch's own kernels are."""
+def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
+    """Queue the kernel on the current stream of gate's device, as torch does with its own."""
     kernel = native.cuda().act_mul_count
     with torch.cuda.device(gate.device):
         where = (gate.device.index, torch.cuda.current_stream().cuda_stream)
@@ -126,10 +132,12 @@ def _launch_cuda(gate, *inputs) -> None:
 
 
 def _launch(
-    kernel, where, gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert,
-    out,
+    kernel: Callable[..., object], where: tuple[int, ...], gate: Tensor, up: Tensor | None,
+    bins: Tensor, counts: Tensor, rows: Tensor, activation: str, threshold: float, signal: str,
+    keep: Tensor | None, fill: Tensor | None, expert: Tensor | None, out: Tensor,
 ) -> None:  # fmt: skip
-    n_experts = 0 if keep is None and fill is None else len(fill if keep is None else keep)
+    """Call a kernel with the numbers of csrc/bindings/call.h, in its order, and with `where`."""
+    tables = fill if keep is None else keep
     try:
         kernel(
             gate.data_ptr(),
@@ -146,7 +154,7 @@ def _launch(
             gate.stride(0),
             0 if up is None else up.stride(0),
             rows.shape[0],
-            n_experts,
+            0 if tables is None else tables.shape[0],
             DTYPES[gate.dtype],
             ACTIVATIONS[activation],
             SIGNALS[signal],
@@ -168,8 +176,11 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert) -> None:
-    """Names, dtypes, shapes, strides and devices; memory and indices are the kernel's part."""
+def _check(
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
+    signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+) -> None:  # fmt: skip
+    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
     if activation not in ACTIVATIONS or signal not in SIGNALS:
         _fail_name("activation", activation, ACTIVATIONS)
         _fail_name("signal", signal, SIGNALS)
@@ -188,27 +199,30 @@ def _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
         _fail("rows", "[bins] int32", rows)
     _check_tensor("rows", rows, torch.int32, gate, rows.shape)
     _check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width))
-    if keep is None and fill is None and expert is None:
+    tables = fill if keep is None else keep
+    if tables is None:
+        if expert is not None:
+            _fail("expert", "None without keep and fill", expert)
         return
-    experts = keep if keep is not None else fill
-    if experts is None:
-        _fail("expert", "None without keep and fill", expert)
-    if experts.dim() != 2:
-        _fail("keep" if keep is not None else "fill", f"[experts, {width}]", experts)
+    first = "fill" if keep is None else "keep"
+    if tables.dim() != 2:
+        _fail(first, f"[experts, {width}]", tables)
     for name, value in (("keep", keep), ("fill", fill)):
         if value is not None:
-            _check_tensor(name, value, gate.dtype, gate, (experts.shape[0], width))
+            _check_tensor(name, value, gate.dtype, gate, (tables.shape[0], width))
     if expert is not None:
         _check_tensor("expert", expert, torch.int32, gate, (n,))
-    elif experts.shape[0] == 0 and n:
-        _fail("keep" if keep is not None else "fill", "[experts, width] of an expert", experts)
+    elif tables.shape[0] == 0 and n:
+        _fail(first, "[experts, width] with at least one expert", tables)
 
 
 def _rows_are_dense(x: Tensor) -> bool:
     return x.stride(1) == 1 or x.shape[1] <= 1
 
 
-def _check_tensor(name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple) -> None:
+def _check_tensor(
+    name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple[int, ...]
+) -> None:
     if x.dtype is not dtype or x.shape != shape or not x.is_contiguous() or x.device != gate.device:
         expected = f"{list(shape)} {_name(dtype)}, contiguous, on {gate.device}"
         _fail(name, expected, x)
@@ -218,7 +232,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fail(name: str, expected: str, x: Tensor) -> None:
+def _fail(name: str, expected: str, x: Tensor) -> NoReturn:
     raise InputError(
         f"act_mul_count: {name} must be {expected}; got {list(x.shape)} {_name(x.dtype)} with "
         f"strides {list(x.stride())} on {x.device}"

@@ -1,13 +1,14 @@
-"""The recorder: count buffers of one worker, the bins of the running pass, and conservation.
+"""The recorder: count buffers of one worker, the bins of the current pass, and conservation.
 
-A *slot* is the place of one instruction in the buffers. For each pass the engine says, row by
-row, which slot a row belongs to (-1: not counted); each site then adds to its own buffers through
-`act_mul_count`. `take` hands the counts of finished slots out, after it has proved that every
-site saw exactly the rows that the corpus side expects.
+A *slot* is the place of one instruction in the buffers. For each pass the engine gives the slot of
+every row (-1: not counted); each site then adds to its own buffers through `act_mul_count`. `take`
+returns the counts of finished slots, after it has proved that every site saw exactly the rows that
+the corpus side expects.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,12 +44,12 @@ class Recorder:
     """Counts, per slot, how often each neuron of each site fires.
 
     sites: the worker's sites; counts come out in their order.
-    slots: how many instructions may be under way at once; buffers take
+    slots: how many instructions may be in progress at once; buffers take
         `slots * (neurons + bins) * 4` bytes (`nbytes`).
-    partial: indices of routed sites of which this worker holds some experts only, so that a token
-        may have fewer than `top_k` rows here.
+    partial: indices of routed sites of which this worker has only some experts, so that a token may
+        have fewer than `top_k` rows here.
     threshold, signal: when a neuron fires, as in `act_mul_count`.
-    verify: recount every call with plain torch and demand equality.
+    verify: recount every call with plain torch and require equality.
     """
 
     def __init__(
@@ -75,19 +76,20 @@ class Recorder:
         self._sums: list[torch.Tensor] | None = None
 
     def ablate(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
-        """Silence neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
+        """Ablate neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
 
         masks: site -> (keep, fill or None for zeros), each [experts or 1, width] in the model's
-            dtype on the recorder's device; {} silences nothing. Counts are as without it, given
-            what flows into the site.
+            dtype on the recorder's device; {} ablates nothing.
+
+        A site counts before keep and fill, so its own ablation does not change its counts.
         """
         self._ablated = dict(masks)
 
     @contextmanager
     def summing(self) -> Iterator[list[torch.Tensor]]:
-        """Within the block, each site's output is summed over its counted rows.
+        """Within the block, sum each site's output over its counted rows.
 
-        Yields one [experts or 1, width] float64 a site.
+        Yields one [experts or 1, width] float64 for each site.
         """
         self._sums = [torch.zeros(s.bins, s.width, dtype=torch.float64, device=self.device)
                       for s in self.sites]  # fmt: skip
@@ -106,9 +108,9 @@ class Recorder:
         self._bins = slot_of_row.to(device=self.device, dtype=torch.int32)
 
     def count(self, site: int, gate: torch.Tensor, up: torch.Tensor | None) -> torch.Tensor:
-        """f(gate) * up of a dense or shared site, counted into the slots of the running pass.
+        """f(gate) * up of a dense or shared site, counted into the slots of the current pass.
 
-        gate, up: [rows, width]; up is None where the MLP has no gate.
+        gate, up: [rows, width]; up is None if the MLP is ungated.
         """
         self.check_rows(site, len(gate))
         return self._count(site, gate, up, self._bins)
@@ -126,35 +128,35 @@ class Recorder:
 
             bins[r] = slot of token_of_row[r] * experts + expert_of_row[r]
 
-        gate, up: [rows, width], each row one token in one of its experts, in any order; rows of one
-            expert that lie together, in the order of their tokens, are the cheapest.
-        token_of_row: [rows] int64, the row of the pass that was routed; -1: a row of no token.
-        expert_of_row: [rows] int32; -1: a row of an expert that is not held here.
+        gate, up: [rows, width], each row one token in one of its experts, in any order. They are
+            counted fastest if ordered by expert, and by token within one.
+        token_of_row: [rows] int64, the row of the pass that was routed; -1: none.
+        expert_of_row: [rows] int32; -1: an expert of another worker.
         out: [rows, width] to write to; None: a new tensor.
         """
         slots, experts = self._bins[token_of_row], self.sites[site].experts
         counted = (token_of_row >= 0) & (slots >= 0)
-        counted &= (expert_of_row >= 0) & (expert_of_row < experts)  # beyond: `take` misses the row
+        counted &= (expert_of_row >= 0) & (expert_of_row < experts)  # `take` reports an unknown one
         bins = torch.where(counted, slots * experts + expert_of_row, -1)
         return self._count(site, gate, up, bins, out, expert_of_row)
 
     @property
     def slots_of_rows(self) -> torch.Tensor:
-        """[rows] int32, what the running pass began with."""
+        """[rows] int32, the slots that the current pass began with."""
         return self._bins
 
     def buffers_of(self, site: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(counts, rows) of a site, for a kernel that computes and counts by itself; None while
-        more is asked for than counting: a recount, silenced neurons, sums."""
+        more than counting is wanted: a recount, ablation, sums."""
         if self._recount is not None or site in self._ablated or self._sums is not None:
             return None
         return self._buffers.counts[site], self._buffers.rows[site]
 
     def check_rows(self, site: int, rows: int) -> None:
-        """Raise CountError where a site is called with another number of rows than the pass has."""
+        """Raise CountError if a site is called with another number of rows than the pass has."""
         if rows != len(self._bins):
             raise CountError(
-                f"{self.sites[site].name}: {rows} rows came where the pass has {len(self._bins)}"
+                f"{self.sites[site].name}: got {rows} rows, but the pass has {len(self._bins)}"
             )
 
     def _count(
@@ -166,7 +168,7 @@ class Recorder:
         out: torch.Tensor | None = None,
         expert: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        options = {
+        options: dict[str, Any] = {
             "activation": self.sites[site].activation,
             "threshold": self.threshold,
             "signal": self.signal,
@@ -177,8 +179,8 @@ class Recorder:
         counts, rows = self._buffers.counts[site], self._buffers.rows[site]
         if site in self._ablated:
             keep, fill = self._ablated[site]
-            held = None if expert is None else expert.clamp(min=0)
-            options |= {"keep": keep, "fill": fill, "expert": held}
+            local = None if expert is None else expert.clamp(min=0)
+            options |= {"keep": keep, "fill": fill, "expert": local}
         with nvtx.site(self.sites[site].name):
             h = act_mul_count(gate, up, bins, counts, rows, out=out, **options)
         if self._sums is not None:
@@ -188,10 +190,10 @@ class Recorder:
         return h
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:
-        """The counts of finished slots, proved and then cleared for reuse.
+        """The counts of finished slots, checked; the slots are cleared for reuse.
 
-        ids, slots, tokens: [n] the instructions, where they lay, and T of each from the corpus.
-        Raises CountError, with the numbers, where a count is not conserved.
+        ids, slots, tokens: [n] the instructions, their slots, and T of each from the corpus.
+        Raises CountError, with the numbers, if a count is not conserved.
         """
         at = torch.as_tensor(slots, dtype=torch.int64, device=self.device)
         counts, rows = self._buffers.gather(at, self.slots)
@@ -218,7 +220,7 @@ class Recorder:
                 buffers.clear(at, self.slots)
 
     def discard(self) -> None:
-        """Forget all counts under way (after a pass that failed)."""
+        """Forget the counts of all slots (after a pass that failed)."""
         for buffers in (self._buffers, self._recount):
             for buffer in (*buffers.counts, *buffers.rows) if buffers else ():
                 buffer.zero_()
@@ -226,13 +228,20 @@ class Recorder:
     def _bin_starts(self) -> np.ndarray:
         return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]
 
-    def _check_recount(self, ids, counts, rows, plain_counts, plain_rows) -> None:
-        for what, ours, plain in (("count", counts, plain_counts), ("rows", rows, plain_rows)):
+    def _check_recount(
+        self,
+        ids: Sequence[str],
+        counts: torch.Tensor,
+        rows: torch.Tensor,
+        plain_counts: torch.Tensor,
+        plain_rows: torch.Tensor,
+    ) -> None:
+        for what, ours, plain in (("counts", counts, plain_counts), ("rows", rows, plain_rows)):
             wrong = (ours != plain).nonzero()
             if len(wrong):
                 row, column = (int(v) for v in wrong[0])
                 raise CountError(
-                    f"verify: {len(wrong)} cells of {what} differ from plain torch; the first: "
+                    f"verify: {len(wrong)} {what} differ from plain torch; the first: "
                     f"instruction {ids[row]}, column {column}: kernel {int(ours[row, column])}, "
                     f"plain {int(plain[row, column])}"
                 )
@@ -246,13 +255,17 @@ def check_conservation(
     rows: np.ndarray,
     partial: Collection[int] = (),
 ) -> None:
-    """Prove that every site saw every counted token once, and no neuron fired more often.
+    """Check that every site saw every counted token once, and that no neuron fired more often.
 
-    tokens: [n] T from the corpus side; neurons: [n, neurons]; rows: [n, bins of all sites], the
-    rows that the kernel itself saw; partial: sites that hold some of their experts. Demands, per
-    instruction: rows == T at dense and shared sites, sum of rows == top_k * T at routed ones (at
-    most that at partial ones), and 0 <= c <= rows of its bin.
-    Raises CountError naming site, instruction and both numbers (DESIGN.md, 3).
+    Requires, for each instruction: rows == T at dense and shared sites, sum of rows == top_k * T at
+    routed ones (at most that at partial ones), and 0 <= c <= rows of its bin.
+
+    tokens: [n] T from the corpus side.
+    neurons: [n, neurons] counts.
+    rows: [n, bins of all sites], the rows that the kernel itself saw.
+    partial: indices of sites of which this worker has only some experts.
+
+    Raises CountError naming site, instruction and both numbers.
     """
     start_bin = start_neuron = 0
     for index, site in enumerate(sites):

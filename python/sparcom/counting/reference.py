@@ -1,6 +1,6 @@
-"""act_mul_count in plain torch: what the kernels are compared with, on any device.
+"""act_mul_count in plain torch, on any device: the kernels are compared with it.
 
-Every op is spelled out and every cast explicit. f is computed in double precision and rounded
+Every op is written out and every cast is explicit. f is computed in double precision and rounded
 once, so this is the correctly rounded f, not torch's own float32 formula.
 """
 
@@ -16,7 +16,7 @@ def silu(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x Phi(x), through erfc, which keeps the tail."""
+    """x Phi(x), by erfc, which is accurate in the tail."""
     return 0.5 * x * torch.special.erfc(-x * math.sqrt(0.5))
 
 

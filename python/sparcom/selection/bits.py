@@ -1,4 +1,4 @@
-"""Sets of components as packed bits: selected from counts, and intersected, by native kernels.
+"""Sets of components as packed bits: native kernels select them from counts and intersect them.
 
 A set over n components is `ceil(n / 8)` uint8: bit `i % 8` of byte `i // 8` is component i, as
 `numpy.packbits(bitorder="little")` writes it; bits from n on are 0.
@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
 from sparcom import native
 from sparcom.errors import InputError
 
-TIES = {"inclusive": 0, "exclusive": 1, "exact": 2}
+TIES = ("inclusive", "exclusive", "exact")  # in the order of `Ties` in csrc/cpu/bits/bits.h
 
 
 @dataclass(frozen=True)
 class Selected:
-    """Sets of some rows of counts.
+    """The sets of some rows of counts.
 
     bits: [rows, ceil(components / 8)] uint8, packed.
-    cuts: [rows, groups] int32, the smallest count that is selected (for ties="exact" some of the
-        components with exactly that count are not).
+    cuts: [rows, groups] int32, the count from which on a component is selected; ties="exact" leaves
+        out some of those with exactly this count. Where nothing is selected, it is one more than
+        the highest count of the group (at most 2^31 - 1), or the cut that was given.
     sizes: [rows, groups] int32, how many components are selected.
     """
 
@@ -42,22 +44,22 @@ def select(
 ) -> Selected:
     """The components with the highest counts, of every row and group.
 
-        nominal = the size-th highest count of the group (0 where the group is smaller)
+        nominal = the size-th highest count of the group (0 if the group is smaller)
         inclusive: count >= max(nominal, 1)     exclusive: count > nominal
-        exact: inclusive, less the surplus among those equal to the cut, in the order of
-               splitmix64(component), so that no layer is favoured
+        exact: inclusive, minus the surplus among those at the cut: the highest
+               splitmix64(component) go first, an order that favours no layer
 
     A count of 0 (or less) is never selected.
 
-    counts: [rows, components] int32, C-contiguous.
+    counts: [rows, components] int32, C-contiguous; read in place, never copied.
     sizes: [groups], at least 1: the nominal size, ceil(eps * components) for a top fraction eps.
-    cuts: [rows, groups], instead of sizes: select count >= max(cut, 1).
-    groups: what is ranked together, each some slices of the components that do not overlap;
-        None: one group of all.
-    ties: a key of TIES; only with sizes.
+    cuts: [rows, groups] int32, instead of sizes: select count >= max(cut, 1).
+    groups: the slices of components that are ranked together, none overlapping another;
+        None: one group of all components.
+    ties: one of TIES; only with sizes.
 
-    Raises InputError for wrong shapes, dtypes, sizes and groups. The rules are those of the paper
-    (arXiv 2505.21191) and DESIGN.md section 2. Rows are spread over the threads.
+    Returns packed sets, cuts and achieved sizes. Raises InputError for wrong shapes, dtypes, sizes
+    and groups. The rules are those of the paper (arXiv 2505.21191). The threads share the rows.
 
     >>> s = select(np.array([[5, 0, 3, 5]], np.int32), sizes=1)
     >>> s.bits, s.cuts, s.sizes
@@ -70,35 +72,34 @@ def select(
         raise InputError(f"select: ties must be one of {', '.join(TIES)}, got {ties!r}")
     ranges, offsets = ranges_of(groups, components)
     n_groups = len(offsets) - 1
-    if (sizes is None) == (cuts is None):
-        raise InputError("select: give either sizes or cuts")
-    if cuts is None:
-        sizes = [int(v) for v in np.atleast_1d(sizes)]
-        if len(sizes) != n_groups or min(sizes, default=1) < 1:
+    nominal: list[int] = []
+    if sizes is not None and cuts is None:
+        nominal = [int(size) for size in np.atleast_1d(np.asarray(sizes))]
+        if len(nominal) != n_groups or min(nominal, default=1) < 1:
             raise InputError(
                 f"select: sizes must be {n_groups} numbers of at least 1, one per group, "
-                f"got {sizes}"
+                f"got {nominal}"
             )
         cuts = np.empty((rows, n_groups), np.int32)
+    elif cuts is not None and sizes is None:
+        if cuts.shape != (rows, n_groups) or cuts.dtype != np.int32:
+            _fail("select", "cuts", f"[{rows}, {n_groups}] int32", cuts)
+        cuts = cuts.copy(order="C")
     else:
-        if np.shape(cuts) != (rows, n_groups):
-            raise InputError(
-                f"select: cuts must be [{rows}, {n_groups}], got {list(np.shape(cuts))}"
-            )
-        sizes, cuts = [], np.array(cuts, np.int32, order="C")
+        raise InputError("select: give either sizes or cuts")
     selected = np.empty((rows, n_groups), np.int32)
     bits = np.empty((rows, (components + 7) // 8), np.uint8)
-    native.cpu().select(counts, ranges, offsets, sizes, TIES[ties], cuts, selected, bits)
+    native.cpu().select(counts, ranges, offsets, nominal, TIES.index(ties), cuts, selected, bits)
     return Selected(bits, cuts, selected)
 
 
 def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """The sizes of all pairwise intersections.
+    """The sizes of the intersections of all pairs of sets.
 
         out[i, j] = |a_i & b_j|
 
     a: [n, bytes] uint8, packed sets, C-contiguous.
-    b: [m, bytes] uint8 likewise; None: a itself, of which half the matrix is computed.
+    b: [m, bytes] uint8, likewise; None: a itself, where half of the matrix is computed.
 
     Returns [n, m] int32. Raises InputError for wrong shapes and dtypes.
 
@@ -120,7 +121,7 @@ def intersections(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 def ranges_of(
     groups: Sequence[Sequence[slice]] | None, components: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """(ranges of all groups, where each group's begin), checked."""
+    """(ranges of all groups, index of each group's first range), checked."""
     if groups is None:
         return [(0, components)], [0, 1]
     ranges = [(s.start or 0, components if s.stop is None else s.stop) for g in groups for s in g]
@@ -136,7 +137,7 @@ def ranges_of(
     return ranges, offsets
 
 
-def _fail(function: str, name: str, expected: str, x: np.ndarray) -> None:
+def _fail(function: str, name: str, expected: str, x: np.ndarray) -> NoReturn:
     layout = "C-contiguous" if x.flags.c_contiguous else "not C-contiguous"
     raise InputError(
         f"{function}: {name} must be {expected}; got {list(x.shape)} {x.dtype}, {layout}"

@@ -8,9 +8,9 @@ A *rule* says which components are in the set of an instruction:
     lift:1.5         experts only: frequency over 1.5 times that of uniform routing, top_k / experts
 
 A *group* is what is ranked together: the neurons of one kind of site (dense, routed, shared), or
-all of them where `pool` is set. All frequencies of an instruction share the denominator T, so
-ranking frequencies is ranking counts, which are integers: the cut is found by histogram, exactly.
-p has at most T + 1 values, so a cut falls into a group of ties; `ties` says what becomes of it.
+all neurons if `pool` is set. All frequencies of an instruction have the denominator T, so ranking
+frequencies is ranking counts. These are integers, so the cut is exact. p has at most T + 1 values,
+so several components may lie at the cut; `ties` says which of them are selected.
 """
 
 import math
@@ -23,9 +23,11 @@ import numpy as np
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
 from sparcom.errors import InputError
+from sparcom.selection.bits import TIES, Selected, select
 from sparcom.selection.sets import Sets
 
-TIES = ("inclusive", "exclusive", "exact")
+RULES = ("top", "per-layer", "fixed", "lift")
+_INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Selection:
     """How sets are selected.
 
     rule: for neurons; expert_rule: for routed experts (module docstring).
-    ties: "inclusive" (all tied at the cut), "exclusive" (none of them), "exact" (as many as fill
-        the nominal size, in the order of a fixed hash, so that no layer is favoured).
-    pool: rank the neurons of all kinds of site together (the paper's reading).
+    ties: "inclusive" (all components at the cut), "exclusive" (none of them), "exact" (as many as
+        the nominal size leaves room for, in the order of a fixed hash, which favours no layer).
+    pool: rank the neurons of all kinds of site together, as the paper does.
+
+    Raises InputError for an unknown rule, a number out of range or an unknown `ties`.
     """
 
     rule: str = "top:0.01"
@@ -44,15 +48,19 @@ class Selection:
     pool: bool = False
 
     def __post_init__(self) -> None:
-        _parse(self.rule, ("top", "per-layer", "fixed"))
-        _parse(self.expert_rule, ("top", "per-layer", "fixed", "lift"))
+        _parse(self.rule, RULES[:-1])  # neurons have no `lift`
+        _parse(self.expert_rule, RULES)
         if self.ties not in TIES:
             raise InputError(f"ties: expected {', '.join(TIES)}, got {self.ties!r}")
 
 
 @dataclass(frozen=True)
 class Group:
-    """What is ranked together: flat ranges of one index, and routing odds for `lift`."""
+    """What is ranked together.
+
+    slices: ranges of the flat index of neurons, or of experts.
+    uniform: the frequency of an expert under uniform routing, top_k / experts, for `lift`.
+    """
 
     name: str
     slices: tuple[slice, ...]
@@ -64,7 +72,7 @@ class Group:
 
 
 def _parse(rule: str, kinds: Sequence[str]) -> tuple[str, Fraction]:
-    """`(kind, value)` of a rule text; raises InputError naming what is allowed."""
+    """(kind, value) of a rule. Raises InputError, naming what is allowed, if it is malformed."""
     kind, _, text = rule.partition(":")
     try:
         value = Fraction(text)
@@ -74,13 +82,13 @@ def _parse(rule: str, kinds: Sequence[str]) -> tuple[str, Fraction]:
     if kind not in kinds or value is None or value <= 0 or (highest and value > highest):
         raise InputError(
             f"rule: expected {' or '.join(f'{k}:NUMBER' for k in kinds)} with a number over 0 "
-            f"(at most 1 but for lift), got {rule!r}"
+            f"(at most 1 except for lift), got {rule!r}"
         )
     return kind, value
 
 
 def neuron_groups(space: ComponentSpace, selection: Selection) -> list[Group]:
-    """The groups of neurons that a selection ranks."""
+    """The groups of neurons that a selection ranks, of each kind of site one or one a layer."""
     kinds = (None,) if selection.pool else space.kinds
     per_layer = selection.rule.startswith("per-layer")
     groups = []
@@ -98,7 +106,7 @@ def neuron_groups(space: ComponentSpace, selection: Selection) -> list[Group]:
 
 
 def expert_groups(space: ComponentSpace, selection: Selection) -> list[Group]:
-    """The groups of routed experts that a selection ranks; none for a dense model."""
+    """The groups of routed experts that a selection ranks: one, or one a layer; none if dense."""
     sites = [
         (site, slice(int(a), int(b)))
         for site, a, b in zip(
@@ -108,7 +116,7 @@ def expert_groups(space: ComponentSpace, selection: Selection) -> list[Group]:
     ]
     if not sites:
         return []
-    if selection.expert_rule.startswith("top") or selection.expert_rule.startswith("fixed"):
+    if selection.expert_rule.startswith(("top", "fixed")):
         return [Group("experts", tuple(part for _, part in sites))]
     return [
         Group(f"experts.layer{site.layer}", (part,), Fraction(site.top_k, site.experts))
@@ -117,88 +125,53 @@ def expert_groups(space: ComponentSpace, selection: Selection) -> list[Group]:
 
 
 def identify(counted: Counted, space: ComponentSpace, selection: Selection) -> Sets:
-    """The sets of counted instructions.
+    """The sets of counted instructions, selected by native kernels.
+
+    counted: its arrays must be int32 and C-contiguous; they are read in place, never copied.
+
+    Raises InputError if they are not, or if T exceeds what int32 can count.
 
     >>> sets = identify(counted, space, Selection(rule="top:0.05", ties="exact"))
     """
-    neurons, cuts, sizes = _select_all(
+    longest = int(counted.tokens.max(initial=0))
+    if longest >= _INT32_MAX:
+        raise InputError(f"identify: T must be below {_INT32_MAX}, as counts are; got {longest}")
+    neurons = _select(
         counted.neurons, counted.tokens, neuron_groups(space, selection), selection.rule,
         selection.ties,
     )  # fmt: skip
-    experts, expert_cuts, expert_sizes = _select_all(
+    experts = _select(
         counted.experts, counted.tokens, expert_groups(space, selection), selection.expert_rule,
         selection.ties,
     )  # fmt: skip
     return Sets(
-        counted.ids, counted.tokens, neurons, cuts, sizes, experts, expert_cuts, expert_sizes, space
+        counted.ids, counted.tokens, neurons.bits, neurons.cuts, neurons.sizes,
+        experts.bits, experts.cuts, experts.sizes, space,
+    )  # fmt: skip
+
+
+def _select(
+    counts: np.ndarray, tokens: np.ndarray, groups: Sequence[Group], rule: str, ties: str
+) -> Selected:
+    """The sets of every row of counts [n, components]; tokens: [n] T."""
+    kind, value = _parse(rule, RULES)
+    slices = [group.slices for group in groups]
+    if kind in ("top", "per-layer"):
+        sizes = [max(1, math.ceil(value * group.size)) for group in groups]
+        return select(counts, groups=slices, sizes=sizes, ties=ties)
+    cuts = [[_cut(kind, value, int(total), group) for group in groups] for total in tokens]
+    return select(
+        counts, groups=slices, cuts=np.array(cuts, np.int32).reshape(len(tokens), len(groups))
     )
 
 
-def _select_all(
-    counts: np.ndarray, tokens: np.ndarray, groups: list[Group], rule: str, ties: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(packed sets, cuts, sizes) of every row of counts [n, components]."""
-    kind, value = _parse(rule, ("top", "per-layer", "fixed", "lift"))
-    n = len(counts)
-    chosen = np.zeros(counts.shape, dtype=bool)
-    cuts = np.zeros((n, len(groups)), np.int32)
-    sizes = np.zeros((n, len(groups)), np.int32)
-    for g, group in enumerate(groups):
-        hashes = _group_hashes(group) if ties == "exact" else None
-        for row in range(n):
-            values = np.concatenate([counts[row, s] for s in group.slices])
-            total = int(tokens[row])
-            if kind in ("top", "per-layer"):
-                size = max(1, math.ceil(value * group.size))
-                mask, cut = select_top(values, size, ties, hashes)
-            else:
-                cut = _fixed_cut(kind, value, total, group)
-                mask = values >= cut
-            cuts[row, g], sizes[row, g] = cut, int(mask.sum())
-            start = 0
-            for part in group.slices:
-                chosen[row, part] = mask[start : start + part.stop - part.start]
-                start += part.stop - part.start
-    return np.packbits(chosen, axis=1, bitorder="little"), cuts, sizes
+def _cut(kind: str, value: Fraction, total: int, group: Group) -> int:
+    """The smallest count that a bound on the frequency selects, exactly; T is `total`.
 
-
-def _fixed_cut(kind: str, value: Fraction, total: int, group: Group) -> int:
-    """The smallest count that a threshold on the frequency selects, exactly."""
-    if kind == "fixed":  # count / T >= value
-        return max(1, math.ceil(value * total))
-    return math.floor(value * group.uniform * total) + 1  # count / T > value * top_k / experts
-
-
-def select_top(
-    values: np.ndarray, size: int, ties: str, hashes: np.ndarray | None = None
-) -> tuple[np.ndarray, int]:
-    """(mask, cut) of the `size` highest counts.
-
-    values: [components] int32 counts; a count of 0 is never selected.
-    hashes: [components] uint64, the order among ties for ties="exact".
-    cut: what a count must reach; where nothing is in the set, one more than the highest count.
+    A cut that int32 cannot hold is given as the highest int32, which no count reaches.
     """
-    histogram = np.bincount(values)
-    at_least = np.cumsum(histogram[::-1])[::-1]  # at_least[c]: components with count >= c
-    reaching = np.flatnonzero(at_least >= size)
-    nominal = int(reaching[-1]) if len(reaching) else 0  # the size-th highest count
-    cut = nominal + 1 if ties == "exclusive" else max(1, nominal)
-    mask = values >= cut
-    if ties == "exact" and mask.sum() > size:
-        tied = np.flatnonzero(values == cut)
-        excess = int(mask.sum()) - size
-        mask[tied[np.argsort(hashes[tied], kind="stable")[len(tied) - excess :]]] = False
-    return mask, cut
-
-
-def _group_hashes(group: Group) -> np.ndarray:
-    return index_hash(np.concatenate([np.arange(s.start, s.stop) for s in group.slices]))
-
-
-def index_hash(index: np.ndarray) -> np.ndarray:
-    """splitmix64 of component indices, uint64: a fixed order that favours no layer."""
-    with np.errstate(over="ignore"):
-        z = index.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    if kind == "fixed":  # count / T >= value
+        cut = max(1, math.ceil(value * total))
+    else:  # lift: count / T > value * top_k / experts
+        cut = math.floor(value * group.uniform * total) + 1
+    return min(cut, _INT32_MAX)

@@ -1,4 +1,4 @@
-"""Grouped experts: their parts, and banks that hold some of a layer's experts."""
+"""Grouped experts: their parts, and workers that have some of a layer's experts."""
 
 import itertools
 
@@ -44,37 +44,37 @@ def test_the_weighted_sum_rounds_as_transformers_does(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     y = torch.randn(60, width, generator=generator).to(dtype)
-    place = torch.randint(-1, 60, (tokens, top_k), generator=generator)
+    row = torch.randint(-1, 60, (tokens, top_k), generator=generator)
     weights = torch.rand(tokens, top_k, generator=generator).to(dtype if same else torch.float32)
-    products = y[place] * weights[:, :, None] * (place >= 0)[:, :, None]
+    products = y[row] * weights[:, :, None] * (row >= 0)[:, :, None]
     plain = torch.zeros(tokens, width)
     for k in range(top_k):  # torch may add up in another order
         plain += products[:, k].float()
-    assert torch.equal(weighted_sum(y, place, weights), plain.to(dtype))
+    assert torch.equal(weighted_sum(y, row, weights), plain.to(dtype))
 
 
-def test_the_weighted_sum_writes_to_strided_memory_and_refuses_rows_that_are_not_there() -> None:
+def test_the_weighted_sum_writes_to_strided_memory_and_refuses_unknown_rows() -> None:
     y, out = torch.ones(3, 8), torch.zeros(2, 16)
     weighted_sum(y, torch.tensor([[0, 1], [2, -1]]), torch.ones(2, 2), out[:, :8])
     assert out[:, :8].tolist() == [[2.0] * 8, [1.0] * 8]
     assert out[:, 8:].sum() == 0
-    with pytest.raises(ValueError, match="below 3 rows, got 3"):
+    with pytest.raises(ValueError, match="row must be below the 3 rows of y, got 3"):
         weighted_sum(y, torch.tensor([[3]]), torch.ones(1, 1))
 
 
-def bank(held: tuple[int, ...], site: Site, first, down) -> tuple[GroupedExperts, Recorder]:
-    some = held or tuple(range(site.experts))
-    local = Site("routed", 0, site.width, "silu", experts=len(some), top_k=site.top_k)
-    recorder = Recorder([local], 2, partial=[0] if held else [])
-    weights = first[list(some)], down[list(some)]
+def bank(local: tuple[int, ...], site: Site, gate_up, down) -> tuple[GroupedExperts, Recorder]:
+    some = local or tuple(range(site.experts))
+    part = Site("routed", 0, site.width, "silu", experts=len(some), top_k=site.top_k)
+    recorder = Recorder([part], 2, partial=[0] if local else [])
+    weights = gate_up[list(some)], down[list(some)]
     sizes = Sizes((8, 16), 1)
-    return GroupedExperts(*weights, site, 0, recorder, Workspace(), sizes, "bank", held), recorder
+    return GroupedExperts(*weights, site, 0, recorder, Workspace(), sizes, "bank", local), recorder
 
 
 def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     site = Site("routed", 0, 12, "silu", experts=6, top_k=2)
-    first = torch.randn(6, 16, 24, generator=generator)
+    gate_up = torch.randn(6, 16, 24, generator=generator)
     down = torch.randn(6, 12, 16, generator=generator)
     hidden = torch.randn(50, 16, generator=generator)
     ids = torch.rand(50, 6, generator=generator).topk(2).indices
@@ -82,8 +82,8 @@ def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
     slots = torch.arange(50, dtype=torch.int32) % 3 - 1
     tokens = [int((slots == s).sum()) for s in (0, 1)]
     found = []
-    for held in ((), (4, 0, 2), (1, 3, 5)):
-        experts, recorder = bank(held, site, first, down)
+    for local in ((), (4, 0, 2), (1, 3, 5)):
+        experts, recorder = bank(local, site, gate_up, down)
         recorder.begin(slots)
         found.append((experts(hidden, ids, weights), recorder.take(["a", "b"], [0, 1], tokens)))
     (whole, counted), *parts = found
@@ -97,7 +97,7 @@ def test_banks_that_share_a_layers_experts_add_up_to_the_whole() -> None:
     np.testing.assert_array_equal(routed, counted.experts[:, order])
 
 
-def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_many() -> None:
+def test_a_whole_bank_with_missing_rows_and_a_partial_one_with_too_many_are_caught() -> None:
     site = Site("routed", 0, 4, "silu", experts=3, top_k=2)
     whole, partial = Recorder([site], 1), Recorder([site], 1, partial=[0])
     for recorder, rows in ((whole, 3), (partial, 5)):
@@ -112,21 +112,21 @@ def test_a_whole_bank_that_misses_rows_is_caught_and_a_partial_one_that_has_too_
 @given(
     tokens=st.integers(0, 60),
     top_k=st.integers(1, 4),
-    held=st.sampled_from([(), (4, 0, 2), (5,)]),
+    local=st.sampled_from([(), (4, 0, 2), (5,)]),
     kind=st.sampled_from([torch.int32, torch.int64]),
     seed=st.integers(0, 99),
 )
-def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) -> None:
+def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, local, kind, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
     site = Site("routed", 0, 8, "silu", experts=6, top_k=top_k)
     ids = torch.rand(tokens, 6, generator=generator).topk(top_k).indices.to(kind)
     slots = torch.randint(-1, 3, (tokens,), dtype=torch.int32, generator=generator)
-    some = list(held or range(6))
-    here = None
-    if held:
-        here = np.full(6, -1, np.int64)
-        here[some] = np.arange(len(some))
-    token, place, begin, bins = route(ids, here, site, len(some), slots)
+    some = list(local or range(6))
+    index = None
+    if local:
+        index = np.full(6, -1, np.int64)
+        index[some] = np.arange(len(some))
+    token, row_of_id, begin, bins = route(ids, index, site, len(some), slots)
     rows = [
         (e, t, int(slots[t]) * len(some) + e if slots[t] >= 0 else -1)
         for e, expert in enumerate(some)
@@ -138,7 +138,7 @@ def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) 
     assert np.diff(begin).tolist() == [sum(e == row[0] for row in rows) for e in range(len(some))]
     for t in range(tokens):
         for k in range(top_k):
-            row = int(place[t, k])
+            row = int(row_of_id[t, k])
             expert = int(ids[t, k])
             assert (row >= 0) == (expert in some)
             if row >= 0:
@@ -149,7 +149,7 @@ def test_rows_are_laid_out_by_expert_and_token(tokens, top_k, held, kind, seed) 
     "ids", [[[0, 6]], [[-1, 0]], [[1, 2], [3, 3]], [[1, 2, 3]], [1, 2]],
     ids=["beyond", "below", "twice", "three", "flat"],
 )  # fmt: skip
-def test_wrong_routing_is_laid_out_nowhere(ids: list) -> None:
+def test_wrong_routing_is_refused(ids: list) -> None:
     site = Site("routed", 0, 8, "silu", experts=6, top_k=2)
     wrong = torch.tensor(ids)
     assert route(wrong, None, site, 6, torch.zeros(len(ids), dtype=torch.int32)) is None
@@ -209,7 +209,7 @@ def test_routed_experts_are_their_steps_bit_for_bit(
     generator = torch.Generator().manual_seed(seed)
     rows, outputs = sum(load), width * (1 + gated)
     x = torch.randn(60, hidden, generator=generator).bfloat16()
-    first = pack(torch.randn(len(load), outputs, hidden, generator=generator).bfloat16() / 8)
+    gate_up = pack(torch.randn(len(load), outputs, hidden, generator=generator).bfloat16() / 8)
     down = pack(torch.randn(len(load), hidden, width, generator=generator).bfloat16() / 8)
     token = torch.randint(0, 60, (rows,), generator=generator)
     bins = torch.randint(-1, 3, (rows,), dtype=torch.int32, generator=generator).sort().values
@@ -219,7 +219,7 @@ def test_routed_experts_are_their_steps_bit_for_bit(
         return torch.ones(3, width, dtype=torch.int32), torch.ones(3, dtype=torch.int32)
 
     between = torch.empty(rows, outputs, dtype=torch.bfloat16)
-    grouped_product(x[token], first, begin, between)
+    grouped_product(x[token], gate_up, begin, between)
     gate, up = between.chunk(2, 1) if gated else (between, None)
     counts, seen = zeros()
     h = act_mul_count(gate, up, bins, counts, seen, activation=activation, signal=signal,
@@ -233,7 +233,7 @@ def test_routed_experts_are_their_steps_bit_for_bit(
     torch.set_num_threads(threads)
     try:
         routed_experts(
-            x, token, begin, first, down, y, bins, found_counts, found_seen, *options
+            x, token, begin, gate_up, down, y, bins, found_counts, found_seen, *options
         )  # fmt: skip
     finally:
         torch.set_num_threads(before)
@@ -243,9 +243,9 @@ def test_routed_experts_are_their_steps_bit_for_bit(
 
 
 @amx
-def test_routed_experts_refuse_tokens_and_bins_that_there_are_not() -> None:
+def test_routed_experts_refuse_unknown_tokens_and_bins() -> None:
     x, y = torch.ones(2, 32).bfloat16(), torch.zeros(2, 32).bfloat16()
-    first, down = torch.ones(1, 64, 32).bfloat16(), torch.ones(1, 32, 32).bfloat16()
+    gate_up, down = torch.ones(1, 64, 32).bfloat16(), torch.ones(1, 32, 32).bfloat16()
     counts, seen = torch.zeros(1, 32, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
     for token, bins, message in (
         ([0, 2], [0, 0], r"token\[1\] must be in \[0, 2\), got 2"),
@@ -254,19 +254,19 @@ def test_routed_experts_refuse_tokens_and_bins_that_there_are_not() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             routed_experts(
-                x, torch.tensor(token), np.array([0, 2]), first, down, y,
+                x, torch.tensor(token), np.array([0, 2]), gate_up, down, y,
                 torch.tensor(bins, dtype=torch.int32), counts, seen, "silu", "gate", 0.0,
             )  # fmt: skip
     assert y.abs().sum() + counts.sum() + seen.sum() == 0
 
 
 @amx
-@pytest.mark.parametrize("held", [(), (4, 0, 2)])
-def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, held: tuple) -> None:
+@pytest.mark.parametrize("local", [(), (4, 0, 2)])
+def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, local: tuple) -> None:
     generator = torch.Generator().manual_seed(0)
     site = Site("routed", 0, 64, "silu", experts=6, top_k=2)
-    some = list(held or range(6))
-    local = Site("routed", 0, 64, "silu", experts=len(some), top_k=2)
+    some = list(local or range(6))
+    part = Site("routed", 0, 64, "silu", experts=len(some), top_k=2)
     weights = [
         pack(torch.randn(6, *shape, generator=generator).bfloat16()[some] / 8)
         for shape in ((128, 96), (96, 64))
@@ -280,9 +280,9 @@ def test_packed_experts_in_one_pass_and_in_steps_are_equal(monkeypatch, held: tu
         experts_module, "routed_experts", lambda *a: (called.append(len(a)), real(*a))
     )
     for verify in (False, True):
-        recorder = Recorder([local], 2, partial=[0] if held else [], verify=verify)
+        recorder = Recorder([part], 2, partial=[0] if local else [], verify=verify)
         recorder.begin(slots)
-        experts = GroupedExperts(*weights, site, 0, recorder, Workspace(), None, "bank", held)
+        experts = GroupedExperts(*weights, site, 0, recorder, Workspace(), None, "bank", local)
         y = experts(hidden, ids, share)
         found.append((y, recorder.take(["a", "b"], [0, 1], [80, 40])))
         assert len(called) == 1  # a recount sees the steps
@@ -330,11 +330,11 @@ def test_workers_that_share_every_expert_add_up_to_the_whole() -> None:
     weights = torch.rand(30, 2, generator=generator)
     found = []
     for units in (slice(0, 12), slice(0, 6), slice(6, 12)):
-        local = Site("routed", 0, units.stop - units.start, "silu", experts=4, top_k=2)
-        recorder = Recorder([local], 1)
+        part = Site("routed", 0, units.stop - units.start, "silu", experts=4, top_k=2)
+        recorder = Recorder([part], 1)
         recorder.begin(torch.zeros(30, dtype=torch.int32))
-        first = torch.cat([gate[..., units], up[..., units]], 2)
-        laid = first, down[:, units]
+        gate_up = torch.cat([gate[..., units], up[..., units]], 2)
+        laid = gate_up, down[:, units]
         experts = GroupedExperts(
             *laid, site, 0, recorder, Workspace(), Sizes((8, 16), 1), "experts"
         )

@@ -12,7 +12,7 @@ SIZES = [Sizes((64,), 1), Sizes((64, 96, 128), 1), Sizes((96, 160), 2), Sizes((6
 
 
 def draw_ids(tokens: int, top_k: int, experts: int, skew: float, seed: int) -> np.ndarray:
-    """[tokens, top_k] different experts a token; with skew, low ones more often."""
+    """[tokens, top_k] different experts for each token; with skew, low ones more often."""
     generator = np.random.default_rng(seed)
     scores = generator.random((tokens, experts)) - skew * np.arange(experts)
     return np.argsort(-scores, axis=1)[:, :top_k].astype(np.int64)
@@ -27,30 +27,28 @@ def draw_ids(tokens: int, top_k: int, experts: int, skew: float, seed: int) -> n
     sizes=st.sampled_from(SIZES),
     seed=st.integers(0, 99),
 )
-def test_every_token_has_a_row_of_its_own_with_its_expert(
+def test_every_token_has_its_own_row_with_its_expert(
     tokens: int, top_k: int, experts: int, skew: float, sizes: Sizes, seed: int
 ) -> None:
     ids = draw_ids(tokens, top_k, experts, skew, seed)
     tiles = plan_tiles(ids, experts, sizes)
-    place = tiles.place.reshape(tokens, top_k)
-    assert len(np.unique(place)) == tokens * top_k
-    np.testing.assert_array_equal(
-        tiles.token[place], np.repeat(np.arange(tokens)[:, None], top_k, 1)
-    )
-    np.testing.assert_array_equal(tiles.expert[place], ids)
+    row = tiles.row.reshape(tokens, top_k)
+    assert len(np.unique(row)) == tokens * top_k
+    np.testing.assert_array_equal(tiles.token[row], np.repeat(np.arange(tokens)[:, None], top_k, 1))
+    np.testing.assert_array_equal(tiles.expert[row], ids)
     assert (tiles.token >= 0).sum() == tokens * top_k  # the other rows belong to no token
 
 
 @settings(max_examples=40, deadline=None)
-@given(tokens=st.integers(0, 200), held=st.integers(1, 8), seed=st.integers(0, 99))
-def test_experts_held_elsewhere_get_no_rows(tokens: int, held: int, seed: int) -> None:
+@given(tokens=st.integers(0, 200), experts=st.integers(1, 8), seed=st.integers(0, 99))
+def test_experts_of_other_workers_get_no_rows(tokens: int, experts: int, seed: int) -> None:
     ids = draw_ids(tokens, 3, 8, 0.1, seed)
-    here = np.where(ids < held, ids, -1)
-    tiles = plan_tiles(here, held, SIZES[0])
-    place = tiles.place.reshape(tokens, 3)
-    assert (place[here < 0] == -1).all()
-    assert len(np.unique(place[here >= 0])) == (here >= 0).sum() == (tiles.token >= 0).sum()
-    np.testing.assert_array_equal(tiles.expert[place[here >= 0]], here[here >= 0])
+    local = np.where(ids < experts, ids, -1)
+    tiles = plan_tiles(local, experts, SIZES[0])
+    row = tiles.row.reshape(tokens, 3)
+    assert (row[local < 0] == -1).all()
+    assert len(np.unique(row[local >= 0])) == (local >= 0).sum() == (tiles.token >= 0).sum()
+    np.testing.assert_array_equal(tiles.expert[row[local >= 0]], local[local >= 0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -68,12 +66,13 @@ def test_products_cover_the_rows_and_have_allowed_sizes(
     of_row = [np.repeat(np.arange(8), tiles.block)]
     for tail in tiles.tails:
         assert tail.size in sizes.rows
+        assert tail.experts == sizes.tail_batch
         assert tail.start == sum(map(len, of_row))
-        of_row.append(np.repeat(np.arange(tail.first, tail.first + sizes.tail_batch), tail.size))
+        of_row.append(np.repeat(np.arange(tail.first, tail.first + tail.experts), tail.size))
     np.testing.assert_array_equal(np.concatenate(of_row), tiles.expert)
 
 
-def test_rows_of_an_expert_lie_in_the_order_of_their_tokens() -> None:
+def test_rows_of_an_expert_are_in_the_order_of_their_tokens() -> None:
     tiles = plan_tiles(draw_ids(200, 2, 8, 0.1, 0), 8, Sizes((64, 96), 1))
     for expert in range(8):
         tokens = tiles.token[(tiles.expert == expert) & (tiles.token >= 0)]
@@ -111,24 +110,24 @@ def test_agreeing_sizes_really_agree(dtype: torch.dtype) -> None:
     assert len(seen) == 1
 
 
-def test_sizes_that_round_otherwise_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_round_differently_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.bmm
 
     def odd(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """A library that rounds products of under 96 rows, and single ones, in another way."""
+        """A library that rounds products of fewer than 96 rows, or of one expert, differently."""
         return real(x, w) + (1e-3 if x.shape[1] < 96 or len(x) == 1 else 0.0)
 
     monkeypatch.setattr(torch, "bmm", odd)
     assert agreeing_sizes([torch.randn(6, 16, 24)], 60) == Sizes((96, 128), 2)
 
 
-def test_sizes_whose_last_rows_round_otherwise_are_left_out(
+def test_sizes_whose_last_rows_round_differently_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = torch.bmm
 
     def odd(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """A library that takes rows behind a multiple of 64 by another kernel."""
+        """A library that multiplies the rows after a multiple of 64 with another kernel."""
         out = real(x, w)
         out[:, out.shape[1] // 64 * 64 :] += 1e-3
         return out

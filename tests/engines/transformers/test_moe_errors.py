@@ -66,7 +66,7 @@ def test_experts_called_with_other_rows_than_the_pass_has_are_an_error(engine) -
     block = engine.model.model.layers[2].mlp
     inner = block.experts.forward
     block.experts.forward = lambda x, ids, w: inner(x[:9], ids[:9], w[:9])
-    with pytest.raises(CountError, match=r"layer2\.routed: 9 rows came where the pass has 64"):
+    with pytest.raises(CountError, match=r"layer2\.routed: got 9 rows, but the pass has 64"):
         engine.forward(make_prompts((20, 33)), Pass((0, 1), 64))
 
 

@@ -238,7 +238,7 @@ def test_verify_finds_a_wrong_kernel(engine):
     with without(engine, "the kernel"):
         list(engine.count(prompts))
         found = broken(engine)
-    assert re.match(r"verify: \d+ cells of count differ from plain torch; the first: .*", found[0])
+    assert re.match(r"verify: \d+ counts differ from plain torch; the first: .*", found[0])
 
 
 def test_the_end_of_a_sequence_is_no_token_of_the_answer(engine, prompts, monkeypatch):

@@ -1,0 +1,69 @@
+// One call of act_mul_count, read from stdin; its results go to stdout. The tests build it to run
+// an instruction set that this machine lacks, under a user-mode emulator.
+//
+// in:  the numbers of make_act_mul_count in their order; in place of each pointer an int64 count of
+//      bytes (0: null) and the bytes
+// out: out, counts, rows; on stderr the name of the instruction set, and a line for an error
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <tuple>
+#include <vector>
+
+#include "../cpu/activation/launcher.h"
+#include "../cpu/dispatch.h"
+#include "call.h"
+
+namespace sparcom {
+namespace {
+
+void read(void* to, size_t bytes) {
+  if (std::fread(to, 1, bytes, stdin) != bytes) std::exit(2);
+}
+
+template <class T>
+T next() {
+  T number;
+  read(&number, sizeof number);
+  return number;
+}
+
+// What a pointer points to, kept for the whole call.
+template <>
+uintptr_t next<uintptr_t>() {
+  static std::vector<std::vector<char>> kept;
+  kept.emplace_back(size_t(next<int64_t>()));
+  std::vector<char>& bytes = kept.back();
+  read(bytes.data(), bytes.size());
+  return bytes.empty() ? 0 : reinterpret_cast<uintptr_t>(bytes.data());
+}
+
+template <class... Numbers>
+ActMulCount next_call(ActMulCount (*make)(Numbers...)) {
+  const std::tuple<Numbers...> numbers{next<Numbers>()...};  // braces: from left to right
+  return std::apply(make, numbers);
+}
+
+void write(const void* from, int64_t bytes) { std::fwrite(from, 1, size_t(bytes), stdout); }
+
+void run() {
+  const ActMulCount p = next_call(make_act_mul_count);
+  check_indices(p);
+  act_mul_count_cpu(p);
+  write(p.out, p.n_rows * p.width * element_size(p.dtype));
+  write(p.counts, p.n_bins * p.width * 4);
+  write(p.rows, p.n_bins * 4);
+}
+
+}  // namespace
+}  // namespace sparcom
+
+int main() {
+  std::fprintf(stderr, "%s", sparcom::kernels().isa);
+  try {
+    sparcom::run();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "\n%s", error.what());
+    return 1;
+  }
+}

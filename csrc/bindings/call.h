@@ -1,0 +1,57 @@
+// How an act_mul_count arrives from outside C++: as numbers, in one order.
+//
+// Python passes them by position, since names would cost microseconds at every layer of every
+// decode step. `make_act_mul_count` is the only place in C++ that knows their order, and `_launch`
+// in counting/ops.py the only one in Python.
+#pragma once
+
+#include "../act_mul_count.h"
+#include "../check.h"
+#include "../counted_ranges.h"
+
+namespace sparcom {
+
+template <class T>
+T* pointer(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Raises std::invalid_argument if check() finds a fault.
+inline ActMulCount make_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins,
+                                      uintptr_t counts, uintptr_t rows, uintptr_t keep,
+                                      uintptr_t fill, uintptr_t expert, int64_t n_rows,
+                                      int64_t width, int64_t gate_stride, int64_t up_stride,
+                                      int64_t n_bins, int64_t n_experts, int dtype,
+                                      int activation, int signal, double threshold) {
+  ActMulCount p{};
+  p.gate = pointer<void>(gate);
+  p.up = pointer<void>(up);
+  p.out = pointer<void>(out);
+  p.n_rows = n_rows;
+  p.width = width;
+  p.gate_stride = gate_stride;
+  p.up_stride = up_stride;
+  p.dtype = Dtype(dtype);
+  p.activation = Activation(activation);
+  p.bins = pointer<int32_t>(bins);
+  p.counts = pointer<int32_t>(counts);
+  p.rows = pointer<int32_t>(rows);
+  p.n_bins = n_bins;
+  p.signal = Signal(signal);
+  p.threshold = threshold;
+  p.keep = pointer<void>(keep);
+  p.fill = pointer<void>(fill);
+  p.expert = pointer<int32_t>(expert);
+  p.n_experts = n_experts;
+  check(p);
+  p.counted = counted_ranges(p);
+  return p;
+}
+
+// `run` as a function of the numbers of `make`, followed by what `run` takes besides.
+template <class... Numbers, class Result, class... More>
+auto from_numbers(ActMulCount (*make)(Numbers...), Result (*run)(const ActMulCount&, More...)) {
+  return [=](Numbers... numbers, More... more) { return run(make(numbers...), more...); };
+}
+
+}  // namespace sparcom
