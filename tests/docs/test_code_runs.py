@@ -29,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     first = folder / "runs" / "first"
     sparcom.count(sparcom.RunConfig(limit=10, max_tokens=60, out=str(first)))
-    few = sparcom.AnalysisOptions(permutations=50, bootstraps=50, small_draws=20)
+    # A generous alpha: the pages need specific neurons of MATH, and ten instructions have few.
+    few = sparcom.AnalysisOptions(alpha=0.5, permutations=50, bootstraps=50, small_draws=20)
     sparcom.analyse(sparcom.Run(first), few)
     return folder
 
