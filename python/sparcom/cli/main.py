@@ -18,6 +18,7 @@ from sparcom.cli.identify import add_identify, identify_command
 from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, report_command
 from sparcom.cli.run import count_command, run_command
+from sparcom.cli.verify import add_verify, verify_command
 from sparcom.errors import InputError, RayDiedError, SparcomError
 
 Handler = Callable[[argparse.Namespace], tuple[Any, int]]
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     add_corpus_commands(partial(_add, of_corpus))
+    add_verify(add("verify", verify_command, "prove that a model's counted pass is its own"))
     add("doctor", doctor_command, "what this machine can do, and why not more")
     return parser
 

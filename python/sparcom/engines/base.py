@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
@@ -24,6 +24,7 @@ class EngineOptions:
     verify: recount everything with plain torch beside the kernel.
     count: False loads the same engine without counting, to compare speed and losses.
     trust_remote_code: run code that comes with the model.
+    prove: prove when loading that the pass is the model's own (DESIGN.md, 3).
     """
 
     model: str
@@ -38,6 +39,7 @@ class EngineOptions:
     verify: bool = False
     count: bool = True
     trust_remote_code: bool = False
+    prove: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class EngineInfo:
     """Facts of a loaded engine that decide its counts; stored in run.json.
 
     batch_tokens: activation rows of one forward pass. versions: library -> its version.
+    proof: whether and how the model was proved: "proved", and "how" or "why not". The same for all
+        actors of a run: no times, no measured differences.
     """
 
     name: str
@@ -53,6 +57,7 @@ class EngineInfo:
     threads: int
     batch_tokens: int
     versions: dict[str, str] = field(default_factory=dict)
+    proof: dict[str, Any] = field(default_factory=dict)
 
 
 class PromptError(SparcomError):

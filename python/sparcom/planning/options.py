@@ -39,9 +39,9 @@ def context_of(options: EngineOptions, model_config: Any) -> int | None:
         from sparcom.engines.vllm import model_facts
 
         return model_facts.context_of(options, model_facts.check_model(options))
-    from sparcom.engines.transformers import engine
+    from sparcom.engines.transformers import loading
 
-    return engine.context_of(model_config)
+    return loading.context_of(model_config)
 
 
 def cpus_per_actor(config: RunConfig) -> int:

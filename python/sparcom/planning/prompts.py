@@ -25,12 +25,12 @@ class PromptMaker:
     """
 
     def __init__(self, config: RunConfig, options: EngineOptions) -> None:
-        from sparcom.engines.transformers.engine import describe_model, load_config
+        from sparcom.engines.transformers.loading import read_model
 
-        model_config = load_config(options)
-        self.space: ComponentSpace = describe_model(model_config)
+        self._model = read_model(options)
+        self.space: ComponentSpace = self._model.space
         self.skipped = ProblemLog()
-        self._config, self._context = config, context_of(options, model_config)
+        self._config, self._context = config, context_of(options, self._model.config)
         self._tokenizer = _tokenizer_of(options.model, config.trust_remote_code)
         self._template = self._make_template()
 
@@ -42,8 +42,11 @@ class PromptMaker:
         return other
 
     def prompts(self, instructions: Sequence[Instruction]) -> list[Prompt]:
-        """The prompts of instructions, in their order."""
-        return make_prompts(
+        """The prompts of instructions, in their order.
+
+        Raises InputError for token ids that the model has no embedding for.
+        """
+        prompts = make_prompts(
             instructions,
             self._tokenizer,
             template=self._template,
@@ -53,6 +56,8 @@ class PromptMaker:
             truncate=self._config.truncate,
             generate=self._config.generate,
         )
+        self._model.check_prompts(prompts)
+        return prompts
 
     def parts(self) -> Iterator[Part]:
         """The corpus of the config, a part at a time."""

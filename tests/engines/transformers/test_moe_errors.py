@@ -8,7 +8,8 @@ from transformers_tools import assert_equal, count_all, load, make_prompts
 
 from sparcom.engines.packing import Pass
 from sparcom.engines.transformers import sites
-from sparcom.engines.transformers.engine import TransformersEngine, describe_model
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.transformers.loading import describe_model
 from sparcom.errors import CountError, InputError
 
 

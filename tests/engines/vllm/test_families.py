@@ -5,7 +5,7 @@ import torch
 from tiny_models import save_tiny_model
 from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells
 
-from sparcom.engines.transformers.engine import describe_model, load_config
+from sparcom.engines.transformers.loading import describe_model, load_config
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
 

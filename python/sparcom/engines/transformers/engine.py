@@ -1,26 +1,29 @@
 """The embedded engine: a transformers model, prompts packed without padding, exact counts."""
 
+import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
-from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting import nvtx
 from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
 from sparcom.engines.packing import Pass, plan_passes
-from sparcom.engines.transformers import attention, sites
+from sparcom.engines.proof import Proof, SiteProof, not_proved
+from sparcom.engines.transformers import attention, loading, rotary, sites
+from sparcom.engines.transformers.proof.end_to_end import Expected, expect
+from sparcom.engines.transformers.proof.prompts import make_prompts, short_windows
+from sparcom.engines.transformers.proof.prove import compare_passes
+from sparcom.engines.transformers.proof.reference import Reference, advice, read_reference
+from sparcom.engines.transformers.proof.trace import Points
 from sparcom.errors import InputError, SparcomError
-from sparcom.models import check_plain_weights, versions
+from sparcom.models import versions
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-DEQUANTISED = ("fp8", "mxfp4")  # what transformers turns into plain weights while it loads them
+_logger = logging.getLogger("sparcom.engines")
 
 
 class TransformersEngine:
@@ -30,7 +33,11 @@ class TransformersEngine:
     >>> for counted in engine.count(prompts):
     ...     print(counted.ids, counted.neurons.shape)
 
-    Raises InputError where the model is not supported, before its weights are read.
+    alone: why each prompt has a pass of its own; None where prompts are packed.
+    proof: how the pass was proved to be the model's own; None where it was not.
+
+    Raises InputError for a model that is not supported, weights that do not fill it, or a pass that
+    is not the model's own.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -45,27 +52,21 @@ class TransformersEngine:
         )
         if self._device.type == "cpu":
             torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-        config = load_config(options)
-        self.space = describe_model(config)
-        self.model = self._load_model(config)
-        ffns = sites.find_ffns(self.model)
-        self.recorder: Recorder | None = None
-        if options.count:
-            self.recorder = Recorder(
-                self.space.sites,
-                options.slots,
-                threshold=options.threshold,
-                signal=options.signal,
-                verify=options.verify,
-                device=self._device,
-            )
-            inputs = sites.probe_inputs(ffns)
-            before = sites.run_probe(ffns, inputs)
-            sites.instrument(ffns, self.recorder, options.batch_tokens)
-            self.recorder.begin(torch.full((sites.PROBE_ROWS,), -1))
-            sites.compare_probe(ffns, before, sites.run_probe(ffns, inputs))
-        self.solo_above = solo_above(config)
+        config = loading.load_config(options)
+        self.space = loading.describe_model(config, options.trust_remote_code)
+        self.model, self.head = loading.load_model(options, config, self._device)
+        self._vocabulary = loading.vocabulary_of(self.model)
+        self._ffns = loading.find_supported(self.model)
+        self.solo_above = rotary.solo_above(config)
         self._passes = 0
+        self._pack(loading.why_alone(self.model))
+        self.recorder: Recorder | None = None
+        self.proof: Proof | None = None
+        if options.count:
+            self._instrument()
+            if options.prove:
+                self.proof = self._prove()
+        why = "--no-prove" if options.count else "nothing is counted"
         self.info = EngineInfo(
             name="transformers",
             dtype=str(self.model.dtype).removeprefix("torch."),
@@ -73,23 +74,34 @@ class TransformersEngine:
             threads=torch.get_num_threads(),
             batch_tokens=options.batch_tokens,
             versions=versions(),
+            proof=self.proof.facts() if self.proof else not_proved(why),
         )
 
     @property
     def context(self) -> int | None:
         """The model's longest sequence in tokens; None where its config does not say."""
-        return context_of(self.model.config)
+        return loading.context_of(self.model.config)
+
+    def plan(self, lengths: Sequence[int]) -> list[Pass]:
+        """The passes that read prompts of these lengths."""
+        if self.alone is not None:
+            return [Pass((at,), length) for at, length in enumerate(lengths)]
+        options = self.options
+        return plan_passes(lengths, options.batch_tokens, options.slots, self.solo_above)
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
-        """The counts of all prompts, a pass at a time (see `engines.base.Engine`)."""
+        """The counts of all prompts, a pass at a time (see `engines.base.Engine`).
+
+        Raises InputError for token ids that the model has no embedding for; PromptError also for
+        prompts whose hidden states are not finite.
+        """
         if self.recorder is None:
             raise SparcomError("this engine was loaded with count=False")
-        lengths = [len(p.token_ids) for p in prompts]
-        options = self.options
-        for one in plan_passes(lengths, options.batch_tokens, options.slots, self.solo_above):
+        loading.check_token_ids(self.options.model, prompts, self._vocabulary)
+        for one in self.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             try:
-                self.forward(held, one)
+                self._check_finite(self.forward(held, one), held)
                 tokens = [p.n_counted for p in held]
                 counted = self.recorder.take([p.id for p in held], range(len(held)), tokens)
             except SparcomError:
@@ -97,7 +109,7 @@ class TransformersEngine:
                 raise
             except Exception as error:
                 self.recorder.discard()
-                raise PromptError([p.id for p in held], _first_line(error)) from error
+                raise PromptError([p.id for p in held], loading.first_line(error)) from error
             yield counted
 
     @torch.inference_mode()
@@ -107,7 +119,15 @@ class TransformersEngine:
         prompts: those of the pass, in its order; the rows after them are filled and not counted.
         logits: run the language model head too.
         Returns [rows, hidden or vocabulary].
+        Raises InputError where logits are asked of a model without a head.
         """
+        if logits and not self.head:
+            raise InputError(
+                f"model {self.options.model}: {loading.NO_HEAD}, so it has no losses; counts do "
+                "not need one"
+            )
+        if self.alone is not None and len(prompts) > 1:
+            raise SparcomError(f"{len(prompts)} prompts in one pass, but {self.alone}")
         spans, start = [], 0
         ids = torch.zeros(one.rows, dtype=torch.int64)
         positions = torch.zeros(one.rows, dtype=torch.int64)
@@ -122,93 +142,131 @@ class TransformersEngine:
             start += length
         if self.recorder is not None:
             self.recorder.begin(slot_of_row)
-        model = self.model if logits else self.model.base_model
+        if self.solo_above is not None:
+            rotary.reset(self.model)
+        model = self.model if logits else loading.body_of(self.model)
+        arguments = {"input_ids": ids[None].to(self._device), "use_cache": False}
+        if self.alone is None:
+            arguments["position_ids"] = positions[None].to(self._device)
         self._passes += 1
         with nvtx.step(self._passes), attention.prompt_spans(spans):
-            output = model(
-                input_ids=ids[None].to(self._device),
-                position_ids=positions[None].to(self._device),
-                use_cache=False,
-            )
+            output = model(**arguments)
         return (output.logits if logits else output.last_hidden_state)[0]
 
     def close(self) -> None:
         """Free the model."""
         self.model = None
         self.recorder = None
+        self._ffns = self._put_in = None
 
-    def _load_model(self, config):
+    def _instrument(self) -> None:
         options = self.options
-        transformers_logging.disable_progress_bar()
+        self.recorder = Recorder(
+            self.space.sites,
+            options.slots,
+            threshold=options.threshold,
+            signal=options.signal,
+            verify=options.verify,
+            device=self._device,
+        )
+        self._put_in = sites.instrument(self._ffns, self.recorder, options.batch_tokens)
+
+    def _pack(self, alone: str | None) -> None:
+        """Let prompts share passes, or say why each is alone."""
+        self.alone = alone
+        self.model.set_attn_implementation(attention.NAME if alone is None else "eager")
+
+    def _check_finite(self, hidden: torch.Tensor, prompts: Sequence[Prompt]) -> None:
+        """Raise PromptError naming the prompts whose last hidden state is not finite."""
+        slots = self.recorder.slots_of_rows
+        wrong = (slots >= 0) & ~torch.isfinite(hidden).all(-1)
+        if not wrong.any():
+            return
+        ids = [prompts[slot].id for slot in slots[wrong].unique().tolist()]
+        raise PromptError(
+            ids,
+            f"its hidden states are not finite in {self.info.dtype}; {advice(hidden.dtype)}",
+        )
+
+    def _prove(self) -> Proof:
+        """Prove the pass; where packed passes are not the model's own, prove those of one prompt.
+
+        Raises InputError where neither are.
+        """
+        started = time.perf_counter()
+        name = f"model {self.options.model}"
+        points = Points.of(self.model, self._ffns)
+        prompts = make_prompts(self.model.config, self._vocabulary)
+        with short_windows(self.model) as windows:
+            found = None
+            if self.alone is None:
+                try:
+                    found = self._compare(points, prompts)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as error:  # attention that does not know packing fails anywhere
+                    self.recorder.discard()
+                    where = getattr(error, "where", loading.first_line(error))
+                    self._pack(f"packed, its passes are not its own ({where})")
+            try:
+                found = found or self._compare(points, prompts)
+            except SparcomError as error:
+                raise InputError(
+                    f"{name}: what would be counted is not the model's own pass: {error}; try "
+                    "--engine vllm"
+                ) from error
+            except Exception as error:
+                raise InputError(
+                    f"{name}: it cannot be proved: {loading.first_line(error)}"
+                ) from error
+        proof = Proof(
+            against="transformers' own modules with eager attention, layer by layer",
+            passes="packed" if self.alone is None else f"one prompt each: {self.alone}",
+            sites=found,
+            lengths=tuple(len(p.token_ids) for p in prompts),
+            windows=windows,
+            seconds=time.perf_counter() - started,
+        )
+        _logger.info(
+            "model proved", extra={"seconds": round(proof.seconds, 2), "passes": proof.passes}
+        )
+        return proof
+
+    def expect(self, longest: int) -> Expected:
+        """What transformers' own modules count on a few prompts, for another engine of this model.
+
+        longest: tokens of the longest prompt; one that exceeds the model's windows is among them
+        where it is not longer than that.
+        """
+        prompts = make_prompts(self.model.config, self._vocabulary, longest)
+        references = self._references(Points.of(self.model, self._ffns), prompts)
+        return expect(self, references, self.space)
+
+    def _references(self, points: Points, prompts: Sequence[Prompt]) -> list[Reference]:
+        """Prompts through the unmodified modules, each alone."""
+        own = self.model.config._attn_implementation
+        with self._put_in.taken_out():
+            if self.alone is None:
+                self.model.set_attn_implementation(attention.REFERENCE)
+            try:
+                body = loading.body_of(self.model)
+                return [read_reference(body, points, p, self._device) for p in prompts]
+            finally:
+                self.model.set_attn_implementation(own)
+
+    def _compare(self, points: Points, prompts: Sequence[Prompt]) -> tuple[SiteProof, ...]:
+        """Compare the engine's passes with those of unmodified modules, prompt by prompt."""
+        references = self._references(points, prompts)
+        recorder = self.recorder
+        asked = recorder.threshold, recorder.signal
+        recorder.threshold, recorder.signal = 0.0, "gate"  # what references show is the gate
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                options.model,
-                config=config,
-                dtype=DTYPES.get(options.dtype, "auto"),
-                attn_implementation=attention.NAME,
-                use_safetensors=True,
-                trust_remote_code=options.trust_remote_code,
+            return compare_passes(
+                self,
+                points,
+                references,
+                packed=self.alone is None,
+                together=recorder.slots >= len(prompts),
             )
-        except torch.OutOfMemoryError as error:
-            raise InputError(f"model {options.model}: does not fit on {self._device}") from error
-        except (OSError, ValueError, SafetensorError) as error:
-            raise InputError(f"model {options.model}: {_first_line(error)}") from error
-        return model.to(self._device).eval()
-
-
-def load_config(options: EngineOptions):
-    """The model's config; raises InputError where it cannot be had, or for quantised weights."""
-    if options.dtype not in (*DTYPES, "auto"):
-        raise InputError(f"dtype: expected {', '.join(DTYPES)} or auto, got {options.dtype!r}")
-    try:
-        config = AutoConfig.from_pretrained(
-            options.model, trust_remote_code=options.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {options.model}: {_first_line(error)}") from error
-    check_plain_weights(options.model, config, dequantised=DEQUANTISED)
-    return config
-
-
-def describe_model(config) -> ComponentSpace:
-    """The component space of a model, from its config alone: no weight is read.
-
-    Raises InputError where the architecture is not supported.
-    """
-    from accelerate import init_empty_weights
-
-    with init_empty_weights():
-        try:
-            model = AutoModelForCausalLM.from_config(config)
-        except Exception as error:  # models check their configs each in its own way
-            raise InputError(
-                f"model {config.model_type}: cannot be built from its config: "
-                f"{type(error).__name__}: {_first_line(error)}"
-            ) from error
-    if not model._supports_attention_backend:
-        raise InputError(
-            f"model {type(model).__name__}: its attention cannot be exchanged, which packing needs"
-        )
-    return sites.space_of(sites.find_ffns(model))
-
-
-def context_of(config) -> int | None:
-    """The longest sequence, in tokens, that a config names."""
-    text = config.get_text_config()
-    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
-
-
-def solo_above(config) -> int | None:
-    """Length above which a prompt needs a pass of its own; None for most models.
-
-    Rotary embeddings of the kinds `dynamic` and `longrope` change with the longest position of a
-    pass, so that a long prompt would change its neighbours.
-    """
-    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    if rope.get("rope_type") not in ("dynamic", "longrope"):
-        return None
-    return rope.get("original_max_position_embeddings") or context_of(config)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        finally:
+            recorder.threshold, recorder.signal = asked

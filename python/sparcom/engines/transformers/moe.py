@@ -21,7 +21,7 @@ _RUNNER = "_sparcom_runner"
 
 
 def is_experts(module: nn.Module) -> bool:
-    """Whether a module holds fused routed experts: parameters of three dimensions."""
+    """True if a module holds fused routed experts: parameters of three dimensions."""
     if isinstance(module, nn.Conv1d):
         return False
     return any(p.dim() == 3 for p in module.parameters(recurse=False))
@@ -47,19 +47,21 @@ def describe_experts(
     if not module.is_concatenated and module.has_gate:
         raise InputError("its gate and up projections are interleaved")
     experts, width = shape
-    router = _router_of(owner)
-    top_k = getattr(router, "top_k", None)
-    known = getattr(router, "weight", None)
-    if not isinstance(top_k, int) or known is None:
+    router, top_k, known = _router_of(owner)
+    if not isinstance(top_k, int) or not known:
         raise InputError("no router with top_k and weight was found beside it")
-    if known.shape[0] != experts:
+    if known != experts:
         raise InputError(
-            f"its router, {type(router).__name__}, knows {known.shape[0]} experts, but it holds "
-            f"{experts}"
+            f"its router, {type(router).__name__}, knows {known} experts, but it holds {experts}"
         )
     return Site(
         "routed", layer, width, activation, gated=module.has_gate, experts=experts, top_k=top_k
     )
+
+
+def weight_names(module: nn.Module) -> tuple[str, str]:
+    """Names of the fused weights of experts."""
+    return ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"
 
 
 def _weights_shape(module: nn.Module) -> tuple[int, int]:
@@ -74,22 +76,18 @@ def _weights_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def _first_weight(module: nn.Module) -> torch.Tensor | None:
-    return getattr(module, "gate_up_proj" if module.has_gate else "up_proj", None)
+    return getattr(module, weight_names(module)[0], None)
 
 
-def _router_of(owner: nn.Module) -> nn.Module | None:
-    return next((m for m in owner.children() if hasattr(m, "top_k")), None)
-
-
-def probe_experts(module: nn.Module, site: Site, rows: int) -> tuple[torch.Tensor, ...]:
-    """Arguments of a trial call: random rows, ids and weights."""
-    generator = torch.Generator().manual_seed(0)
-    down = module.down_proj
-    inputs = _as_product(module, _first_weight(module)).shape[1]
-    hidden = torch.randn(rows, inputs, generator=generator)
-    ids = torch.rand(rows, site.experts, generator=generator).topk(site.top_k).indices
-    weights = torch.rand(rows, site.top_k, generator=generator)
-    return hidden.to(down), ids.to(down.device), weights.to(down)
+def _router_of(owner: nn.Module) -> tuple[nn.Module | None, object, int]:
+    """(router, experts per token, experts that it knows) of the block that holds experts."""
+    router = next((m for m in owner.children() if hasattr(m, "top_k")), None)
+    top_k = getattr(owner if router is None else router, "top_k", None)
+    if router is None:  # Jamba's is a plain projection
+        router = getattr(owner, "router", None)
+    linear = getattr(router, "gate", router)  # Afmoe's holds one
+    weight = getattr(linear, "weight", None)
+    return router, top_k, 0 if weight is None else weight.shape[0]
 
 
 def _as_product(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
@@ -97,10 +95,10 @@ def _as_product(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     return weight if module.is_transposed else weight.transpose(1, 2)
 
 
-def instrument_experts(
+def prepare_experts(
     modules: list[tuple[int, str, nn.Module]], recorder: Recorder, batch_tokens: int
 ) -> None:
-    """Make experts modules run and count by our implementation.
+    """Give experts modules what our implementation runs; it runs once a config names it.
 
     modules: (index of the site, name, module) each.
     batch_tokens: rows of a pass.
@@ -117,7 +115,6 @@ def instrument_experts(
             sizes[key] = agreeing_sizes(weights, batch_tokens * site.top_k // site.experts)
         runner = GroupedExperts(*weights, site, at, recorder, workspace, sizes[key], name)
         setattr(module, _RUNNER, runner)
-        module.config._experts_implementation = NAME
 
 
 def _counting_experts(

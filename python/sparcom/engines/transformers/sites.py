@@ -2,12 +2,13 @@
 
 An FFN is recognised by its parts, not by the model's name: a gated one has gate and up projections
 (two modules, or one merged) and a down projection; an ungated one has two projections with an
-activation between. After the weights are loaded each kind of FFN is run once with and without
-counting on random rows, so that a module that only looks like a known one cannot pass.
+activation between. Whether a module that looks like a known FFN computes one is for the proof to
+say (`proof.prove`), which compares every layer with the unmodified module.
 """
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,19 +32,23 @@ ACTIVATION_MODULES = {
     "ReLU": "relu",
     "ReLUSquaredActivation": "relu2",
 }
+# Names of the parts of each form, in the order gate, up, down (merged and ungated: first, down).
+_PARTS = {
+    "gated": (("gate_proj", "up_proj", "down_proj"),),
+    "merged": (("gate_up_proj", "down_proj"), ("input_linear", "output_linear")),
+    "ungated": (
+        ("c_fc", "c_proj"),
+        ("dense_h_to_4h", "dense_4h_to_h"),
+        ("fc1", "fc2"),
+        ("fc_in", "fc_out"),
+        ("up_proj", "down_proj"),
+    ),
+}
 SUPPORTED = (
-    "gate_proj/up_proj/down_proj, gate_up_proj/down_proj, c_fc/c_proj, "
-    "dense_h_to_4h/dense_4h_to_h, fc1/fc2, up_proj/down_proj, and routed experts of transformers' "
-    "experts interface,"
+    ", ".join("/".join(names) for known in _PARTS.values() for names in known)
+    + ", and routed experts of transformers' experts interface,"
 )
-PROBE_ROWS = 4
 _ACT_NAMES = ("act_fn", "activation_fn", "act", "activation")
-_UNGATED = (
-    ("c_fc", "c_proj"),
-    ("dense_h_to_4h", "dense_4h_to_h"),
-    ("fc1", "fc2"),
-    ("up_proj", "down_proj"),
-)
 
 CountSite = Callable[[int, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -54,6 +59,7 @@ class Ffn:
 
     form: "gated" | "merged" | "ungated" | "routed".
     act: name of the activation's attribute.
+    parts: names of the projections (`_PARTS`), or of the fused weights of routed experts.
     """
 
     site: Site
@@ -61,6 +67,12 @@ class Ffn:
     module: nn.Module
     form: str
     act: str
+    parts: tuple[str, ...]
+
+    def weights(self) -> Iterator[nn.Parameter]:
+        """The parameters of its projections."""
+        for part in (getattr(self.module, name) for name in self.parts):
+            yield from [part] if isinstance(part, nn.Parameter) else part.parameters()
 
 
 def find_ffns(model: nn.Module) -> list[Ffn]:
@@ -102,49 +114,53 @@ def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(f"{name}.{i}", layer) for i, layer in enumerate(layers)]
 
 
+def ffns_outside(
+    model: nn.Module, layers: Sequence[tuple[str, nn.Module]]
+) -> Iterator[tuple[str, nn.Module]]:
+    """`(qualified name, module)` of what looks like an FFN and lies in none of these layers."""
+    inside = {id(m) for _, layer in layers for m in layer.modules()}
+    for name, module in model.named_modules():
+        if id(module) not in inside and _form(dict(module.named_children()))[0]:
+            yield name, module
+
+
 def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
     for child_name, module in block.named_modules(prefix=name):
-        parts = dict(module.named_children())
-        form = "routed" if moe.is_experts(module) else _form(parts)
+        children = dict(module.named_children())
+        form, parts = ("routed", ()) if moe.is_experts(module) else _form(children)
         if form is None:
             continue
-        act = next((n for n in _ACT_NAMES if n in parts or hasattr(module, n)), None)
-        f = ACTIVATION_MODULES.get(type(getattr(module, act or "", None)).__name__)
+        act = next((n for n in _ACT_NAMES if n in children or hasattr(module, n)), "")
+        f = ACTIVATION_MODULES.get(type(getattr(module, act, None)).__name__)
         if form == "routed":
             owner = block.get_submodule(child_name.removeprefix(f"{name}.").rpartition(".")[0])
             try:
                 site = moe.describe_experts(module, owner, layer, f)
             except InputError as error:
                 raise InputError(_unsupported(None, child_name, module, str(error))) from None
-            yield Ffn(site, child_name, module, form, act or "")
+            yield Ffn(site, child_name, module, form, act, moe.weight_names(module))
             continue
         if f is None:
-            what = type(getattr(module, act, None)).__name__ if act else "none"
+            what = type(getattr(module, act)).__name__ if act else "none"
             raise InputError(_unsupported(None, child_name, module, f"activation {what}"))
         kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
-        site = Site(kind, layer, _width(parts, form), f, gated=form != "ungated")
-        yield Ffn(site, child_name, module, form, act)
+        site = Site(kind, layer, _width(children[parts[-1]]), f, gated=form != "ungated")
+        yield Ffn(site, child_name, module, form, act, parts)
 
 
-def _form(parts: dict[str, nn.Module]) -> str | None:
-    if {"gate_proj", "up_proj", "down_proj"} <= parts.keys():
-        return "gated"
-    if {"gate_up_proj", "down_proj"} <= parts.keys():
-        return "merged"
-    if any({first, second} <= parts.keys() for first, second in _UNGATED):
-        return "ungated"
-    return None
+def _form(children: dict[str, nn.Module]) -> tuple[str | None, tuple[str, ...]]:
+    """(form, names of the parts) of a module with these children."""
+    for form, known in _PARTS.items():
+        for names in known:
+            if set(names) <= children.keys():
+                return form, names
+    return None, ()
 
 
-def _width(parts: dict[str, nn.Module], form: str) -> int:
-    last = (
-        parts["down_proj"]
-        if form != "ungated"
-        else next(parts[second] for first, second in _UNGATED if {first, second} <= parts.keys())
-    )
-    if isinstance(last, nn.Linear):
-        return last.in_features
-    return last.weight.shape[0]  # GPT-2's Conv1D keeps its weight as [in, out]
+def _width(down: nn.Module) -> int:
+    if isinstance(down, nn.Linear):
+        return down.in_features
+    return down.weight.shape[0]  # GPT-2's Conv1D keeps its weight as [in, out]
 
 
 def _unsupported(model: nn.Module | None, name: str, module: nn.Module, why: str) -> str:
@@ -155,7 +171,30 @@ def _unsupported(model: nn.Module | None, name: str, module: nn.Module, why: str
     )
 
 
-def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> None:
+class Instrumentation:
+    """The counting code of a model, which can be taken out for a while."""
+
+    def __init__(self) -> None:
+        self._swaps: list[tuple[object, str, object, object]] = []
+
+    def put(self, owner: object, name: str, counting: object, plain: object) -> None:
+        """Let an attribute be `counting`, and `plain` where the code is taken out."""
+        self._swaps.append((owner, name, counting, plain))
+        setattr(owner, name, counting)
+
+    @contextmanager
+    def taken_out(self) -> Iterator[None]:
+        """Within the block, all modules are as transformers made them."""
+        for owner, name, _, plain in self._swaps:
+            setattr(owner, name, plain)
+        try:
+            yield
+        finally:
+            for owner, name, counting, _ in self._swaps:
+                setattr(owner, name, counting)
+
+
+def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> Instrumentation:
     """Put counting into every FFN: f(gate) * up is computed by `recorder.count(site, gate, up)`.
 
     batch_tokens: rows of a pass.
@@ -170,33 +209,37 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> None:
                 f"{ffn.name} ({type(ffn.module).__name__}): its weights are on the meta device, so "
                 "it cannot run here; load the whole model, without offloading"
             )
+    put_in = Instrumentation()
     routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.form == "routed"]
-    moe.instrument_experts(routed, recorder, batch_tokens)
-    count = recorder.count
+    moe.prepare_experts(routed, recorder, batch_tokens)
     for at, ffn in enumerate(ffns):
+        module = ffn.module
         if ffn.form == "routed":
-            continue
-        if ffn.form == "ungated":
-            setattr(ffn.module, ffn.act, _CountingActivation(count, at))
+            put_in.put(module.config, "_experts_implementation", moe.NAME, "eager")
+        elif ffn.form == "ungated":
+            act = getattr(module, ffn.act)
+            put_in.put(module, ffn.act, _CountingActivation(recorder.count, at), act)
         else:
             forward = _gated_forward if ffn.form == "gated" else _merged_forward
-            ffn.module.forward = types.MethodType(forward(count, at), ffn.module)
+            counting = types.MethodType(forward(recorder.count, at, *ffn.parts), module)
+            put_in.put(module, "forward", counting, module.forward)
+    return put_in
 
 
-def _gated_forward(count: CountSite, at: int) -> Callable:
+def _gated_forward(count: CountSite, at: int, gate_name: str, up_name: str, down: str) -> Callable:
     def forward(self: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_proj(hidden), self.up_proj(hidden)
+        gate, up = getattr(self, gate_name)(hidden), getattr(self, up_name)(hidden)
         product = count(at, gate.flatten(0, -2), up.flatten(0, -2))
-        return self.down_proj(product.view(gate.shape))
+        return getattr(self, down)(product.view(gate.shape))
 
     return forward
 
 
-def _merged_forward(count: CountSite, at: int) -> Callable:
+def _merged_forward(count: CountSite, at: int, first: str, down: str) -> Callable:
     def forward(self: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_up_proj(hidden).chunk(2, dim=-1)
+        gate, up = getattr(self, first)(hidden).chunk(2, dim=-1)
         product = count(at, gate.flatten(0, -2), up.flatten(0, -2))
-        return self.down_proj(product.view(gate.shape))
+        return getattr(self, down)(product.view(gate.shape))
 
     return forward
 
@@ -210,54 +253,3 @@ class _CountingActivation(nn.Module):
 
     def forward(self, gate: torch.Tensor) -> torch.Tensor:
         return self.count(self.at, gate.flatten(0, -2), None).view(gate.shape)
-
-
-def probe_inputs(ffns: list[Ffn]) -> dict[int, tuple[torch.Tensor, ...]]:
-    """Arguments with PROBE_ROWS random rows for the first FFN of each class, keyed by site."""
-    inputs: dict[int, tuple[torch.Tensor, ...]] = {}
-    seen: set[tuple[type, str]] = set()
-    generator = torch.Generator().manual_seed(0)
-    for at, ffn in enumerate(ffns):
-        key = (type(ffn.module), ffn.form)
-        if key in seen or not _has_own_forward(ffn):
-            continue
-        seen.add(key)
-        if ffn.form == "routed":
-            inputs[at] = moe.probe_experts(ffn.module, ffn.site, PROBE_ROWS)
-            continue
-        weight = next(ffn.module.parameters())
-        first = next(m for m in ffn.module.children() if hasattr(m, "weight"))
-        hidden = first.in_features if isinstance(first, nn.Linear) else first.weight.shape[0]
-        rows = torch.randn(PROBE_ROWS, hidden, generator=generator)
-        inputs[at] = (rows.to(device=weight.device, dtype=weight.dtype),)
-    return inputs
-
-
-def _has_own_forward(ffn: Ffn) -> bool:
-    """False for OPT's kind, where the FFN's parts lie in the decoder layer itself."""
-    return not hasattr(ffn.module, "self_attn")
-
-
-@torch.inference_mode()
-def run_probe(
-    ffns: list[Ffn], inputs: dict[int, tuple[torch.Tensor, ...]]
-) -> dict[int, torch.Tensor]:
-    """Output of each probed FFN, as its forward stands now."""
-    return {at: ffns[at].module(*arguments) for at, arguments in inputs.items()}
-
-
-def compare_probe(
-    ffns: list[Ffn], before: dict[int, torch.Tensor], after: dict[int, torch.Tensor]
-) -> None:
-    """Raise InputError where counting changed what an FFN computes beyond rounding."""
-    for at, plain in before.items():
-        # Products of routed experts have other sizes with counting: other orders of rounding.
-        units = 64 if ffns[at].form == "routed" else 8
-        tolerance = units * torch.finfo(plain.dtype).eps * float(plain.abs().max())
-        error = float((plain - after[at]).abs().max())
-        if not error <= tolerance:
-            raise InputError(
-                f"{ffns[at].name} ({type(ffns[at].module).__name__}) looks like a {ffns[at].form} "
-                f"FFN but computes something else: outputs differ by {error:.3g}; it is not "
-                "supported"
-            )

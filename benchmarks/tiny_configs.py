@@ -1,0 +1,102 @@
+"""The config of a tiny model of any causal language model class that transformers has.
+
+A class's own default config is shrunk by the names of its keys: vocabulary 128, hidden size 64, 4
+layers, windows of 8. What a name cannot say is in `SPECIAL`.
+"""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+LAYERS, VOCABULARY = 4, 128
+_SIZES = {
+    VOCABULARY: "vocab_size vocab_size_per_layer_input n_vocab",
+    64: "hidden_size d_model n_embd dim word_embed_proj_dim embedding_size emb_dim lru_width",
+    96: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim n_inner ffn_hidden_size d_inner "
+    "d_ff dff dense_intermediate_size shared_intermediate_size intermediate_size_mlp",
+    LAYERS: "num_hidden_layers n_layer n_layers num_layers decoder_layers encoder_layers "
+    "num_attention_heads n_head n_heads decoder_attention_heads encoder_attention_heads "
+    "num_heads linear_num_value_heads mamba_n_heads mamba_num_heads index_topk time_step_rank",
+    2: "num_key_value_heads n_kv_heads num_kv_heads kv_n_heads swa_num_key_value_heads "
+    "num_global_key_value_heads num_experts_per_tok moe_k moe_topk top_k_experts moe_top_k top_k "
+    "num_experts_per_token linear_num_key_heads index_n_heads eos_token_id decoder_start_token_id "
+    "forced_eos_token_id",
+    16: "head_dim attention_head_dim global_head_dim swa_head_dim v_head_dim kv_lora_rank "
+    "linear_key_head_dim linear_value_head_dim mamba_d_state ssm_state_size state_size "
+    "index_head_dim hidden_size_per_layer_input",
+    8: "num_experts n_routed_experts num_local_experts moe_num_experts qk_nope_head_dim "
+    "qk_rope_head_dim sliding_window attention_chunk_size window_size laurel_rank "
+    "attention_window_size",
+    24: "q_lora_rank",
+    48: "moe_intermediate_size expert_intermediate_size expert_ffn_hidden_size",
+    80: "shared_expert_intermediate_size moe_shared_expert_intermediate_size",
+    1: "n_groups mamba_n_groups n_shared_experts n_group topk_group first_k_dense_replace "
+    "num_dense_layers bos_token_id",
+    0: "pad_token_id",
+    256: "max_position_embeddings n_positions n_ctx max_target_positions max_source_positions",
+    32: "mamba_d_head mamba_head_dim",
+}
+_SIZE_OF = {name: size for size, names in _SIZES.items() for name in names.split()}
+# Keys that a class leaves at None, for a size that is derived from another or must be given.
+_SET_IF_NONE = {
+    "head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "intermediate_size",
+    "num_key_value_heads", "n_inner", "ffn_dim", "num_experts_per_tok", "moe_topk", "n_group",
+    "topk_group", "n_shared_experts", "num_experts", "n_routed_experts",
+}  # fmt: skip
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE,
+                                                "sliding_attention": _ROPE}},
+    "falcon_h1": {"mamba_d_ssm": 128},
+    "gemma3n_text": {"num_kv_shared_layers": 1, "activation_sparsity_pattern": [0.0] * LAYERS},
+    "gptj": {"rotary_dim": 8},
+    "codegen": {"rotary_dim": 8},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "mamba2": {"head_dim": 32, "num_heads": 4},
+    "qwen4_exp_text": {"indexer_budget": 16, "indexer_compress_ratio": 4, "indexer_n_heads": 2,
+                       "indexer_kv_heads": 1, "indexer_head_dim": 16, "hc_lowrank": 8,
+                       "ngram_vocab_size_base": 512, "ple_embed_dim": 16},
+    "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
+    "zamba2": {"layer_types": ["mamba", "hybrid"] * 2},
+    "zaya": {"num_experts_per_tok": 1},
+    "reformer": {"axial_pos_embds": False},
+}  # fmt: skip
+
+
+def tiny_config(family: str, **changes: Any) -> PreTrainedConfig:
+    """The config of a tiny model of a family, with changes.
+
+    Raises whatever the class raises for a config that it does not accept.
+    """
+    kind = CONFIG_MAPPING[family]
+    default = kind()
+    values = _shrunk(default.to_dict())
+    for name in kind.sub_configs:
+        part = getattr(default, name, None)
+        if part is not None:
+            values[name] = {**_shrunk(part.to_dict()), **SPECIAL.get(part.model_type, {})}
+            if part.model_type:
+                values[name]["model_type"] = part.model_type
+    return kind(**{**values, **SPECIAL.get(family, {}), **changes})
+
+
+def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a config that are made smaller."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("head_dim", "num_key_value_heads") and "qk_rope_head_dim" in values:
+            if name == "num_key_value_heads":  # latent attention: as many as queries
+                out[name] = _SIZE_OF["num_attention_heads"]
+        elif name == "layer_types" and isinstance(value, list):
+            out[name] = (list(dict.fromkeys(value)) * LAYERS)[:LAYERS]
+        elif name == "is_decoder":  # of classes that are encoders by default
+            out[name] = True
+        elif name not in _SIZE_OF or isinstance(value, bool):
+            continue
+        elif isinstance(value, list):
+            out[name] = [2] if name == "eos_token_id" else [_SIZE_OF[name]] * LAYERS
+        elif value is not None or name in _SET_IF_NONE:
+            out[name] = _SIZE_OF[name]
+    return out

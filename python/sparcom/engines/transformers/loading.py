@@ -1,0 +1,193 @@
+"""From a model's folder to its config, its sites and its loaded weights, each step checked."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from sparcom.components import ComponentSpace
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.engines.base import EngineOptions
+from sparcom.engines.transformers import weights
+from sparcom.engines.transformers.accounting import check_accounted
+from sparcom.engines.transformers.sites import decoder_layers, find_ffns, space_of
+from sparcom.errors import InputError
+from sparcom.models import check_plain_weights, model_folder, quantisation_of, weight_files
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+NO_HEAD = "its weights hold no language model head"
+DEQUANTISED = ("fp8", "mxfp4")  # what transformers turns into plain weights while it loads them
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before a weight is read.
+
+    model: how messages call it. config: of transformers. vocabulary: rows of the embedding.
+    head: it has a language model head, which losses and written answers need.
+    """
+
+    model: str
+    config: Any
+    space: ComponentSpace
+    vocabulary: int
+    head: bool
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise InputError for prompts that the model cannot read or answer as they ask."""
+        check_token_ids(self.model, prompts, self.vocabulary)
+        if not self.head and any(p.generate for p in prompts):
+            raise InputError(f"model {self.model}: {NO_HEAD}; --generate needs one")
+
+
+def read_model(options: EngineOptions) -> ModelFacts:
+    """The facts of a model, from its config and the headers of its weights.
+
+    Raises InputError for a model that is not supported, and for weights that do not fill it.
+    """
+    config = load_config(options)
+    empty = empty_model(config, options.trust_remote_code)
+    space = space_of(find_supported(empty))
+    head = True
+    if not quantisation_of(config):  # what those weights become is not in their headers
+        files = weight_files(model_folder(options.model))
+        head = weights.check_files(options.model, files, empty)
+    return ModelFacts(options.model, config, space, vocabulary_of(empty), head)
+
+
+def load_config(options: EngineOptions) -> Any:
+    """The model's config.
+
+    Raises InputError for a config that cannot be read, code that is not trusted, quantised weights.
+    """
+    if options.dtype not in (*DTYPES, "auto"):
+        raise InputError(f"dtype: expected {', '.join(DTYPES)} or auto, got {options.dtype!r}")
+    with _as_input_error(options.model, "its config cannot be read"):
+        config = AutoConfig.from_pretrained(
+            options.model, trust_remote_code=options.trust_remote_code
+        )
+    check_plain_weights(options.model, config, dequantised=DEQUANTISED)
+    return config
+
+
+def describe_model(config: Any, trust_remote_code: bool = False) -> ComponentSpace:
+    """The component space of a model, from its config alone: no weight is read.
+
+    Raises InputError for an architecture that is not supported.
+    """
+    return space_of(find_supported(empty_model(config, trust_remote_code)))
+
+
+def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
+    """The model on the meta device."""
+    name = config.name_or_path or config.model_type
+    with torch.device("meta"), _as_input_error(name, "it cannot be built from its config"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def find_supported(model: nn.Module) -> list:
+    """The FFNs of a model; raises InputError where one is not known, or might be left out."""
+    ffns = find_ffns(model)
+    check_accounted(model, ffns)
+    return ffns
+
+
+def load_model(options: EngineOptions, config: Any, device: torch.device) -> tuple[nn.Module, bool]:
+    """(the model with its weights, whether it has a language model head).
+
+    Raises InputError for weights that do not fill it.
+    """
+    transformers_logging.disable_progress_bar()
+    with _as_input_error(options.model, "it cannot be loaded"):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            model_folder(options.model),
+            config=config,
+            dtype=DTYPES.get(options.dtype, "auto"),
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    head = weights.check_report(options.model, weights.Report.of(found), model)
+    try:
+        return model.to(device).eval(), head
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"model {options.model}: does not fit on {device}") from error
+
+
+@contextmanager
+def _as_input_error(model: str, what: str) -> Iterator[None]:
+    """Turn whatever transformers raises into one line: each model checks in a way of its own."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        if "conversion of the weights" in str(error):
+            reason = weights.conversion_error(error)
+        if "trust_remote_code" in str(error):
+            reason = "it comes with code of its own; read it, then give --trust-remote-code"
+        raise InputError(f"model {model}: {what}: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def body_of(model: nn.Module) -> nn.Module:
+    """The model without its language model head: what puts out the last hidden state."""
+    parts = (model.base_model, getattr(model, "model", model))  # Llama 4's base is another part
+    return next((part for part in parts if part is not model), model)
+
+
+def vocabulary_of(model: nn.Module) -> int:
+    """Rows of a model's embedding: ids from there on have none."""
+    return model.get_input_embeddings().weight.shape[0]
+
+
+def check_token_ids(model: str, prompts: Sequence[Prompt], vocabulary: int) -> None:
+    """Raise InputError for token ids that the embedding has no row for."""
+    for prompt in prompts:
+        highest, lowest = max(prompt.token_ids), min(prompt.token_ids)
+        if highest >= vocabulary or lowest < 0:
+            raise InputError(
+                f"model {model}: instruction {prompt.id} has the token id "
+                f"{highest if highest >= vocabulary else lowest}, but the model's embedding has "
+                f"{vocabulary} rows; the tokenizer is another model's, or tokens were added to it"
+            )
+
+
+def context_of(config: Any) -> int | None:
+    """The longest sequence, in tokens, that a config names."""
+    text = config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+
+
+def why_alone(model: nn.Module) -> str | None:
+    """Why prompts cannot share a pass, as far as a model's structure says; None: they can."""
+    if not (model._supports_attention_backend and model._can_set_attn_implementation()):
+        return "its attention cannot be exchanged"
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if others := sorted(kinds - {"full_attention", "sliding_attention"}):
+        return f"its layers of type {', '.join(others)} are not packed"
+    for name, layer in decoder_layers(model):
+        for child, module in layer.named_modules(prefix=name):
+            if isinstance(module, nn.Conv1d):
+                return f"{child} mixes tokens"
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, after its class where it is not one of ours."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else ""
+    if isinstance(error, (InputError, OSError, ValueError)) and first:
+        return first
+    return f"{type(error).__name__}: {first}".removesuffix(": ")

@@ -1,0 +1,220 @@
+"""What the modules of a model take in and put out during one pass, by plain hooks.
+
+A trace of transformers' own pass is what an engine's pass is compared with. In the engine's pass
+each decoder layer is given the input that transformers' own layer had, so that differences do not
+add up from layer to layer, and each layer is judged by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from sparcom.engines.transformers.sites import Ffn, decoder_layers, ffns_outside
+from sparcom.errors import InputError
+
+INPUT, OUTPUT = "input", "output"
+
+
+@dataclass
+class Trace:
+    """One pass of `rows` rows.
+
+    states: (module, INPUT or OUTPUT) -> [rows, ...], in the order in which they came.
+    gates: site -> what its activation took in, a call each, [rows of the call, width].
+    routed: site -> (ids, weights) of its experts, each [rows, top_k].
+    """
+
+    rows: int
+    states: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+    gates: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    routed: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+    def keep(self, name: str, which: str, value: object, once: bool = True) -> None:
+        """Keep a state, rows first.
+
+        once: raise InputError for a module that runs again; else keep its first call.
+        """
+        tensor = first_tensor(value)
+        if tensor is None or (axis := row_axis(tensor, self.rows)) is None:
+            return
+        if (name, which) not in self.states:
+            self.states[name, which] = tensor.detach().movedim(axis, 0).flatten(1)
+        elif once:
+            raise InputError(
+                f"{name} runs more than once in a pass; only modules that run once are counted"
+            )
+
+
+@dataclass(frozen=True)
+class Points:
+    """The modules that are traced.
+
+    layers: decoder layers. parts: their direct children. ffns: of each site. outside: what looks
+    like an FFN and lies in no decoder layer, such as a vision tower's.
+    """
+
+    layers: tuple[tuple[str, nn.Module], ...]
+    parts: tuple[tuple[str, nn.Module], ...]
+    ffns: tuple[Ffn, ...]
+    outside: tuple[tuple[str, nn.Module], ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, ffns: Sequence[Ffn]) -> "Points":
+        layers = tuple(decoder_layers(model))
+        parts = tuple(
+            (f"{name}.{child}", module)
+            for name, layer in layers
+            for child, module in layer.named_children()
+        )
+        return cls(layers, parts, tuple(ffns), tuple(ffns_outside(model, layers)))
+
+
+@contextmanager
+def tracing(points: Points, rows: int, *, gates: bool = False) -> Iterator[Trace]:
+    """Within the block, one pass is traced.
+
+    gates: what activations take in too, which only unmodified modules show.
+    """
+    trace = Trace(rows)
+    with ExitStack() as stack:
+
+        def keep_input(name: str, module: nn.Module) -> None:
+            def hook(_: nn.Module, args: tuple, kwargs: dict) -> None:
+                trace.keep(name, INPUT, _hidden(args, kwargs))
+
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+        def keep_output(name: str, module: nn.Module, once: bool = True) -> None:
+            def hook(_: nn.Module, args: tuple, output: object) -> None:
+                trace.keep(name, OUTPUT, output, once)
+
+            stack.callback(module.register_forward_hook(hook).remove)
+
+        for name, module in points.layers:
+            keep_input(name, module)
+            keep_output(name, module)
+        for name, module in points.parts:
+            keep_output(name, module, once=False)  # a layer may use a norm twice
+        for name, module in points.outside:
+            stack.callback(module.register_forward_pre_hook(_refuse(name)).remove)
+        for at, ffn in enumerate(points.ffns):
+            keep_input(*_entry(ffn))
+            if ffn.form == "routed":
+                stack.callback(_keep_routing(trace, at, ffn.module))
+            if gates:
+                stack.callback(_keep_gates(trace, at, ffn))
+        yield trace
+
+
+@contextmanager
+def forced(points: Points, trace: Trace, given: Mapping[int, Trace]) -> Iterator[None]:
+    """Within the block, layers and experts take in what other traces say.
+
+    trace: of the pass that runs; given: first row -> the trace whose rows start there.
+    Layer inputs are replaced after `trace` has kept them; ids and weights of experts likewise.
+    """
+    with ExitStack() as stack:
+
+        def force_layer(name: str, module: nn.Module) -> None:
+            def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+                hidden = _hidden(args, kwargs)
+                states = {at: one.states[name, INPUT] for at, one in given.items()}
+                return _replaced(args, kwargs, hidden, _put_rows(hidden, trace.rows, states))
+
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+        def force_experts(at: int, module: nn.Module) -> None:
+            def hook(_: nn.Module, args: tuple) -> tuple:
+                forced = [
+                    _put_rows(
+                        own, trace.rows, {row: one.routed[at][i] for row, one in given.items()}
+                    )
+                    for i, own in enumerate(args[1:3])
+                ]
+                return (args[0], *forced, *args[3:])
+
+            stack.callback(module.register_forward_pre_hook(hook).remove)
+
+        for name, module in points.layers:
+            force_layer(name, module)
+        for at, ffn in enumerate(points.ffns):
+            if ffn.form == "routed":
+                force_experts(at, ffn.module)
+        yield
+
+
+def _refuse(name: str) -> Callable[[nn.Module, tuple], None]:
+    def hook(module: nn.Module, args: tuple) -> None:
+        raise InputError(
+            f"{name} ({type(module).__name__}) is an FFN outside the decoder layers, and would not "
+            "be counted"
+        )
+
+    return hook
+
+
+def _entry(ffn: Ffn) -> tuple[str, nn.Module]:
+    """(name, module) of what takes in the hidden state of an FFN."""
+    if ffn.form == "ungated":  # OPT has no module for the FFN as a whole
+        return f"{ffn.name}.{ffn.parts[0]}", getattr(ffn.module, ffn.parts[0])
+    return ffn.name, ffn.module
+
+
+def entry_name(ffn: Ffn) -> str:
+    """Under which name a trace keeps what an FFN takes in."""
+    return _entry(ffn)[0]
+
+
+def _keep_routing(trace: Trace, at: int, module: nn.Module) -> Callable[[], None]:
+    def hook(_: nn.Module, args: tuple) -> None:
+        trace.routed[at] = args[1].detach().clone(), args[2].detach().clone()
+
+    return module.register_forward_pre_hook(hook).remove
+
+
+def _keep_gates(trace: Trace, at: int, ffn: Ffn) -> Callable[[], None]:
+    def hook(_: nn.Module, args: tuple) -> None:
+        gate = args[0].detach()
+        trace.gates.setdefault(at, []).append(gate.reshape(-1, gate.shape[-1]).clone())
+
+    return getattr(ffn.module, ffn.act).register_forward_pre_hook(hook).remove
+
+
+def first_tensor(value: object) -> torch.Tensor | None:
+    """The first tensor of a module's output or input."""
+    if isinstance(value, torch.Tensor):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, (tuple, list, Mapping)):
+        return None
+    return next((found for p in parts if (found := first_tensor(p)) is not None), None)
+
+
+def row_axis(tensor: torch.Tensor, rows: int) -> int | None:
+    """The axis of a state's rows: the last but the features; None where there is none."""
+    axes = [axis for axis in range(tensor.dim() - 1) if tensor.shape[axis] == rows]
+    return axes[-1] if axes else None
+
+
+def _hidden(args: tuple, kwargs: dict) -> torch.Tensor | None:
+    """The hidden state among the arguments of a module: the first tensor."""
+    return first_tensor((*args, kwargs.get("hidden_states"), *kwargs.values()))
+
+
+def _replaced(args: tuple, kwargs: dict, old: torch.Tensor, new: torch.Tensor) -> tuple:
+    """The arguments with one tensor in the place of another."""
+    args = tuple(new if a is old else a for a in args)
+    return args, {k: new if v is old else v for k, v in kwargs.items()}
+
+
+def _put_rows(tensor: torch.Tensor, rows: int, parts: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """A copy of a tensor with rows of `parts` put in, each from its first row on."""
+    axis = row_axis(tensor, rows)
+    copy = tensor.clone()
+    moved = copy.movedim(axis, 0)
+    for start, part in parts.items():
+        moved[start : start + len(part)] = part.view(len(part), *moved.shape[1:])
+    return copy
