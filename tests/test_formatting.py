@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparcom.formatting import printable, render_table, shorten
+from sparcom.formatting import printable, render_table, safe_lines, shorten
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_table_columns_line_up():
     assert render_table(["name", "n"], [["a", 12], ["longer", 3]]) == (
         "name     n\na       12\nlonger   3"
     )
+
+
+def test_lines_of_a_message():
+    assert safe_lines("a\x1b[31m\nb" + "x" * 999, 10) == "a\\x1b[31m\nbxxxxxx..."
+    assert shorten("\u202e" * 3, 8) == "\\u202..."

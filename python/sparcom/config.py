@@ -58,6 +58,8 @@ class RunConfig:
                                 "prompts")  # fmt: skip
     set: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record",
                                 "prompts")  # fmt: skip
+    records: str | None = _key(None, "the field of a JSON object that holds the records (default: "
+                               "found by itself)", "prompts")  # fmt: skip
     on_error: str = _key("stop", "bad rows: stop, or leave them out", "prompts",
                          choices=("stop", "skip"))  # fmt: skip
     limit: int | None = _key(None, "only the first N instructions of each category", "prompts",
@@ -183,9 +185,10 @@ class RunConfig:
         """How the corpus is read."""
         return ReadOptions(
             parse_categories(self.categories),
-            parse_fields(self.map, self.set),
-            self.on_error,
-            self.limit,
+            fields=parse_fields(self.map, self.set),
+            on_error=self.on_error,
+            limit=self.limit,
+            records=self.records,
         )
 
     def selection(self) -> Selection:

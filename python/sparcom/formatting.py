@@ -22,9 +22,14 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c in keep else _escaped(c) for c in text)
 
 
+def safe_lines(text: str, width: int = 480) -> str:
+    """A message of one or several lines, each printable and cut to `width` characters."""
+    return "\n".join(shorten(line, width) for line in text.split("\n"))
+
+
 def shorten(text: str, width: int) -> str:
     """The printable text on one line, cut to `width` characters."""
-    shown = printable(text)
+    shown = printable(text[: width + 1])
     return shown if len(shown) <= width else shown[: width - 3] + "..."
 
 

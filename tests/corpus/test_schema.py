@@ -39,6 +39,15 @@ def test_problems(row, message):
     assert message in problem_of(row)
 
 
+def test_the_fields_that_are_named_are_those_of_the_row():
+    row = {"prompt": "x", "kind": "QA"}
+    assert "(fields here: kind, prompt)" in problem_of({"instruction": "x"}, None, row)
+    many = {f"f{at}": 1 for at in range(100, 120)}
+    assert problem_of(many).endswith(
+        "(fields here: f100, f101, f102, f103, f104, f105, f106, f107, ...)"
+    )
+
+
 def test_good_rows_and_what_they_become():
     row = record(1, input=NASTY, extra="dropped", reference=None)
     assert problem_of(row) is None

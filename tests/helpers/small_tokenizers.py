@@ -46,6 +46,23 @@ def small_tokenizer(kind: str = "byte-level", chat: str = CHAT) -> PreTrainedTok
     return fast
 
 
+@cache
+def greedy_tokenizer(side: str) -> PreTrainedTokenizerFast:
+    """A tokenizer whose <|start|> and <|end|> take the white space on one side of them.
+
+    side: "rstrip" (as Phi-3 has it) or "lstrip".
+    """
+    plain = small_tokenizer()
+    description = json.loads(plain.backend_tokenizer.to_str())
+    for token in description["added_tokens"]:
+        token[side] = token["content"] in ("<|start|>", "<|end|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(description)), bos_token="<s>"
+    )
+    fast.chat_template = "{% for m in messages %}<|start|>{{ m['content'] }}<|end|>{% endfor %}"
+    return fast
+
+
 def _byte_level(kind: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,6 +1,7 @@
 """`sparcom corpus ...`: build a corpus, check it, describe it, show one of its prompts."""
 
 import argparse
+import datetime as dt
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +45,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
                         help="take a field from another one")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="OURS=TEXT",
                         help="give a field the same text in every row")  # fmt: skip
+    parser.add_argument("--records", metavar="FIELD",
+                        help="the field of a JSON object that holds the records")  # fmt: skip
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop",
                         help="bad rows: stop, or leave them out")  # fmt: skip
     parser.add_argument("--max-problems", type=int, default=20, metavar="N",
@@ -55,11 +58,23 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_prompting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default", help="whose tokenizer and template to use")
-    parser.add_argument("--template", default="model")
+    parser.add_argument("--trust-remote-code", action="store_true",
+                        help="run code that comes with the tokenizer")  # fmt: skip
+    parser.add_argument("--template", default="model",
+                        help="what wraps the text: model, plain, raw or from:MODEL")  # fmt: skip
     parser.add_argument("--system", help="system prompt")
+    parser.add_argument("--date", type=_date, metavar="YYYY-MM-DD",
+                        help="what a template takes for today (default: today)")  # fmt: skip
     parser.add_argument("--bos", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--scope", default="instruction")
     parser.add_argument("--max-tokens", type=int, metavar="L")
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected YYYY-MM-DD, got {text!r}") from None
 
 
 @contextmanager
@@ -69,17 +84,19 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Any]:
     from sparcom.corpus.reading.corpus import ReadOptions
     from sparcom.corpus.reading.fields import parse_fields
     from sparcom.corpus.reading.problems import ProblemLog
+    from sparcom.corpus.reading.rejects import open_rejects
 
     options = ReadOptions(
         parse_categories(arguments.categories),
-        parse_fields(arguments.map, arguments.set),
-        arguments.on_error,
+        fields=parse_fields(arguments.map, arguments.set),
+        on_error=arguments.on_error,
+        records=arguments.records,
     )
+    corpus = open_corpus(arguments.corpus, options, ProblemLog(arguments.max_problems))
     with ExitStack() as stack:
-        sink = None
         if arguments.rejects:
-            sink = stack.enter_context(open(arguments.rejects, "w", encoding="utf-8"))
-        yield open_corpus(arguments.corpus, options, ProblemLog(arguments.max_problems, sink))
+            corpus.log.sink = stack.enter_context(open_rejects(arguments.rejects, corpus))
+        yield corpus
 
 
 def _result(arguments: argparse.Namespace, report: Any, code: int = 0) -> Result:
@@ -102,19 +119,29 @@ def _stats(arguments: argparse.Namespace) -> Result:
 
 
 def _show(arguments: argparse.Namespace) -> Result:
-    from transformers import AutoTokenizer
-
     from sparcom.corpus.checking.show import find_instruction, show
     from sparcom.corpus.prompts.chat_template import make_template
     from sparcom.corpus.prompts.prompts import make_prompts
+    from sparcom.corpus.prompts.tokenizer import load_tokenizer
     from sparcom.models import resolve_model
 
     with _opened(arguments) as corpus:
         instruction = find_instruction(corpus, arguments.id)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(arguments.model))
+
+    def tokenizer_of(model: str) -> Any:
+        trust = arguments.trust_remote_code
+        return load_tokenizer(resolve_model(model), trust_remote_code=trust)
+
+    tokenizer = tokenizer_of(arguments.model)
     _, _, other = arguments.template.partition("from:")
-    donor = AutoTokenizer.from_pretrained(resolve_model(other)) if other else None
-    template = make_template(arguments.template, tokenizer, arguments.system, donor, arguments.bos)
+    template = make_template(
+        arguments.template,
+        tokenizer,
+        system=arguments.system,
+        donor=tokenizer_of(other) if other else None,
+        bos=arguments.bos,
+        date=arguments.date,
+    )
     (prompt,) = make_prompts(
         [instruction],
         tokenizer,
@@ -122,7 +149,7 @@ def _show(arguments: argparse.Namespace) -> Result:
         scope=arguments.scope,
         max_tokens=arguments.max_tokens,
     )
-    return _result(arguments, show(instruction, prompt, tokenizer))
+    return _result(arguments, show(instruction, prompt, tokenizer, template))
 
 
 def _build(arguments: argparse.Namespace) -> Result:

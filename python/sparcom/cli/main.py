@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from sparcom.cli.ablate import ablate_command, add_ablate
 from sparcom.cli.compare import add_compare, compare_command
@@ -20,6 +20,7 @@ from sparcom.cli.report import add_report, report_command
 from sparcom.cli.run import count_command, run_command
 from sparcom.cli.verify import add_verify, verify_command
 from sparcom.errors import InputError, RayDiedError, SparcomError
+from sparcom.formatting import safe_lines
 
 Handler = Callable[[argparse.Namespace], tuple[Any, int]]
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result, code = arguments.handler(arguments)
         print(json.dumps(result, default=_plain) if arguments.json else result, flush=True)
     except SparcomError as error:
-        print(f"sparcom: {error}", file=sys.stderr, flush=True)
+        print(safe_lines(f"sparcom: {error}"), file=sys.stderr, flush=True)
         if isinstance(error, RayDiedError):
             os._exit(1)  # what Ray does at exit crashes without its servers
         return 2 if isinstance(error, InputError) else 1
@@ -65,8 +66,15 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors show nothing that acts on a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(safe_lines(message, 400))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sparcom",
         description="Which neurons and experts of a language model work for which instructions.",
     )

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, fields
 import pyarrow as pa
 
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 """The six categories of HexaInst (arXiv 2505.21191)."""
@@ -49,10 +50,13 @@ FIELDS = tuple(field.name for field in fields(Instruction))
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in FIELDS])
 
 
-def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) -> str | None:
-    """Why a decoded row is not an instruction, naming the field; None if it is one.
+def problem_of(
+    record: object, categories: Sequence[str] | None = CATEGORIES, row: object = None
+) -> str | None:
+    """Why a record is not an instruction, naming the field; None if it is one.
 
     categories: the allowed ones; None allows any non-blank category.
+    row: what the record was made of, if it is not the record; its fields are named.
     """
     if not isinstance(record, Mapping):
         return f"expected an object with the fields {', '.join(FIELDS)}, got {_short(record)}"
@@ -66,8 +70,7 @@ def problem_of(record: object, categories: Sequence[str] | None = CATEGORIES) ->
         elif value is not None:
             return f"field {name!r} must be text, got {_short(value)}"
         elif name in REQUIRED:
-            near = ", ".join(sorted(str(key) for key in record)[:8]) or "none"
-            return f"field {name!r} is missing (fields here: {near})"
+            return f"field {name!r} is missing (fields here: {names_of(row or record)})"
     if categories is not None and record["category"] not in categories:
         near = difflib.get_close_matches(record["category"], categories, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -106,9 +109,15 @@ def to_jsonl(instructions: Sequence[Instruction]) -> str:
     return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in instructions)
 
 
+def names_of(row: object) -> str:
+    """The names of a row's fields, for messages: at most eight."""
+    names = sorted(map(str, row)) if isinstance(row, Mapping) else []
+    shown = ", ".join(shorten(name, 30) for name in names[:8])
+    return (shown or "none") + (", ..." if len(names) > 8 else "")
+
+
 def _short(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+    return f"{type(value).__name__} {shorten(repr(value), 40)}"
 
 
 def _lone_surrogate(text: str) -> int | None:

@@ -1,17 +1,19 @@
 """The prompts of a config, made without reading a weight."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from itertools import islice
 
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
 from sparcom.corpus.opening import open_corpus
-from sparcom.corpus.prompts.chat_template import make_template
+from sparcom.corpus.prompts import rendering
+from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
+from sparcom.corpus.prompts.tokenizer import load_tokenizer
 from sparcom.corpus.reading.problems import ProblemLog
 from sparcom.corpus.schema import Instruction
 from sparcom.engines.base import EngineOptions
-from sparcom.errors import InputError
 from sparcom.models import resolve_model
 from sparcom.planning.options import context_of
 
@@ -21,17 +23,19 @@ Part = tuple[list[Instruction], list[Prompt]]
 class PromptMaker:
     """Makes the prompts of a config, and knows the model's components.
 
-    skipped: bad rows that the last reading of the corpus left out.
+    skipped: bad rows, and instructions without a prompt, of the last reading of the corpus.
     """
 
     def __init__(self, config: RunConfig, options: EngineOptions) -> None:
         from sparcom.engines.transformers.loading import read_model
 
+        if config.template not in ("plain", "raw"):
+            rendering.start()
         self._model = read_model(options)
         self.space: ComponentSpace = self._model.space
         self.skipped = ProblemLog()
         self._config, self._context = config, context_of(options, self._model.config)
-        self._tokenizer = _tokenizer_of(options.model, config.trust_remote_code)
+        self._tokenizer = load_tokenizer(options.model, trust_remote_code=config.trust_remote_code)
         self._template = self._make_template()
 
     def changed(self, config: RunConfig) -> "PromptMaker":
@@ -41,8 +45,10 @@ class PromptMaker:
         other._template = other._make_template()
         return other
 
-    def prompts(self, instructions: Sequence[Instruction]) -> list[Prompt]:
-        """The prompts of instructions, in their order.
+    def prompts(
+        self, instructions: Sequence[Instruction], log: ProblemLog | None = None
+    ) -> list[Prompt]:
+        """The prompts of instructions, in their order (see `make_prompts`).
 
         Raises InputError for token ids that the model has no embedding for.
         """
@@ -55,34 +61,38 @@ class PromptMaker:
             context=self._context,
             truncate=self._config.truncate,
             generate=self._config.generate,
+            log=log,
         )
         self._model.check_prompts(prompts)
         return prompts
 
     def parts(self) -> Iterator[Part]:
-        """The corpus of the config, a part at a time."""
-        config, part = self._config, []
+        """The corpus of the config, a part at a time.
+
+        Raises InputError after the last part: it names every bad row and every instruction without
+        a prompt, if the config does not skip them.
+        """
         self.skipped = log = ProblemLog()
-        for item in open_corpus(config.corpus, config.reading(), log):
-            part.append(item)
-            if len(part) == config.part_size:
-                yield part, self.prompts(part)
-                part = []
-        if part:
-            yield part, self.prompts(part)
+        pairs, none = self._pairs(log), True
+        while part := list(islice(pairs, self._config.part_size)):
+            none = False
+            yield [item for item, _ in part], [prompt for _, prompt in part]
+        if log.count and (none or self._config.on_error == "stop"):
+            raise log.error()
 
-    def _make_template(self) -> Any:
+    def _pairs(self, log: ProblemLog) -> Iterator[tuple[Instruction, Prompt]]:
+        """Each instruction that has a prompt, with it; the log takes bad rows and the others."""
+        reading = replace(self._config.reading(), on_error="skip")
+        items = iter(open_corpus(self._config.corpus, reading, log))
+        while chunk := list(islice(items, self._config.part_size)):
+            made = {prompt.id: prompt for prompt in self.prompts(chunk, log)}
+            yield from ((item, made[item.id]) for item in chunk if item.id in made)
+
+    def _make_template(self) -> PromptTemplate:
         config = self._config
+        trust = config.trust_remote_code
         _, _, other = config.template.partition("from:")
-        donor = _tokenizer_of(resolve_model(other), config.trust_remote_code) if other else None
-        return make_template(config.template, self._tokenizer, config.system, donor, config.bos)
-
-
-def _tokenizer_of(model: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"model {model}: its tokenizer cannot be read: {reason}") from error
+        donor = load_tokenizer(resolve_model(other), trust_remote_code=trust) if other else None
+        return make_template(
+            config.template, self._tokenizer, system=config.system, donor=donor, bos=config.bos
+        )

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
 from corpora import NASTY, record, write
 
 from sparcom.corpus.checking.check import check
+from sparcom.corpus.reading import hub
 from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
 from sparcom.corpus.reading.problems import ProblemLog
+from sparcom.errors import InputError
 
 
 def test_a_good_corpus(tmp_path):
@@ -52,7 +55,10 @@ def test_a_file_that_breaks_off_after_good_rows(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
     report = check(Corpus(tmp_path))
     assert not report.ok
-    assert "b.parquet: cannot be read as Parquet" in report.render()
+    text = report.render()
+    assert "b.parquet: cannot be read: Parquet magic bytes" in text
+    assert "1 unreadable file; 1 of 1 rows are instructions (CLS 1)" in text
+    assert (report.bad_rows, report.unreadable) == (0, 1)
 
 
 def test_progress_is_called(tmp_path):
@@ -61,3 +67,16 @@ def test_progress_is_called(tmp_path):
     seen = []
     check(Corpus(write(tmp_path / "a.jsonl", rows), ReadOptions(fields=fields)), seen.append)
     assert seen == [1000, 2000]
+
+
+def test_a_stream_that_breaks_off_is_no_list_of_bad_rows(monkeypatch, tmp_path):
+    """A network that fails must not end in a report that looks whole."""
+
+    def rows(data):
+        yield 1, {}, None
+        raise InputError("hub:o/n: cannot be read (ConnectionError)")
+
+    monkeypatch.setattr(hub, "read_rows", rows)
+    for on_error in ("stop", "skip"):
+        with pytest.raises(InputError, match="ConnectionError"):
+            check(Corpus("hub:o/n", ReadOptions(on_error=on_error)))

@@ -60,14 +60,35 @@ def test_a_recipe_of_the_user(tmp_path):
         ("seed = 1", r"it has no \[\[source\]\]"),
         (SOURCE.replace("take", "tako"), "source a: key 'tako' is unknown; did you mean 'take'"),
         (SOURCE.replace('key = "{id}"', ""), "source a: lacks 'key'"),
-        (SOURCE.replace("take = 2", "take = 0"), "take must be a whole number from 1, got 0"),
-        (SOURCE.replace("take = 2", 'take = "2"'), "take must be a whole number"),
-        (SOURCE.replace('["{q}"]', '"{q}"'), "instruction must be a list"),
+        (SOURCE.replace("take = 2", "take = 0"), "take must be at least 1, got 0"),
+        (
+            SOURCE.replace("take = 2", 'take = "2"'),
+            "source a: take: expected a whole number, got str '2'",
+        ),
+        (
+            SOURCE.replace('["{q}"]', '"{q}"'),
+            r"instruction: expected a list \(text each\), got str",
+        ),
         (SOURCE.replace("{q}", "{q"), "a brace is open"),
         (SOURCE, "the sources of QA take 2, but per_category is 100"),
         ("per_category = 4\n" + SOURCE * 2, "source a comes twice"),
         ("per_category = 2\nreject = ['(']\n" + SOURCE, "pattern '\\('"),
         ("per_category = 2\ncolour = 1\n" + SOURCE, "key 'colour' is unknown"),
+        ("source = 3", r"it has no \[\[source\]\]"),
+        ("source = [3]", "source 1: expected a table, got int 3"),
+        ("seed = 1.5\n" + SOURCE, "seed: expected a whole number, got float 1.5"),
+        ("words = [1]\n" + SOURCE, "words: expected a list of 2"),
+        ("words = [1, 'x']\n" + SOURCE, "words: expected a whole number, got str 'x'"),
+        ("reject = 'x'\n" + SOURCE, "reject: expected a list"),
+        ("sources = []\n" + SOURCE, "key 'sources' is unknown"),
+        (SOURCE + 'labels = { a = "x" }', r"labels\.a: expected a list"),
+        (SOURCE + "keep = 1", "keep: expected a table, got int 1"),
+        (SOURCE + "must = [1]", "must: expected text, got int 1"),
+        (SOURCE + 'files = ["/etc/*"]', "files: expected patterns inside a folder"),
+        (SOURCE + "name = 'b'", "cannot be read: Cannot overwrite a value"),
+        ("a = " + "[" * 3000 + "]" * 3000, "cannot be read: it is nested too deeply"),
+        ("seed = " + "1" * 5000, "cannot be read: Exceeds the limit"),
+        ('"\x00" = 1', "cannot be read: "),
     ],
 )
 def test_wrong_recipes(tmp_path, text, message):
@@ -75,6 +96,7 @@ def test_wrong_recipes(tmp_path, text, message):
         load(tmp_path, text)
 
 
-def test_no_such_file(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.toml: cannot be read"):
-        load_recipe(tmp_path / "gone.toml")
+@pytest.mark.parametrize("name", ["gone.toml", "x" * 300, "a\0b", "."])
+def test_no_such_file(tmp_path, name):
+    with pytest.raises(InputError, match=r"^recipe .*: cannot be read: "):
+        load_recipe(tmp_path / name)

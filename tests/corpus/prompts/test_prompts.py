@@ -7,12 +7,13 @@ import pytest
 from corpora import NASTY, human_half
 from hypothesis import given
 from hypothesis import strategies as st
-from small_tokenizers import KINDS, STRIPPING_CHAT, small_tokenizer
+from small_tokenizers import KINDS, STRIPPING_CHAT, greedy_tokenizer, small_tokenizer
 
 from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.encode import encode
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.corpus.reading.corpus import Corpus
+from sparcom.corpus.reading.problems import ProblemLog
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import default_model
@@ -51,7 +52,8 @@ def real_tokenizer():
 def check_counted_cover_the_text(tokenizer, template, text):
     """Each token is counted if and only if it holds a character of the user's text."""
     template = make_template(template, tokenizer)
-    rendered, start, stop = template.wrap(text)
+    ((rendered, start, stop, problem),) = template.wrap([text])
+    assert problem is None
     (encoded,) = encode(tokenizer, [rendered], template.special)
     if not any(max(first, start) < min(last, stop) for first, last in encoded.offsets):
         # SmolLM2 has no token for some control characters, and drops them
@@ -207,6 +209,51 @@ def test_context_is_kept_or_cut():
     assert cut.token_ids == whole.token_ids[: n - 3]
     assert cut.truncated
     assert cut.counted == ((1, n - 3),)
+
+
+def test_every_instruction_without_a_prompt_is_named_or_logged():
+    tokenizer = small_tokenizer()
+    template = make_template("raw", tokenizer)
+    texts = ["a few words that are too long", "ok", "some more words that are too long", "well"]
+    items = [item(text, id=f"i{at}") for at, text in enumerate(texts)]
+    options = {"template": template, "context": 6}
+    with pytest.raises(InputError) as caught:
+        make_prompts(items, tokenizer, **options)
+    assert [line[:15] for line in str(caught.value).split("\n")] == [
+        "instruction i0:",
+        "instruction i2:",
+    ]
+    log = ProblemLog()
+    prompts = make_prompts(items, tokenizer, log=log, **options)
+    assert prompts == make_prompts([items[1], items[3]], tokenizer, **options)
+    assert [problem.place for problem in log.kept] == ["instruction i0", "instruction i2"]
+
+
+@pytest.mark.parametrize("side", ["rstrip", "lstrip"])
+@given(text=TEXT)
+def test_a_special_token_that_takes_white_space_is_not_the_users(side, text):
+    """Phi-3's <|user|> has rstrip: it takes the indentation of the text after it."""
+    tokenizer = greedy_tokenizer(side)
+    template = make_template("model", tokenizer)
+    ((rendered, _, _, _),) = template.wrap([text])
+    ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    special = {tokenizer.convert_tokens_to_ids(name) for name in ("<|start|>", "<|end|>")}
+    log = ProblemLog()
+    for prompt in make_prompts([item(text)], tokenizer, template=template, log=log):
+        assert list(prompt.token_ids) == ids
+        counted = [at for a, b in prompt.counted for at in range(a, b)]
+        assert 0 not in counted
+        assert len(ids) - 1 not in counted
+        assert ids[0] in special
+        assert ids[-1] in special
+        assert counted == list(range(1, len(ids) - 1))
+
+
+def test_the_tokenizer_itself_gives_the_indentation_to_its_special_token():
+    """The defect that the cut is there for; should it vanish, the cut can go."""
+    tokenizer = greedy_tokenizer("rstrip")
+    found = tokenizer("<|start|>    def", return_offsets_mapping=True, add_special_tokens=False)
+    assert found["offset_mapping"][0] == (0, 13)
 
 
 def test_context_with_an_answer_to_write():

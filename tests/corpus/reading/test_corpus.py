@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from corpora import NASTY, record, write
@@ -10,6 +11,7 @@ from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
 from sparcom.corpus.reading.files import corpus_files
 from sparcom.corpus.reading.problems import ProblemLog
+from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError
 
 
@@ -46,7 +48,7 @@ def test_skip_leaves_bad_rows_out_and_records_all_of_them(tmp_path):
         tmp_path / "a.jsonl", [record(at, id="" if at % 2 else f"r-{at}") for at in range(9)]
     )
     with (tmp_path / "rejects").open("w") as sink:
-        log = ProblemLog(limit=2, sink=sink)
+        log = ProblemLog(limit=2, sink=sink.write)
         items = list(Corpus(file, ReadOptions(on_error="skip"), log))
     assert [item.id for item in items] == ["r-0", "r-2", "r-4", "r-6", "r-8"]
     assert (log.count, len(log.kept)) == (4, 2)
@@ -109,6 +111,108 @@ def test_hidden_text_is_escaped_in_messages_and_kept_in_records(tmp_path):
 def test_corpora_that_are_none(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         list(Corpus(make(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jsonl", "a\0.jsonl", "/".join("x" * 400)])
+def test_paths_that_the_system_refuses(name):
+    with pytest.raises(InputError, match=r"^corpus .*: (cannot be read|no such file)") as caught:
+        list(Corpus(name))
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreadable_file_is_a_problem_and_the_others_are_read(tmp_path):
+    write(tmp_path / "a.jsonl", [record(0), record(1, id="")])
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    write(tmp_path / "d.csv", [record(2)])
+    corpus = Corpus(tmp_path, ReadOptions(on_error="skip"))
+    assert [item.id for item in corpus] == ["r-0", "r-2"]
+    assert (corpus.rows, corpus.bad_rows, corpus.unreadable, corpus.log.count) == (3, 1, 2, 3)
+    with pytest.raises(InputError) as caught:
+        list(Corpus(tmp_path))
+    assert [line.partition(": ")[0] for line in str(caught.value).split("\n")] == [
+        f"{tmp_path}/a.jsonl:2",
+        f"{tmp_path}/b.parquet",
+        f"{tmp_path}/c.jsonl",
+    ]
+
+
+def test_numbers_as_ids_and_labels_are_read_as_text(tmp_path):
+    rows = [record(at, id=at, category=at % 2) for at in range(3)]
+    corpus = Corpus(write(tmp_path / "a.jsonl", rows), ReadOptions(categories=None))
+    assert [(item.id, item.category) for item in corpus] == [("0", "0"), ("1", "1"), ("2", "0")]
+    assert corpus.notes["rows whose number in the field 'id' was read as text"] == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        (
+            {"instruction": "x", "input": "", "output": "y"},
+            "--map reference=output --set id={file}-{row} --set category=CATEGORY",
+        ),
+        (
+            {"instruction": "x", "context": "", "response": "y", "category": "open_qa"},
+            "--map input=context --map reference=response --set id={file}-{row} --categories any",
+        ),
+        (
+            {"id": "1", "conversations": [{"from": "human", "value": "x"}]},
+            "--set category=CATEGORY",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x"}]},
+            "--set id={file}-{row} --set category=CATEGORY",
+        ),
+        (
+            {"prompt": "x", "completion": "y"},
+            "--map instruction=prompt --map reference=completion --set id={file}-{row} "
+            "--set category=CATEGORY",
+        ),
+    ],
+)
+def test_the_flags_for_well_known_data_sets_are_said_and_work(tmp_path, row, flags):
+    file = write(tmp_path / "a.jsonl", [row, row | {"id": "2"} if "id" in row else row])
+    with pytest.raises(InputError) as caught:
+        list(Corpus(file))
+    hint = str(caught.value).split("\n")[-1]
+    assert hint.endswith(f"; try {flags}")
+    words = flags.replace("CATEGORY", "QA").split()
+    given = {f: [b for a, b in pairwise(words) if a == f] for f in ("--map", "--set")}
+    fields = parse_fields(given["--map"], given["--set"])
+    allowed = None if "--categories" in words else CATEGORIES
+    items = list(Corpus(file, ReadOptions(allowed, fields=fields)))
+    assert [item.instruction for item in items] == ["x", "x"]
+
+
+def test_the_fields_that_are_named_are_those_of_the_file(tmp_path):
+    file = write(tmp_path / "a.jsonl", [{"prompt": "x", "kind": "QA"}])
+    options = ReadOptions(fields=parse_fields(["instruction=prompt"], ["id={row}"]))
+    with pytest.raises(InputError, match=r"'category' is missing \(fields here: kind, prompt\)"):
+        list(Corpus(file, options))
+
+
+def test_a_folder_of_save_to_disk_says_what_to_do(tmp_path):
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"ARROW1")
+    with pytest.raises(InputError, match=r"a folder of datasets' save_to_disk.*to_parquet"):
+        list(Corpus(tmp_path))
+
+
+def test_data_in_other_formats_is_noted(tmp_path):
+    write(tmp_path / "a.jsonl", [record(0)])
+    for name in ("b.jsonl.zst", "c.arrow", "README.md"):
+        (tmp_path / name).write_bytes(b"x")
+    corpus = Corpus(tmp_path)
+    list(corpus)
+    what = "files of other formats in the folder not read (b.jsonl.zst, c.arrow)"
+    assert corpus.notes[what] == 2
+
+
+def test_records_are_taken_from_the_field_that_is_named(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"x": [record(0)], "y": [record(1)]}))
+    assert [i.id for i in Corpus(tmp_path / "a.json", ReadOptions(records="y"))] == ["r-1"]
 
 
 def test_bad_on_error():

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from sparcom.corpus.reading.fields import FieldMap, parse_fields
+from sparcom.corpus.reading.fields import FieldMap, numbers_as_text, parse_fields
 from sparcom.errors import InputError
 
 
@@ -17,8 +17,8 @@ def test_an_empty_map_hands_rows_through():
     assert FieldMap().record(row, "f", 1, Counter()) == (row, None)
 
 
-def test_paths_go_into_objects_and_lists_and_numbers_become_text():
-    row = {"task_id": 12, "q": {"text": "Why?"}, "answers": [{"v": "so"}], "category": "QA"}
+def test_paths_go_into_objects_and_lists():
+    row = {"task_id": "12", "q": {"text": "Why?"}, "answers": [{"v": "so"}], "category": "QA"}
     maps = ["id=task_id", "instruction=q.text", "reference=answers.0.v"]
     assert mapped(row, maps) == (
         {"id": "12", "instruction": "Why?", "reference": "so", "category": "QA"},
@@ -90,6 +90,39 @@ def test_sharegpt_and_parts_and_an_unanswered_turn():
 def test_a_row_with_an_instruction_is_no_chat():
     row = {"instruction": "x", "messages": []}
     assert mapped(row) == (row, None)
+
+
+def test_numbers_in_fields_are_read_as_text_and_counted():
+    notes: Counter[str] = Counter()
+    row = {"id": 12, "category": 3, "reference": 1.5, "instruction": "x", "more": 7}
+    assert numbers_as_text(row, notes) == {**row, "id": "12", "category": "3", "reference": "1.5"}
+    assert sorted(notes.values()) == [1, 1, 1]
+    for other in ({"id": "a"}, {"id": True}, {"id": float("nan")}, {"id": None}, {"more": 1}, [1]):
+        assert numbers_as_text(other, notes) is None
+
+
+def test_a_tool_call_does_not_cost_the_first_turn():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "t"}]}
+    chat = [{"role": "user", "content": "Two and two?"}, call, {"role": "tool", "content": "4"}]
+    notes: Counter[str] = Counter()
+    assert mapped({"messages": chat}, notes=notes) == ({"instruction": "Two and two?"}, None)
+    assert notes["first answers without text (tool calls), not used"] == 1
+
+
+@pytest.mark.parametrize("role", ["gpt", "ChatGPT", "bing", "ASSISTANT", "bard", "model"])
+@pytest.mark.parametrize("user", ["USER", "human", "prompter"])
+def test_roles_by_other_names(user, role):
+    chat = [{"from": user, "value": "Hi"}, {"from": role, "value": "Ho"}]
+    assert mapped({"conversations": chat})[0] == {"instruction": "Hi", "reference": "Ho"}
+
+
+def test_roles_that_are_not_known_are_named():
+    notes: Counter[str] = Counter()
+    chat = [{"role": "user", "content": "Hi"}, {"role": "oracle", "content": "Ho"}]
+    assert mapped({"messages": chat}, notes=notes)[0] == {"instruction": "Hi"}
+    assert notes["answers of the unknown role 'oracle', not used"] == 1
+    _, problem = mapped({"messages": [{"role": "asker", "content": "Hi"}]})
+    assert problem == "the chat messages hold no user turn (roles here: 'asker')"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sparcom.errors import InputError
 
 def test_log():
     sink = io.StringIO()
-    log = ProblemLog(limit=2, sink=sink)
+    log = ProblemLog(limit=2, sink=sink.write)
     for at in range(5):
         log.add(f"f:{at}", f"bad\u202e{at}")
     assert log.count == 5
@@ -24,3 +24,13 @@ def test_no_more_is_said_where_all_are_shown():
     log = ProblemLog()
     log.add("a:1", "x")
     assert log.render() == "a:1: x"
+
+
+def test_a_line_of_the_report_stays_short():
+    log = ProblemLog(hint="try this")
+    log.add("p" * 999 + "\x1b", "t" * 999)
+    first, second = log.render().split("\n")
+    assert len(first) < 500
+    assert second == "hint: try this"
+    log.clear()
+    assert (log.render(), log.count) == ("", 0)

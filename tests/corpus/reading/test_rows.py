@@ -1,16 +1,15 @@
 """Every format gives the same rows, and a bad row does not hide the ones after it."""
 
-import gzip
 import json
+import os
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from corpora import NASTY, record, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparcom.corpus.reading.files import is_corpus_file
+from sparcom.corpus.reading.formats import lines
 from sparcom.corpus.reading.rows import read_rows
 from sparcom.errors import InputError
 
@@ -43,29 +42,14 @@ def test_jsonl_names_each_bad_line(tmp_path):
     assert got[4] == (5, {}, None)
 
 
-def test_json_list_inside_an_object(tmp_path):
-    file = tmp_path / "a.json"
-    file.write_text(json.dumps({"version": 1, "Data": [{"a": 1}, {"a": 2.5}]}))
-    assert list(read_rows(file)) == [(1, {"a": 1}, None), (2, {"a": 2.5}, None)]
-
-
-@pytest.mark.parametrize("text", ["3", '"x"', "{}", '{"a": 1}'])
-def test_json_without_a_list(tmp_path, text):
-    file = tmp_path / "a.json"
-    file.write_text(text)
-    ((number, row, problem),) = read_rows(file)
-    assert (number, row) == (1, None)
-    assert "expected a JSON list of records" in problem
-
-
-@pytest.mark.parametrize("tail", [b'{"a": 2', b'{"a": nope}]', b'{"a": "\xff"}]'])
-def test_json_that_breaks_off_says_where(tmp_path, tail):
-    file = tmp_path / "a.json"
-    file.write_bytes(b'[{"a": 1}, ' + tail)
-    first, second = read_rows(file)
-    assert first == (1, {"a": 1}, None)
-    assert second[0] == 2
-    assert "the rest of a.json is unread" in second[2]
+def test_jsonl_names_a_key_that_comes_twice_and_an_endless_integer(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1, "b": {"c": 1, "c": 2}}\n{"a": ' + "7" * 5000 + '}\n{"a": 1}\n')
+    assert list(read_rows(file)) == [
+        (1, None, "the key 'c' comes twice in one object"),
+        (2, None, "an integer of 5000 digits; write it as text"),
+        (3, {"a": 1}, None),
+    ]
 
 
 def test_json_lines_under_the_name_json(tmp_path):
@@ -77,45 +61,6 @@ def test_json_lines_under_the_name_json(tmp_path):
     assert "not JSON at column 2" in third[2]
 
 
-def test_csv_rows_of_the_wrong_width_and_wrong_bytes(tmp_path):
-    file = tmp_path / "a.csv"
-    file.write_bytes(b'id,text\n1,"two\nlines"\n2\n3,\xff\n4,x,y\n\n5,ok\n')
-    got = list(read_rows(file))
-    assert [row for _, row, _ in got if row] == [
-        {"id": "1", "text": "two\nlines"},
-        {"id": "5", "text": "ok"},
-    ]
-    assert [(number, problem) for number, _, problem in got if problem] == [
-        (4, "1 values, but the header names 2 columns"),
-        (5, "not UTF-8 at byte 2 of the line; save it as UTF-8"),
-        (6, "3 values, but the header names 2 columns"),
-    ]
-
-
-def test_csv_header_with_a_column_twice(tmp_path):
-    file = tmp_path / "a.csv"
-    file.write_text("id,id\n1,2\n")
-    assert "'id' twice" in next(read_rows(file))[2]
-
-
-def test_csv_field_over_the_limit_is_a_problem_of_its_row(tmp_path):
-    file = tmp_path / "a.csv"
-    file.write_text("id,text\n1," + "x" * 140_000 + "\n2,ok\n")
-    got = list(read_rows(file))
-    assert "field larger than field limit" in got[0][2]
-    assert got[-1][1] == {"id": "2", "text": "ok"}
-
-
-def test_parquet_with_bytes_that_are_no_text(tmp_path):
-    bad = pa.array([b"good", b"\xff\xfe", b"fine"]).view(pa.string())
-    pq.write_table(pa.table({"id": bad}), tmp_path / "a.parquet")
-    got = list(read_rows(tmp_path / "a.parquet"))
-    assert got[0] == (1, {"id": "good"}, None)
-    assert got[1][0] == 2
-    assert "not UTF-8" in got[1][2]
-    assert got[2] == (3, {"id": "fine"}, None)
-
-
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl.gz"])
 def test_files_that_are_no_such_file(tmp_path, suffix):
     file = tmp_path / f"a{suffix}"
@@ -124,12 +69,72 @@ def test_files_that_are_no_such_file(tmp_path, suffix):
         list(read_rows(file))
 
 
-def test_gzip_that_breaks_off(tmp_path):
-    file = tmp_path / "a.jsonl.gz"
-    whole = gzip.compress(b'{"a": "' + bytes(range(32, 127)) * 3000 + b'"}\n')
-    file.write_bytes(whole[:-20])
-    with pytest.raises(InputError, match="cannot be read"):
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".json.gz", ".csv.gz"])
+@pytest.mark.parametrize("damage", [lambda d: d[:-20], lambda d: flipped(d, -6)])
+@pytest.mark.parametrize("at", [0, 0.3, 0.6, 0.9])
+def test_a_damaged_gzip_file_gives_no_row_at_all(tmp_path, suffix, damage, at):
+    """The checksum comes last, so no row is believed before all of the file was unpacked."""
+    rows = [record(k, input=f"{k * 7919:x}" * 40) for k in range(200)]
+    file = write(tmp_path / f"a{suffix}", rows)
+    data = file.read_bytes()
+    file.write_bytes(flipped(data, int(at * len(data))) if at else damage(data))
+    with pytest.raises(InputError, match=rf"a{suffix}: cannot be read: "):
+        next(read_rows(file))
+
+
+def test_a_pointer_to_data_that_was_not_fetched(tmp_path):
+    for suffix in SUFFIXES:
+        file = tmp_path / f"a{suffix}"
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(InputError, match="a Git LFS pointer.*git lfs pull"):
+            list(read_rows(file))
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="not a regular file"):
+        list(read_rows(tmp_path / "a.jsonl"))
+    with pytest.raises(InputError, match="a broken link"):
+        list(read_rows(tmp_path / "b.jsonl"))
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_another_encoding_is_named(tmp_path, suffix, code):
+    file = write(tmp_path / f"a{suffix}", [record(0)])
+    file.write_bytes(file.read_text().encode(code))
+    with pytest.raises(InputError, match="it is UTF-16 or UTF-32; save it as UTF-8"):
         list(read_rows(file))
+
+
+def test_an_endless_line_is_not_taken_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_ROW", 1 << 16)
+    for suffix in (".jsonl", ".csv"):
+        file = tmp_path / f"a{suffix}"
+        file.write_bytes(b"id\n" + b"x" * (1 << 17))
+        with pytest.raises(InputError, match="line 2 is longer than 0 MiB"):
+            list(read_rows(file))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+@pytest.mark.parametrize("lines", [20, 80])
+def test_a_file_that_changes_while_it_is_read(tmp_path, suffix, lines):
+    rows = [record(at, input="x" * 9999) for at in range(50)]
+    file = write(tmp_path / f"a{suffix}", rows)
+    size = file.stat().st_size
+    reading = read_rows(file)
+    next(reading)
+    if lines < 50:
+        os.truncate(file, file.read_bytes().rindex(b"\n", 0, size // 2) + 1)
+    else:
+        file.write_bytes(file.read_bytes() + file.read_bytes().splitlines(True)[-1])
+    with pytest.raises(InputError, match=r"cannot be read after \d+: it changed while"):
+        list(reading)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,8 @@ def test_gzip_that_breaks_off(tmp_path):
     [
         ("a.jsonl", True),
         ("a.csv.gz", True),
+        ("A.JSONL.GZ", True),
+        ("A.CSV", True),
         (".a.jsonl", False),
         ("CLS.grid.jsonl", False),
         ("a.parquet.gz", False),

@@ -18,9 +18,10 @@ from sparcom.corpus.hexainst.draw import Candidate, draw, interleave, take
 from sparcom.corpus.hexainst.recipes import Recipe, load_recipe
 from sparcom.corpus.hexainst.sources import source_rows
 from sparcom.corpus.reading.corpus import Corpus, ReadOptions
+from sparcom.corpus.reading.guard import DAMAGE, guarded, reason_of
 from sparcom.corpus.schema import Instruction, to_jsonl
 from sparcom.errors import InputError
-from sparcom.formatting import render_table
+from sparcom.formatting import render_table, shorten
 
 HALVES = ("both", "human", "ai")
 MISSING = ("stop", "fill")
@@ -121,7 +122,8 @@ def build(
     options = options or BuildOptions()
     recipe = recipe if options.seed is None else replace(recipe, seed=options.seed)
     out = Path(out)
-    _check_out(out, options.overwrite)
+    with guarded(f"out {shorten(str(out), 200)}", "cannot be written"):
+        _check_out(out, options.overwrite)
     absent: dict[str, str] = {}
     records: list[Instruction] = []
     if options.half != "ai":
@@ -232,10 +234,11 @@ def _write(
         if out.exists():
             out.rename(old)
         building.rename(out)
-    except OSError as error:
+    except DAMAGE as error:
         if old.exists() and not out.exists():
             old.rename(out)
-        raise InputError(f"out {out}: cannot be written: {error}") from error
+        shown, reason = shorten(str(out), 200), reason_of(error)
+        raise InputError(f"out {shown}: cannot be written: {reason}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

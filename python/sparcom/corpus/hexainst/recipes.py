@@ -4,13 +4,17 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from sparcom.corpus.hexainst.row_template import check_template
+from sparcom.corpus.reading.guard import guarded
 from sparcom.corpus.reading.hub import HubData
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Recipe:
     reject: patterns that a record must not match.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
     seed: int = 0
     per_category: int = 100
     words: tuple[int, int] = (1, 1_000_000)
@@ -95,55 +99,86 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
 
     Raises InputError for a bad file, naming the source, the key and the nearest known key.
     """
-    name = str(path or "recipes.toml")
+    name = shorten(str(path or "recipes.toml"), 200)
     text = Path(path) if path else files("sparcom.corpus.hexainst") / "data" / "recipes.toml"
-    try:
+    with guarded(f"recipe {name}"):
         table = tomllib.loads(text.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"recipe {name}: cannot be read: {error}") from error
     entries = table.pop("source", [])
     if not isinstance(entries, list) or not entries:
         raise InputError(f"recipe {name}: it has no [[source]]")
     sources = []
     for at, entry in enumerate(entries, 1):
-        where = f"recipe {name}: source {entry.get('name', at)}"
+        if not isinstance(entry, Mapping):
+            raise InputError(f"recipe {name}: source {at}: expected a table, got {_kind(entry)}")
+        where = f"recipe {name}: source {shorten(str(entry.get('name', at)), 60)}"
         sources.append(_build(Source, entry, where))
         _check_source(sources[-1], where)
-    recipe = _build(Recipe, {**table, "sources": sources}, f"recipe {name}")
+    recipe = replace(_build(Recipe, table, f"recipe {name}"), sources=tuple(sources))
     _check_recipe(recipe, f"recipe {name}")
     return recipe
 
 
-def _build(kind: type, entry: Mapping, where: str):
-    known = {f.name: f for f in fields(kind)}
-    for key in entry:
+T = TypeVar("T", Source, Recipe)
+
+
+def _build(kind: type[T], entry: Mapping, where: str) -> T:
+    """A record of a TOML table, each value of the type that the record says."""
+    known = {key: hint for key, hint in get_type_hints(kind).items() if key != "sources"}
+    values = {}
+    for key, value in entry.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: key {key!r} is unknown{hint}")
-    try:
-        return kind(**{key: _frozen(value) for key, value in entry.items()})
-    except TypeError as error:
-        missing = str(error).rpartition(": ")[2]
-        raise InputError(f"{where}: lacks {missing}") from error
+            raise InputError(f"{where}: key {shorten(key, 60)!r} is unknown{hint}")
+        values[key] = _typed(known[key], value, f"{where}: {key}")
+    for f in fields(kind):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise InputError(f"{where}: lacks {f.name!r}")
+    return kind(**values)
 
 
-def _frozen(value: object) -> object:
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, dict):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    return value
+def _typed(kind: Any, value: object, where: str) -> Any:
+    """A TOML value of a type: lists become tuples, whole numbers do for fractions."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        kind = next(k for k in inner if k is not NoneType)
+        origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        kinds = [inner[0]] * len(value) if inner[-1] is ... else list(inner)
+        if len(kinds) == len(value):
+            return tuple(_typed(k, v, where) for k, v in zip(kinds, value, strict=True))
+    elif origin is Mapping and isinstance(value, dict):
+        return {key: _typed(inner[1], v, f"{where}.{shorten(key, 40)}") for key, v in value.items()}
+    elif type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise InputError(f"{where}: expected {_expected(kind)}, got {_kind(value)}")
+
+
+def _expected(kind: Any) -> str:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        many = f"a list of {len(inner)}" if inner[-1] is not ... else "a list"
+        return f"{many} ({_expected(inner[0])} each)"
+    if origin is Mapping:
+        return "a table"
+    return {str: "text", int: "a whole number", float: "a number"}[kind]
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {shorten(repr(value), 40)}"
 
 
 def _check_source(source: Source, where: str) -> None:
-    if type(source.take) is not int or source.take < 1:
-        raise InputError(f"{where}: take must be a whole number from 1, got {source.take!r}")
-    if not isinstance(source.instruction, tuple) or not source.instruction:
-        raise InputError(f"{where}: instruction must be a list of templates")
+    if source.take < 1:
+        raise InputError(f"{where}: take must be at least 1, got {source.take}")
+    if not source.instruction:
+        raise InputError(f"{where}: instruction must be a list of at least one template")
     for template in (*source.instruction, source.input, source.reference, source.key):
         check_template(template, where)
     check_template(source.strata, where)
+    for pattern in source.files:
+        if not pattern or Path(pattern).is_absolute() or "\0" in pattern:
+            raise InputError(f"{where}: files: expected patterns inside a folder, got {pattern!r}")
     _check_patterns(source.must, where)
 
 

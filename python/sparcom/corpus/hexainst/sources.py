@@ -6,8 +6,10 @@ from pathlib import Path
 from sparcom.corpus.hexainst.recipes import Source
 from sparcom.corpus.reading import hub
 from sparcom.corpus.reading.files import is_corpus_file
+from sparcom.corpus.reading.guard import guarded
 from sparcom.corpus.reading.rows import Row, read_rows
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
 
 def source_rows(source: Source, mirror: str | None) -> Iterator[Mapping]:
@@ -40,9 +42,10 @@ def _named(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
 def mirror_files(source: Source, mirror: str) -> list[Path]:
     """The files of a source in a mirror: those of the first pattern that matches any."""
     folder = Path(mirror) / source.name
-    for pattern in source.files:
-        if found := sorted(f for f in folder.glob(pattern) if is_corpus_file(f)):
-            return found
+    with guarded(f"source {source.name}: mirror {shorten(mirror, 200)}"):
+        for pattern in source.files:
+            if found := sorted(f for f in folder.glob(pattern) if is_corpus_file(f)):
+                return found
     raise InputError(
         f"source {source.name}: the mirror has no {' or '.join(source.files)} under {folder}; put "
         f"the files of {source.origin} there"

@@ -1,14 +1,16 @@
 """Text to token ids with the exact characters of every token.
 
-Many byte-level tokenizers (Llama 3, GPT-NeoX) trim white space off the offsets that they report: a
-token of indentation claims no character at all, and counting by offsets would lose it. The encoder
-is therefore a copy of the tokenizer with `trim_offsets` off; ids are the same.
+Two things would credit characters to the wrong token. Many byte-level tokenizers (Llama 3,
+GPT-NeoX) trim white space off the offsets that they report, so that a token of indentation claims
+no character: the encoder is a copy of the tokenizer with `trim_offsets` off. And a special token
+that takes the white space beside it (Phi-3's `<|user|>`, by `rstrip`) claims the indentation of the
+text after it: its offsets are cut to where its own text stands. Ids are the same in both cases.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -24,22 +26,43 @@ class Encoded(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def encode(tokenizer, texts: Sequence[str], special: bool) -> Iterator[Encoded]:
+class _Encoder(NamedTuple):
+    """greedy: id -> text of the tokens that take the white space beside them."""
+
+    tokenizer: Tokenizer
+    greedy: Mapping[int, str]
+
+
+def encode(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[Encoded]:
     """The texts, encoded in order.
 
     tokenizer: a fast tokenizer of transformers.
     special: let the tokenizer add its own special tokens; they hold no characters.
-    Raises InputError where the tokenizer is a slow one.
+    Raises InputError for a slow tokenizer.
     """
     encoder = _encoder(tokenizer)
     for start in range(0, len(texts), _CHUNK):
         chunk = list(texts[start : start + _CHUNK])
-        for one in encoder.encode_batch(chunk, add_special_tokens=special):
-            yield Encoded(one.ids, one.offsets)
+        found = encoder.tokenizer.encode_batch(chunk, add_special_tokens=special)
+        for text, one in zip(chunk, found, strict=True):
+            ids, offsets = one.ids, one.offsets
+            if encoder.greedy and not encoder.greedy.keys().isdisjoint(ids):
+                offsets = list(_cut(text, ids, offsets, encoder.greedy))
+            yield Encoded(ids, offsets)
+
+
+def _cut(
+    text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], greedy: Mapping[int, str]
+) -> Iterator[tuple[int, int]]:
+    """The offsets, those of greedy tokens without the white space that they took."""
+    for token, (start, stop) in zip(ids, offsets, strict=True):
+        own = greedy.get(token)
+        at = -1 if own is None else text.find(own, start, stop)
+        yield (start, stop) if own is None or at < 0 else (at, at + len(own))
 
 
 @lru_cache(maxsize=2)
-def _encoder(tokenizer) -> Tokenizer:
+def _encoder(tokenizer: Any) -> _Encoder:
     if not tokenizer.is_fast:
         raise InputError(
             "tokenizer: a fast one is needed (it maps tokens to characters); this model has only "
@@ -50,7 +73,8 @@ def _encoder(tokenizer) -> Tokenizer:
     encoder = Tokenizer.from_str(json.dumps(description))
     encoder.no_padding()
     encoder.no_truncation()
-    return encoder
+    added = encoder.get_added_tokens_decoder().items()
+    return _Encoder(encoder, {at: t.content for at, t in added if t.lstrip or t.rstrip})
 
 
 def _untrim(part: object) -> None:

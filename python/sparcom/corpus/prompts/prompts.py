@@ -11,9 +11,11 @@ A template (`chat_template`) wraps the user's text; the scope says which tokens 
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
 
-from sparcom.corpus.prompts.chat_template import PromptTemplate
+from sparcom.corpus.prompts.chat_template import PromptTemplate, Rendered
 from sparcom.corpus.prompts.encode import Encoded, covering, encode
+from sparcom.corpus.reading.problems import ProblemLog
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError
 
@@ -28,11 +30,11 @@ class Prompt:
     """What the engine is given for one instruction.
 
     id: of the instruction.
-    token_ids: all tokens that are read: the rendered prompt, and the reference where it is fed.
-    counted: half-open token ranges of them that are counted, ascending and disjoint.
-    truncated: whether tokens were cut to fit the model's context.
+    token_ids: all tokens that are read: the rendered prompt, and the reference if it is fed.
+    counted: the counted tokens, as half-open ranges, ascending and disjoint.
+    truncated: True if tokens were cut to fit the model's context.
     generate: how many tokens of the model's own answer are counted at most; 0: none is written.
-        A token counts when it is read: the last one that is written never is, so one more is
+        A token counts when it is read. The last one that is written never is, so one more is
         written than is counted.
     """
 
@@ -51,7 +53,7 @@ class Prompt:
 
 def make_prompts(
     instructions: Sequence[Instruction],
-    tokenizer,
+    tokenizer: Any,
     *,
     template: PromptTemplate,
     scope: str = "instruction",
@@ -59,47 +61,49 @@ def make_prompts(
     context: int | None = None,
     truncate: bool = False,
     generate: int = 0,
+    log: ProblemLog | None = None,
 ) -> list[Prompt]:
     """The prompts of instructions, in their order.
 
     tokenizer: a fast tokenizer of transformers (offsets are needed).
     scope: one of `SCOPES`.
     max_tokens: L; only the first L counted tokens of each instruction stay counted.
-    context: the model's longest sequence in tokens; a longer prompt is an error, or is cut from
-        the right where `truncate` is set.
+    context: the model's longest sequence in tokens; a longer prompt is a problem, or is cut from
+        the right if `truncate` is set.
     generate: tokens of the model's own answer that are counted at most, for scopes response and
         all; 0 feeds it the reference instead.
-    Raises InputError naming the instruction.
+    log: takes what is wrong with an instruction, which then has no prompt in the result.
+    Raises InputError that names every instruction without a prompt, if there is no log.
 
     >>> template = make_template("model", tokenizer)
     >>> make_prompts(instructions, tokenizer, template=template, scope="instruction", max_tokens=64)
     """
     _check_arguments(scope, max_tokens, generate)
-    wrapped = [template.wrap(item.text) for item in instructions]
-    encoded = encode(tokenizer, [text for text, _, _ in wrapped], template.special)
-    answers = [Encoded([], [])] * len(instructions)
-    if scope in _ANSWERED and not generate:
-        if blank := next((item.id for item in instructions if not item.reference), None):
-            raise InputError(
-                f"instruction {blank}: scope {scope} needs a reference to read, and it has none; "
-                "leave it out, or let the model answer with --generate N"
-            )
-        answers = encode(tokenizer, [item.reference for item in instructions], special=False)
+    problems = ProblemLog() if log is None else log
+    rendered = list(template.wrap([item.text for item in instructions]))
+    encoded = encode(tokenizer, [one.text for one in rendered], template.special)
+    fed = scope in _ANSWERED and not generate
+    answers = encode(tokenizer, [i.reference if fed else "" for i in instructions], special=False)
     prompts = []
-    for item, (_, start, stop), asked, answer in zip(
-        instructions, wrapped, encoded, answers, strict=True
-    ):
-        asked = _with_bos(asked, tokenizer.bos_token_id, template.bos)
-        n = len(asked.ids)
-        counted: Ranges = {
-            "instruction": covering(asked.offsets, start, stop),
-            "prompt": ((0, n),),
-            "response": ((n, n + len(answer.ids)),),
-            "all": ((0, n + len(answer.ids)),),
-        }[scope]
-        prompt = Prompt(item.id, (*asked.ids, *answer.ids), counted, generate=generate)
-        prompts.append(_counting(_fitting(prompt, context, truncate), max_tokens))
+    for item, around, asked, answer in zip(instructions, rendered, encoded, answers, strict=True):
+        try:
+            if fed and not item.reference:
+                raise _PromptError(
+                    f"scope {scope} needs a reference to read, and it has none; leave it out, or "
+                    "let the model answer with --generate N"
+                )
+            asked = with_bos(asked, tokenizer.bos_token_id, template.bos)
+            prompt = _prompt(item.id, around, asked, answer, scope, generate)
+            prompts.append(_counting(_fitting(prompt, context, truncate), max_tokens))
+        except _PromptError as error:
+            problems.add(f"instruction {item.id}", str(error))
+    if log is None and problems.count:
+        raise problems.error()
     return prompts
+
+
+class _PromptError(ValueError):
+    """Why an instruction has no prompt."""
 
 
 def _check_arguments(scope: str, max_tokens: int | None, generate: int) -> None:
@@ -114,9 +118,26 @@ def _check_arguments(scope: str, max_tokens: int | None, generate: int) -> None:
         )
 
 
-def _with_bos(encoded: Encoded, bos: int | None, rule: str) -> Encoded:
+def _prompt(
+    identifier: str, around: Rendered, asked: Encoded, answer: Encoded, scope: str, generate: int
+) -> Prompt:
+    """A prompt before it is cut to the context or to `max_tokens`."""
+    if around.problem is not None:
+        raise _PromptError(f"its text cannot be used: {around.problem}; use template plain")
+    n, whole = len(asked.ids), len(asked.ids) + len(answer.ids)
+    counted: Ranges = {
+        "instruction": covering(asked.offsets, around.start, around.stop),
+        "prompt": ((0, n),),
+        "response": ((n, whole),),
+        "all": ((0, whole),),
+    }[scope]
+    return Prompt(identifier, (*asked.ids, *answer.ids), counted, generate=generate)
+
+
+def with_bos(encoded: Encoded, bos: int | None, rule: str) -> Encoded:
+    """The tokens with or without a beginning-of-sequence token, as the template's rule says."""
     ids, offsets = encoded
-    if rule == "always" and ids[:1] != [bos]:
+    if rule == "always" and bos is not None and ids[:1] != [bos]:
         return Encoded([bos, *ids], [(0, 0), *offsets])
     if rule == "never" and ids[:1] == [bos]:
         return Encoded(ids[1:], offsets[1:])
@@ -130,10 +151,10 @@ def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
         return prompt
     if not truncate:
         written = f" and {prompt.generate} to write" if prompt.generate else ""
-        raise InputError(
-            f"instruction {prompt.id}: {len(prompt.token_ids)} tokens{written}, but the model "
-            f"reads at most {context}; shorten it, cut such prompts with --truncate, or, with the "
-            "vllm engine, raise --context"
+        raise _PromptError(
+            f"{len(prompt.token_ids)} tokens{written}, but the model reads at most {context}; "
+            "shorten it, leave it out with --on-error skip, cut such prompts with --truncate, or, "
+            "with the vllm engine, raise --context"
         )
     ids = prompt.token_ids[: context - bool(prompt.generate)]
     counted = tuple((start, min(stop, len(ids))) for start, stop in prompt.counted)
@@ -142,7 +163,7 @@ def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
 
 
 def _counting(prompt: Prompt, max_tokens: int | None) -> Prompt:
-    """The prompt with at most `max_tokens` counted tokens; raises InputError if none is left."""
+    """The prompt with at most `max_tokens` counted tokens."""
     whole = len(prompt.token_ids) + prompt.generate
     kept, left = [], whole if max_tokens is None else max_tokens
     for start, stop in prompt.counted:
@@ -152,8 +173,8 @@ def _counting(prompt: Prompt, max_tokens: int | None) -> Prompt:
             left -= stop - start
     generate = min(prompt.generate, left)
     if not kept and not generate:
-        raise InputError(
-            f"instruction {prompt.id}: no token of it is left to count (all were cut, or the "
-            "tokenizer has none for its characters)"
+        raise _PromptError(
+            "no token of it is left to count (all were cut, or the tokenizer has none for its "
+            "characters)"
         )
     return replace(prompt, counted=tuple(kept), generate=generate)

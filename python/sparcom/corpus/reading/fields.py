@@ -3,21 +3,21 @@
 `instruction=prompt` takes a field of ours from a field of theirs; `reference=answers.text.0` goes
 into objects and lists. A set value, `category=QA`, is the same for every row; `{row}` and `{file}`
 in it stand for the row's number and its file's name. Rows in chat form (`messages`, or ShareGPT's
-`conversations`) need no map: the first user turn is the instruction, the answer to it the
-reference.
+`conversations`) need no map (see `chat`).
 """
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sparcom.corpus.schema import FIELDS
+from sparcom.corpus.reading.chat import CHAT_FIELDS, first_exchange
+from sparcom.corpus.schema import FIELDS, names_of
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
-CHAT_FIELDS = ("messages", "conversations")
 MISSING = object()
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FieldMap:
     def record(
         self, row: object, file: str, number: int, notes: Counter[str]
     ) -> tuple[object, str | None]:
-        """`(record, problem)` of a row; what is left aside on purpose is counted in `notes`."""
+        """`(record, problem)` of a row; `notes` counts what is left out on purpose."""
         if not isinstance(row, Mapping):
             return row, None
         chat = self._chat(row)
@@ -42,7 +42,7 @@ class FieldMap:
             return row, None
         record = {name: row[name] for name in FIELDS if name in row}
         if chat is not None:
-            turns, problem = _turns(chat, notes)
+            turns, problem = first_exchange(chat, notes)
             if problem:
                 return None, problem
             record |= turns
@@ -51,12 +51,11 @@ class FieldMap:
                 continue
             value = value_at(row, path)
             if value is MISSING:
-                near = ", ".join(sorted(map(str, row))[:8]) or "none"
                 return None, (
                     f"field {'.'.join(path)!r}, mapped to {name!r}, is missing (fields here: "
-                    f"{near})"
+                    f"{names_of(row)})"
                 )
-            record[name] = str(value) if type(value) in (int, float) else value
+            record[name] = value
         for name, text in self.sets.items():
             record[name] = text.replace("{row}", str(number)).replace("{file}", file)
         return record, None
@@ -75,7 +74,7 @@ def parse_fields(maps: Sequence[str] = (), sets: Sequence[str] = ()) -> FieldMap
 
     >>> parse_fields(["instruction=prompt"], ["category=QA", "id=web-{row}"])
 
-    Raises InputError for an argument of another form, an unknown field, or one given twice.
+    Raises InputError for an argument of another form, an unknown field, or a field given twice.
     """
     takes = {ours: tuple(theirs.split(".")) for ours, theirs in _pairs("map", maps).items()}
     fixed = _pairs("set", sets)
@@ -90,17 +89,35 @@ def _pairs(option: str, arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         ours, equals, theirs = argument.partition("=")
         if not (ours and equals and theirs):
-            raise InputError(f"{option}: expected FIELD=VALUE, got {argument!r}")
+            raise InputError(f"{option}: expected FIELD=VALUE, got {shorten(argument, 60)!r}")
         if ours not in known:
             near = difflib.get_close_matches(ours, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
-                f"{option}: the schema has no field {ours!r} (it has {', '.join(known)}){hint}"
+                f"{option}: the schema has no field {shorten(ours, 40)!r} (it has "
+                f"{', '.join(known)}){hint}"
             )
         if ours in pairs:
             raise InputError(f"{option}: field {ours!r} is given twice")
         pairs[ours] = theirs
     return pairs
+
+
+def numbers_as_text(record: object, notes: Counter[str]) -> dict[str, object] | None:
+    """The record with the numbers in its fields as text; None if no field holds a number.
+
+    Ids and labels are often numbers. `notes` counts the fields that were read so.
+    """
+    if not isinstance(record, Mapping):
+        return None
+    found = {
+        name: str(record[name])
+        for name in FIELDS
+        if type(record.get(name)) in (int, float) and math.isfinite(record[name])
+    }
+    for name in found:
+        notes[f"rows whose number in the field {name!r} was read as text"] += 1
+    return {**record, **found} if found else None
 
 
 def value_at(row: object, path: Sequence[str]) -> object:
@@ -113,34 +130,3 @@ def value_at(row: object, path: Sequence[str]) -> object:
         else:
             return MISSING
     return row
-
-
-def _turns(chat: object, notes: Counter[str]) -> tuple[dict[str, str], str | None]:
-    """The first exchange of a conversation as `instruction` and `reference`, or a problem."""
-    if not isinstance(chat, list | tuple) or not all(isinstance(turn, Mapping) for turn in chat):
-        return {}, "the chat messages must be a list of objects with role and content"
-    turns = []
-    for turn in chat:
-        role = turn.get("role", turn.get("from"))
-        text = _content(turn.get("content", turn.get("value")))
-        if not isinstance(role, str) or text is None:
-            return {}, "a chat message must have a role, and content that is text"
-        turns.append((_ROLES.get(role, role), text))
-    notes["system messages not used (give --system)"] += any(r == "system" for r, _ in turns)
-    asked = next((at for at, (role, _) in enumerate(turns) if role == "user"), None)
-    if asked is None:
-        return {}, "the chat messages hold no user turn"
-    record = {"instruction": turns[asked][1]}
-    if asked + 1 < len(turns) and turns[asked + 1][0] == "assistant":
-        record["reference"] = turns[asked + 1][1]
-    later = any(role == "user" for role, _ in turns[asked + 1 :])
-    notes["conversations cut to their first turn"] += later
-    return record, None
-
-
-def _content(content: object) -> str | None:
-    """Text of a message: a string, or a list of text parts; None where it is anything else."""
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
-        return "".join(parts) if parts and all(isinstance(p, str) for p in parts) else None
-    return content if isinstance(content, str) else None

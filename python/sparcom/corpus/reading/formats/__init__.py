@@ -1,0 +1,1 @@
+"""The formats of corpus files, each read row by row."""

@@ -1,0 +1,94 @@
+"""Whatever a corpus holds, a command ends soon: with a result, or with exit 2 and short lines."""
+
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from damaged_corpora import KINDS, draw, save_whole_model
+
+from sparcom.cli.main import main
+from sparcom.formatting import printable
+
+FAST, SLOW = 480, 6000  # cases
+BUDGET = 30  # seconds of the fast test
+LIMIT = 10  # seconds of one case
+MEMORY = 1 << 20  # KB of one process
+
+
+def check_output(case: str, code: object, out: str, err: str, seconds: float) -> None:
+    """Exit 0 or 2; on stderr only lines that are short and act on no terminal."""
+    assert code in (0, 2), f"{case}: exit {code}: {err[-500:]}"
+    assert seconds < LIMIT, f"{case}: {seconds:.1f} s"
+    assert "Traceback" not in out + err, case
+    if code == 2:
+        assert out + err, f"{case}: nothing was said"
+    for line in (*out.split("\n"), *err.split("\n")):
+        assert printable(line) == line, f"{case}: {line!r}"
+    for line in err.split("\n"):
+        assert len(line) < 500, f"{case}: a line of {len(line)} characters"
+
+
+def run_case(seed: int, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    folder.mkdir()
+    name, argv = draw(seed, folder)
+    started = time.monotonic()
+    try:
+        code = main(argv)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    except BaseException as error:
+        raise AssertionError(f"case {seed} ({name}): {argv}") from error
+    out, err = capsys.readouterr()
+    check_output(f"case {seed} ({name}) {argv}", code, out, err, time.monotonic() - started)
+
+
+def test_damaged_corpora_of_every_kind(tmp_path, capsys):
+    save_whole_model(tmp_path / "model")
+    started = time.monotonic()
+    done = 0
+    for seed in range(FAST):
+        if time.monotonic() - started > BUDGET:
+            break
+        run_case(seed, tmp_path / str(seed), capsys)
+        done += 1
+    assert done >= 3 * len(KINDS), f"only {done} cases in {BUDGET} s"
+
+
+@pytest.mark.slow
+def test_many_damaged_corpora(tmp_path, capsys):
+    save_whole_model(tmp_path / "model")
+    for seed in range(FAST, FAST + SLOW):
+        run_case(seed, tmp_path / str(seed), capsys)
+
+
+@pytest.mark.parametrize("seed", [2, 4, 6])
+def test_damaged_corpora_in_a_process_of_their_own(tmp_path, seed):
+    """The same, where a crash of the interpreter and its memory would be seen."""
+    save_whole_model(tmp_path / "model")
+    (tmp_path / "case").mkdir()
+    name, argv = draw(seed, tmp_path / "case")
+    argv = [word for word in argv if "\0" not in word]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from sparcom.cli.main import main; sys.exit(main())",
+         *argv],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    check_output(f"{name} {argv}", done.returncode, done.stdout, done.stderr, 0)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY
+
+
+def test_the_cases_are_the_same_for_a_seed(tmp_path):
+    def files(folder: Path) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+    for seed in random.Random(0).sample(range(1000), 8):
+        for name in "ab":
+            (tmp_path / f"{seed}{name}").mkdir()
+        _, first = draw(seed, tmp_path / f"{seed}a")
+        _, second = draw(seed, tmp_path / f"{seed}b")
+        assert [w.replace(f"{seed}a", f"{seed}b") for w in first] == second
+        assert files(tmp_path / f"{seed}a") == files(tmp_path / f"{seed}b")
