@@ -2,7 +2,7 @@
 
     python benchmarks/models.py                  the table
     python benchmarks/models.py llama gemma2     of some families
-    python benchmarks/models.py --write          write docs/models.md
+    python benchmarks/models.py --write          write docs/reference/models.md
 
 Each class is built from its own config with random weights (`tiny_configs`), saved, and loaded
 twice: by the engine, which proves it or refuses it by name, and by transformers, whose unmodified
@@ -37,7 +37,7 @@ from sparcom.engines.transformers.sites import find_ffns
 from sparcom.errors import InputError
 from tiny_configs import VOCABULARY, tiny_config
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "models.md"
 HEADING = "## Every causal language model class of transformers"
 LENGTHS = (1, 2, 7, 20, 33, 12, 60)
 ALLOWED = 1e-4  # share of cells
@@ -233,7 +233,7 @@ def _reason(error: Exception, folder: str) -> str:
 
 
 def write(outcomes: Sequence[Outcome]) -> None:
-    """Replace the table of docs/models.md; the text above it is written by hand."""
+    """Replace the table of docs/reference/models.md; the text above it is written by hand."""
     text, _, _ = DOCS.read_text("utf-8").partition(HEADING)
     DOCS.write_text(text + render(outcomes), "utf-8")
 

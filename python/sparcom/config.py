@@ -86,6 +86,7 @@ class RunConfig:
                        choices=("gate", "product"), meaning=True)  # fmt: skip
     verify: bool = _key(False, "count everything again with plain torch and require equality",
                         "nothing")  # fmt: skip
+    prove: bool = _key(True, "prove at load that the counted pass is the model's own", "counts")
     rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F", "sets",
                      group="sets")  # fmt: skip
     expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X",

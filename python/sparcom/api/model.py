@@ -14,9 +14,9 @@ from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
 
 _ENGINE_KEYS = (
-    "dtype", "trust_remote_code", "threshold", "signal", "verify", "compile", "tensor_parallel",
-    "pipeline_parallel", "expert_parallel", "context", "temperature", "seed", "batch_tokens",
-    "slots", "cpus", "gpus",
+    "dtype", "trust_remote_code", "threshold", "signal", "verify", "prove", "compile",
+    "tensor_parallel", "pipeline_parallel", "expert_parallel", "context", "temperature", "seed",
+    "batch_tokens", "slots", "cpus", "gpus",
 )  # fmt: skip
 
 

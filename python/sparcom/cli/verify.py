@@ -1,12 +1,12 @@
 """`sparcom verify`: prove on demand that the pass which is counted is the model's own."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from sparcom.cli.options import add_field
 from sparcom.config import RunConfig
+from sparcom.formatting import render_table
 
 _KEYS = ("engine", "dtype", "trust_remote_code", "slots", "cpus")
 
@@ -53,7 +53,7 @@ def _render(facts: dict[str, Any]) -> str:
     ]
     lengths = " and ".join(map(str, facts["lengths"]))
     text = [
-        *_table([head, *rows]),
+        render_table(head, rows),
         "",
         f"{facts['model']} on {facts['engine']} in {facts['dtype']}: the pass is the model's own",
         f"against {facts['against']}; prompts of {lengths} tokens, {facts['passes']}; "
@@ -63,8 +63,3 @@ def _render(facts: dict[str, Any]) -> str:
         windows = ", ".join(f"{name} {length}" for name, length in facts["windows"].items())
         text.append(f"windows shortened for the proof: {windows}")
     return "\n".join(text)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]

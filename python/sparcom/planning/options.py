@@ -19,6 +19,7 @@ def engine_options(config: RunConfig) -> EngineOptions:
         threshold=config.threshold,
         signal=config.signal,
         verify=config.verify,
+        prove=config.prove,
         trust_remote_code=config.trust_remote_code,
     )
     if config.engine != "vllm":
