@@ -54,7 +54,7 @@ def test_the_tolerance_is_some_units_of_the_dtype(dtype, least, most) -> None:
 def test_counts_and_rows_of_gates_are_sums_over_their_calls() -> None:
     generator = torch.Generator().manual_seed(1)
     calls = [(e, torch.randn(rows, 3, generator=generator)) for e, rows in ((0, 4), (2, 1), (3, 5))]
-    gates = Gates(Site("routed", 0, 3, "silu", True, 4, 2), tuple(calls))
+    gates = Gates(Site("routed", 0, 3, "silu", experts=4, top_k=2), tuple(calls))
     expected = np.zeros((4, 3), np.int64)
     for expert, gate in calls:
         expected[expert] = (gate.numpy() > 0).sum(0)
