@@ -151,7 +151,9 @@ def save_tiny(family: str, folder: Path, **changes: object) -> None:
 
 def compare(family: str, name: str, folder: Path) -> Outcome:
     """Count the model of a folder with the engine and with transformers."""
-    options = EngineOptions(str(folder), "float32", 64, 8, 1, "cpu")
+    options = EngineOptions(
+        str(folder), dtype="float32", batch_tokens=64, slots=8, threads=1, device="cpu"
+    )
     prompts = make_prompts()
     try:
         engine = TransformersEngine(options)

@@ -1,11 +1,14 @@
 """Which class an engine's name and options load, and that it counts what was planned."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 from sparcom.components import ComponentSpace, Site
+from sparcom.engines import load
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.load import check_sites, load_engine
 from sparcom.engines.transformers import engine as transformers_engine
@@ -23,7 +26,45 @@ def classes(monkeypatch: pytest.MonkeyPatch) -> None:
         (vllm_engine, "VllmEngine"),
         (group, "ShardGroup"),
     ):
-        monkeypatch.setattr(module, name, lambda o, _name=name, **more: (_name, o, more))
+        monkeypatch.setattr(module, name, partial(Loaded, name))
+    monkeypatch.setattr(load, "Prover", FakeProver)
+
+
+class Loaded:
+    """An engine that was loaded; equal to (its class, its options, what else it was given)."""
+
+    def __init__(self, name: str, options: EngineOptions, **more: object) -> None:
+        self.loaded, self.open, self.proof = (name, options, more), True, None
+
+    def __eq__(self, other: object) -> bool:
+        return self.loaded == other
+
+    __hash__ = None
+
+    def set_proof(self, proof: object, why: str) -> None:
+        self.proof = proof, why
+
+    def close(self) -> None:
+        self.open = False
+
+
+class FakeProver:
+    """Stands for the transformers engine that is loaded first."""
+
+    why = "because"
+    fault: Exception | None = None
+    seen: ClassVar[list[Loaded]] = []
+
+    @classmethod
+    def of(cls, options: EngineOptions, longest: int) -> "FakeProver":
+        cls.options, cls.longest = options, longest
+        return cls()
+
+    def prove(self, engine: Loaded) -> str:
+        self.seen.append(engine)
+        if self.fault:
+            raise self.fault
+        return "proof"
 
 
 PLAIN = EngineOptions("m", slots=3)
@@ -41,6 +82,22 @@ def test_a_model_in_shards_is_loaded_by_actors_unless_it_is_ablated(split: str) 
     assert load_engine("vllm", counted, gpus=0.5) == ("ShardGroup", counted, {"gpus": 0.5})
     ablated = replace(counted, ablation=True)
     assert load_engine("vllm", ablated, gpus=0.5) == ("VllmEngine", ablated, {})
+
+
+def test_what_vllm_counts_is_proved_and_what_transformers_counts_proves_itself() -> None:
+    options = VllmOptions("m", context=40)
+    assert load_engine("vllm", options).proof == ("proof", "because")
+    assert (FakeProver.options, FakeProver.longest) == (options, 40)
+    load_engine("vllm", VllmOptions("m"), longest=7)
+    assert FakeProver.longest == 7
+    assert load_engine("transformers", PLAIN).proof is None
+
+
+def test_an_engine_that_is_not_the_models_own_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeProver, "fault", InputError("not the model's own"))
+    with pytest.raises(InputError, match="not the model's own"):
+        load_engine("vllm", VllmOptions("m"))
+    assert not FakeProver.seen[-1].open
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 from sparcom.cli.options import add_field
 from sparcom.config import RunConfig
+from sparcom.errors import InputError
 from sparcom.formatting import render_table
 
+_LONGEST = 8192  # tokens of a prompt that exceeds the model's windows
 _KEYS = ("engine", "dtype", "trust_remote_code", "slots", "cpus")
 
 
@@ -24,16 +26,20 @@ def verify_command(arguments: argparse.Namespace) -> tuple[Any, int]:
 
     Raises InputError for a model that is not counted as it runs.
     """
+    from sparcom.engines.load import load_engine
     from sparcom.engines.transformers.loading import read_model
-    from sparcom.engines.verify import verify
     from sparcom.planning.options import engine_options
 
     given = {name: getattr(arguments, name) for name in _KEYS if name in arguments}
     config = RunConfig(model=arguments.model, **given)
     options = engine_options(config)
     read_model(options)
-    proof, dtype = verify(config.engine, options)
-    facts = {"model": config.model, "engine": config.engine, "dtype": dtype, **asdict(proof)}
+    engine = load_engine(config.engine, options, longest=_LONGEST)
+    engine.close()
+    if engine.proof is None:
+        raise InputError(f"model {config.model}: not proved: {engine.info.proof['why']}")
+    said = {"model": config.model, "engine": config.engine, "dtype": engine.info.dtype}
+    facts = {**said, **asdict(engine.proof)}
     return (facts if arguments.json else _render(facts)), 0
 
 

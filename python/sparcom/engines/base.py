@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.engines.proof import Proof
 from sparcom.errors import SparcomError
 
 
@@ -73,10 +74,15 @@ class PromptError(SparcomError):
 
 
 class Engine(Protocol):
-    """A loaded model that counts."""
+    """A loaded model that counts.
+
+    proof: how its pass was proved to be the model's own; None if it was not (`info.proof` says
+    why).
+    """
 
     space: ComponentSpace
     info: EngineInfo
+    proof: Proof | None
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, in groups, in any order; each prompt exactly once.

@@ -3,18 +3,22 @@
 from itertools import zip_longest
 
 from sparcom.components import ComponentSpace
+from sparcom.engines.against import Prover
 from sparcom.engines.base import Engine, EngineOptions
 from sparcom.errors import InputError, SparcomError
 
 
-def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
-    """The engine of a name, loaded.
+def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: int = 512) -> Engine:
+    """The engine of a name, loaded and proved (`EngineOptions.prove`).
 
     name: "transformers" | "vllm".
     options: for vllm, VllmOptions. If several workers share the model, they are Ray actors
         (`ShardGroup`), or vLLM's own processes with `ablation=True`, which actors cannot do.
     gpus: of each actor, if actors share the model.
-    Raises InputError if the name, the model or an option does not work.
+    longest: vllm: tokens of a prompt of the proof that exceeds the model's windows; it is left out
+        if it would be longer.
+    Raises InputError if the name, the model or an option does not work, or if what is counted is
+    not the model's own pass.
 
     >>> engine = load_engine("transformers", EngineOptions(resolve_model("default")))
     """
@@ -25,13 +29,18 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0) -> Engine:
     if name == "vllm":
         from sparcom.engines.vllm.engine import VllmEngine
         from sparcom.engines.vllm.options import VllmOptions
-
-        options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
-        if options.world_size == 1 or options.ablation:  # a shard group cannot ablate
-            return VllmEngine(options)
         from sparcom.engines.vllm.shards.group import ShardGroup
 
-        return ShardGroup(options, gpus=gpus)
+        options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
+        prover = Prover.of(options, min(longest, options.context or longest))
+        one = options.world_size == 1 or options.ablation
+        engine = VllmEngine(options) if one else ShardGroup(options, gpus=gpus)
+        try:
+            engine.set_proof(prover.prove(engine), prover.why)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
     raise InputError(f"engine: expected transformers or vllm, got {name!r}")
 
 

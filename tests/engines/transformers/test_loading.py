@@ -58,12 +58,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_code_of_a_model_is_refused_without_a_question(own: Path, read: Callable) -> None:
     message = r"^model \S+: its config .* code of its own; read it, then give --trust-remote-code$"
     with pytest.raises(InputError, match=message):
-        read(EngineOptions(str(own), "float32"))
+        read(EngineOptions(str(own), dtype="float32"))
 
 
 def test_code_of_a_model_runs_where_it_is_trusted(own: Path, tmp_path: Path) -> None:
     """While planning as well as when loading."""
-    assert read_model(EngineOptions(str(own), "float32", trust_remote_code=True)).head
+    assert read_model(EngineOptions(str(own), dtype="float32", trust_remote_code=True)).head
     engine = load(own, "float32", trust_remote_code=True)
     assert type(engine.model).__name__ == "OwnForCausalLM"
     plain = load(save_tiny_model(tmp_path / "plain", "llama", torch.float32), "float32")
@@ -88,7 +88,7 @@ def test_a_config_that_says_no_model_is_refused_in_one_line(tmp_path: Path, conf
     (folder / "config.json").write_text(config)
     for read in (read_model, TransformersEngine):
         with pytest.raises(InputError) as caught:
-            read(EngineOptions(str(folder), "float32"))
+            read(EngineOptions(str(folder), dtype="float32"))
         text = str(caught.value)
         assert text.startswith("model ")
         assert "\n" not in text
@@ -112,7 +112,7 @@ def test_token_ids_beyond_the_embedding_are_refused(tmp_path: Path, wrong: int, 
         rf"instruction odd has the token id {named}, but the model's embedding has 96 rows; the "
         "tokenizer is another model's, or tokens were added to it"
     )
-    facts = read_model(EngineOptions(str(folder), "float32"))
+    facts = read_model(EngineOptions(str(folder), dtype="float32"))
     assert facts.vocabulary == 96
     facts.check_prompts(prompts[:2])
     with pytest.raises(InputError, match=message):

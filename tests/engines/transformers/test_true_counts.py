@@ -60,7 +60,7 @@ def test_what_is_not_supported_is_refused_before_the_run(tmp_path, family: str) 
     changes, message = REFUSALS[family]
     save_tiny(family, tmp_path, **changes)
     with pytest.raises(InputError, match=message) as caught:
-        read_model(EngineOptions(str(tmp_path), "float32"))
+        read_model(EngineOptions(str(tmp_path), dtype="float32"))
     assert "\n" not in str(caught.value)
 
 

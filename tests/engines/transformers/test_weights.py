@@ -118,7 +118,7 @@ def harmed(folder: Path, harm: Callable[[Tensors, dict], Tensors], family: str =
 def test_weights_that_do_not_fill_the_model_are_refused(tmp_path: Path, kind: str) -> None:
     """From the headers, as a run is planned, and from what transformers reports of loading."""
     harm, message = HARMS[kind]
-    options = EngineOptions(str(harmed(tmp_path, harm)), "float32", device="cpu")
+    options = EngineOptions(str(harmed(tmp_path, harm)), dtype="float32", device="cpu")
     with pytest.raises(InputError, match=message) as planned:
         read_model(options)
     with pytest.raises(InputError, match=message) as loaded:
@@ -151,7 +151,7 @@ def test_a_missing_expert_is_refused(tmp_path: Path, family: str, message: str) 
         first = next(n for n in sorted(tensors) if re.search(r"experts\.3\.\w+\.weight", n))
         return {n: t for n, t in tensors.items() if n != first}
 
-    options = EngineOptions(str(harmed(tmp_path, harm, family)), "float32", device="cpu")
+    options = EngineOptions(str(harmed(tmp_path, harm, family)), dtype="float32", device="cpu")
     for read in (read_model, TransformersEngine):
         with pytest.raises(InputError, match=message):
             read(options)
@@ -161,7 +161,7 @@ def test_a_missing_expert_is_refused(tmp_path: Path, family: str, message: str) 
 def test_weights_that_fill_the_model_pass(tmp_path: Path, family: str) -> None:
     """Tied heads, fused experts, buffers: nothing that transformers saves is refused."""
     save_tiny_model(tmp_path, family, torch.float32)
-    options = EngineOptions(str(tmp_path), "float32", device="cpu")
+    options = EngineOptions(str(tmp_path), dtype="float32", device="cpu")
     _, head = load_model(options, load_config(options), torch.device("cpu"))
     assert head
 
@@ -171,7 +171,7 @@ def test_weights_that_fill_the_model_pass(tmp_path: Path, family: str) -> None:
 
 def test_a_model_without_its_head_has_counts_and_no_losses(tmp_path: Path) -> None:
     whole = load(save_tiny_model(tmp_path / "whole", "llama", torch.float32), "float32")
-    options = EngineOptions(str(harmed(tmp_path / "headless", without("lm_head"))), "float32")
+    options = EngineOptions(str(harmed(tmp_path / "headless", without("lm_head"))), dtype="float32")
     assert not read_model(options).head
     headless = load(options.model, "float32")
     prompts = make_prompts()
@@ -190,7 +190,7 @@ def test_a_tied_head_is_no_missing_one(tmp_path: Path) -> None:
 
 
 def test_written_answers_need_a_head(tmp_path: Path) -> None:
-    options = EngineOptions(str(harmed(tmp_path, without("lm_head"))), "float32")
+    options = EngineOptions(str(harmed(tmp_path, without("lm_head"))), dtype="float32")
     facts = read_model(options)
     prompt = make_prompts()[0]
     facts.check_prompts([prompt])

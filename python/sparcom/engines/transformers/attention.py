@@ -93,7 +93,7 @@ def packed_attention(
             f"{type(module).__name__} hands {', '.join(unknown)} to its attention, which the "
             "packed attention does not know"
         )
-    masks = [None] * len(packing.spans)
+    masks: list[torch.Tensor | None] = [None] * len(packing.spans)
     if attention_mask is not None:
         masks = packing.blocks(attention_mask)
     out = query.new_zeros(1, rows, query.shape[1], value.shape[3])
@@ -104,14 +104,31 @@ def packed_attention(
     return out, None
 
 
-def _sdpa(q, k, v, mask, scaling, softcap, sinks) -> torch.Tensor:
+def _sdpa(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
     grouped = k.shape[1] != q.shape[1]
-    options = {"is_causal": q.shape[2] > 1} if mask is None else {"attn_mask": mask}
-    attended = F.scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=grouped, **options)
+    attended = F.scaled_dot_product_attention(
+        q, k, v, mask, is_causal=mask is None and q.shape[2] > 1, scale=scaling, enable_gqa=grouped
+    )
     return attended.transpose(1, 2)
 
 
-def _explicit(q, k, v, mask, scaling, softcap, sinks) -> torch.Tensor:
+def _explicit(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
     """Scores written out, for what SDPA cannot do: soft-capped scores and sinks."""
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)

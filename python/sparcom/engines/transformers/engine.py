@@ -4,7 +4,10 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from sparcom.corpus.prompts.prompts import Prompt
@@ -60,6 +63,7 @@ class TransformersEngine:
         self.solo_above = rotary.solo_above(config)
         self._passes = 0
         self._pack(loading.why_alone(self.model))
+        self._put_in = sites.Instrumentation()
         self.recorder: Recorder | None = None
         self.proof: Proof | None = None
         if options.count:
@@ -95,20 +99,19 @@ class TransformersEngine:
         Raises InputError for token ids that the model has no embedding for; PromptError also for
         prompts whose hidden states are not finite.
         """
-        if self.recorder is None:
-            raise SparcomError("this engine was loaded with count=False")
+        recorder = self._counting()
         loading.check_token_ids(self.options.model, prompts, self._vocabulary)
         for one in self.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             try:
                 self._check_finite(self.forward(held, one), held)
                 tokens = [p.n_counted for p in held]
-                counted = self.recorder.take([p.id for p in held], range(len(held)), tokens)
+                counted = recorder.take([p.id for p in held], range(len(held)), tokens)
             except SparcomError:
-                self.recorder.discard()
+                recorder.discard()
                 raise
             except Exception as error:
-                self.recorder.discard()
+                recorder.discard()
                 raise PromptError([p.id for p in held], loading.first_line(error)) from error
             yield counted
 
@@ -155,9 +158,8 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model."""
-        self.model = None
+        del self.model, self._ffns, self._put_in
         self.recorder = None
-        self._ffns = self._put_in = None
 
     def _instrument(self) -> None:
         options = self.options
@@ -171,6 +173,11 @@ class TransformersEngine:
         )
         self._put_in = sites.instrument(self._ffns, self.recorder, options.batch_tokens)
 
+    def _counting(self) -> Recorder:
+        if self.recorder is None:
+            raise SparcomError("this engine was loaded with count=False")
+        return self.recorder
+
     def _pack(self, alone: str | None) -> None:
         """Let prompts share passes, or say why each is alone."""
         self.alone = alone
@@ -178,7 +185,7 @@ class TransformersEngine:
 
     def _check_finite(self, hidden: torch.Tensor, prompts: Sequence[Prompt]) -> None:
         """Raise PromptError naming the prompts whose last hidden state is not finite."""
-        slots = self.recorder.slots_of_rows
+        slots = self._counting().slots_of_rows
         wrong = (slots >= 0) & ~torch.isfinite(hidden).all(-1)
         if not wrong.any():
             return
@@ -205,7 +212,7 @@ class TransformersEngine:
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as error:  # attention that does not know packing fails anywhere
-                    self.recorder.discard()
+                    self._counting().discard()
                     where = getattr(error, "where", loading.first_line(error))
                     self._pack(f"packed, its passes are not its own ({where})")
             try:
@@ -238,9 +245,22 @@ class TransformersEngine:
         longest: tokens of the longest prompt; one that exceeds the model's windows is among them
         where it is not longer than that.
         """
-        prompts = make_prompts(self.model.config, self._vocabulary, longest)
+        prompts, recorder = (
+            make_prompts(self.model.config, self._vocabulary, longest),
+            self._counting(),
+        )
         references = self._references(Points.of(self.model, self._ffns), prompts)
-        return expect(self, references, self.space)
+        with _plain_gates(recorder):
+            expected = expect(self.forward, recorder, references, self.space)
+        if (recorder.threshold, recorder.signal) == (0.0, "gate"):
+            return expected
+        # References show gates alone. What else fires is this engine's word, which is proved.
+        counted = list(self.count(prompts))
+        fired = np.zeros_like(expected.fired)
+        for group in counted:
+            for name, row in zip(group.ids, group.neurons, strict=True):
+                fired[[p.id for p in prompts].index(name)] = row
+        return replace(expected, fired=fired)
 
     def _references(self, points: Points, prompts: Sequence[Prompt]) -> list[Reference]:
         """Prompts through the unmodified modules, each alone."""
@@ -256,17 +276,24 @@ class TransformersEngine:
 
     def _compare(self, points: Points, prompts: Sequence[Prompt]) -> tuple[SiteProof, ...]:
         """Compare the engine's passes with those of unmodified modules, prompt by prompt."""
-        references = self._references(points, prompts)
-        recorder = self.recorder
-        asked = recorder.threshold, recorder.signal
-        recorder.threshold, recorder.signal = 0.0, "gate"  # what references show is the gate
-        try:
+        references, recorder = self._references(points, prompts), self._counting()
+        with _plain_gates(recorder):
             return compare_passes(
-                self,
+                self.forward,
+                recorder,
                 points,
                 references,
                 packed=self.alone is None,
                 together=recorder.slots >= len(prompts),
             )
-        finally:
-            recorder.threshold, recorder.signal = asked
+
+
+@contextmanager
+def _plain_gates(recorder: Recorder) -> Iterator[None]:
+    """Within the block, a neuron fires where its gate is positive: what references show."""
+    asked = recorder.threshold, recorder.signal
+    recorder.threshold, recorder.signal = 0.0, "gate"
+    try:
+        yield
+    finally:
+        recorder.threshold, recorder.signal = asked

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from sparcom.components import ComponentSpace
@@ -15,7 +15,7 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers import weights
 from sparcom.engines.transformers.accounting import check_accounted
-from sparcom.engines.transformers.sites import decoder_layers, find_ffns, space_of
+from sparcom.engines.transformers.sites import Ffn, decoder_layers, find_ffns, space_of
 from sparcom.errors import InputError
 from sparcom.models import check_plain_weights, model_folder, quantisation_of, weight_files
 
@@ -83,21 +83,23 @@ def describe_model(config: Any, trust_remote_code: bool = False) -> ComponentSpa
     return space_of(find_supported(empty_model(config, trust_remote_code)))
 
 
-def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
+def empty_model(config: Any, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model on the meta device."""
     name = config.name_or_path or config.model_type
     with torch.device("meta"), _as_input_error(name, "it cannot be built from its config"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def find_supported(model: nn.Module) -> list:
+def find_supported(model: PreTrainedModel) -> list[Ffn]:
     """The FFNs of a model; raises InputError where one is not known, or might be left out."""
     ffns = find_ffns(model)
     check_accounted(model, ffns)
     return ffns
 
 
-def load_model(options: EngineOptions, config: Any, device: torch.device) -> tuple[nn.Module, bool]:
+def load_model(
+    options: EngineOptions, config: Any, device: torch.device
+) -> tuple[PreTrainedModel, bool]:
     """(the model with its weights, whether it has a language model head).
 
     Raises InputError for weights that do not fill it.
@@ -141,13 +143,13 @@ def _as_input_error(model: str, what: str) -> Iterator[None]:
         transformers_logging.set_verbosity(level)
 
 
-def body_of(model: nn.Module) -> nn.Module:
+def body_of(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its language model head: what puts out the last hidden state."""
     parts = (model.base_model, getattr(model, "model", model))  # Llama 4's base is another part
     return next((part for part in parts if part is not model), model)
 
 
-def vocabulary_of(model: nn.Module) -> int:
+def vocabulary_of(model: PreTrainedModel) -> int:
     """Rows of a model's embedding: ids from there on have none."""
     return model.get_input_embeddings().weight.shape[0]
 
@@ -170,7 +172,7 @@ def context_of(config: Any) -> int | None:
     return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
 
 
-def why_alone(model: nn.Module) -> str | None:
+def why_alone(model: PreTrainedModel) -> str | None:
     """Why prompts cannot share a pass, as far as a model's structure says; None: they can."""
     if not (model._supports_attention_backend and model._can_set_attn_implementation()):
         return "its attention cannot be exchanged"

@@ -5,6 +5,7 @@ Ours, `sparcom_counting`, is registered there; it is `engines.experts.GroupedExp
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,9 +28,7 @@ def is_experts(module: nn.Module) -> bool:
     return any(p.dim() == 3 for p in module.parameters(recurse=False))
 
 
-def describe_experts(
-    module: nn.Module, owner: nn.Module, layer: int, activation: str | None
-) -> Site:
+def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str | None) -> Site:
     """The site of a module of fused experts.
 
     owner: the module that holds it and its router.
@@ -59,12 +58,12 @@ def describe_experts(
     )
 
 
-def weight_names(module: nn.Module) -> tuple[str, str]:
+def weight_names(module: Any) -> tuple[str, str]:
     """Names of the fused weights of experts."""
     return ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"
 
 
-def _weights_shape(module: nn.Module) -> tuple[int, int]:
+def _weights_shape(module: Any) -> tuple[int, int]:
     """(experts, width) of a module of fused experts."""
     flags = ("has_gate", "has_bias", "is_transposed", "is_concatenated", "_apply_gate")
     if not all(hasattr(module, flag) for flag in flags):
@@ -75,7 +74,7 @@ def _weights_shape(module: nn.Module) -> tuple[int, int]:
     return down.shape[0], down.shape[1 if module.is_transposed else 2]
 
 
-def _first_weight(module: nn.Module) -> torch.Tensor | None:
+def _first_weight(module: Any) -> torch.Tensor | None:
     return getattr(module, weight_names(module)[0], None)
 
 
@@ -90,13 +89,13 @@ def _router_of(owner: nn.Module) -> tuple[nn.Module | None, object, int]:
     return router, top_k, 0 if weight is None else weight.shape[0]
 
 
-def _as_product(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+def _as_product(module: Any, weight: torch.Tensor) -> torch.Tensor:
     """[experts, inputs, outputs] of a fused weight."""
     return weight if module.is_transposed else weight.transpose(1, 2)
 
 
 def prepare_experts(
-    modules: list[tuple[int, str, nn.Module]], recorder: Recorder, batch_tokens: int
+    modules: list[tuple[int, str, Any]], recorder: Recorder, batch_tokens: int
 ) -> None:
     """Give experts modules what our implementation runs; it runs once a config names it.
 
@@ -109,11 +108,11 @@ def prepare_experts(
         if module._is_expert_parallel:
             raise InputError(f"{name}: experts spread by transformers' own expert parallelism")
         site = recorder.sites[at]
-        weights = [_as_product(module, w) for w in (_first_weight(module), module.down_proj)]
-        key = tuple((w.shape, w.dtype) for w in weights)
+        first, down = (_as_product(module, getattr(module, part)) for part in weight_names(module))
+        key = first.shape, down.shape, first.dtype
         if key not in sizes:
-            sizes[key] = agreeing_sizes(weights, batch_tokens * site.top_k // site.experts)
-        runner = GroupedExperts(*weights, site, at, recorder, workspace, sizes[key], name)
+            sizes[key] = agreeing_sizes([first, down], batch_tokens * site.top_k // site.experts)
+        runner = GroupedExperts(first, down, site, at, recorder, workspace, sizes[key], name)
         setattr(module, _RUNNER, runner)
 
 

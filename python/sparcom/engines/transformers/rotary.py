@@ -6,12 +6,14 @@ would matter. Prompts beyond the original length therefore have passes of their 
 starts from the frequencies that the model was loaded with.
 """
 
+from typing import Any
+
 from torch import nn
 
 _DEPENDENT = ("dynamic", "longrope")
 
 
-def solo_above(config) -> int | None:
+def solo_above(config: Any) -> int | None:
     """Length above which a prompt needs a pass of its own; None for most models."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}

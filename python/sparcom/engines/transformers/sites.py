@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -157,7 +158,7 @@ def _form(children: dict[str, nn.Module]) -> tuple[str | None, tuple[str, ...]]:
     return None, ()
 
 
-def _width(down: nn.Module) -> int:
+def _width(down: Any) -> int:
     if isinstance(down, nn.Linear):
         return down.in_features
     return down.weight.shape[0]  # GPT-2's Conv1D keeps its weight as [in, out]

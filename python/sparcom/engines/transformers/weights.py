@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from transformers import PreTrainedModel
 
 from sparcom.errors import InputError
 
@@ -52,7 +52,7 @@ class Report:
         )
 
 
-def check_files(model: str, files: Sequence[Path], empty: nn.Module) -> bool:
+def check_files(model: str, files: Sequence[Path], empty: PreTrainedModel) -> bool:
     """Compare the files of a model with the model that its config describes; no weight is read.
 
     model: how messages call it; empty: the model on the meta device.
@@ -104,7 +104,7 @@ def read_headers(model: str, files: Iterable[Path]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def check_report(model: str, report: Report, loaded: nn.Module) -> bool:
+def check_report(model: str, report: Report, loaded: PreTrainedModel) -> bool:
     """True if the weights fill the model; False where only its language model head is missing,
     which no count needs.
 
@@ -142,7 +142,7 @@ def conversion_error(error: Exception) -> str:
     return f"{type(error).__name__}: {_first_line(error)}"
 
 
-def _head_names(model: nn.Module) -> set[str]:
+def _head_names(model: PreTrainedModel) -> set[str]:
     """Names of the parameters of the language model head."""
     head = model.get_output_embeddings()
     if head is None:

@@ -8,6 +8,7 @@ import numpy as np
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import EngineOptions
+from sparcom.engines.proved import ProvedByCounts
 from sparcom.engines.vllm.model_facts import context_of
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.process.launch import check_launch
@@ -18,7 +19,7 @@ from sparcom.engines.vllm.shards.merge import merge_counts
 from sparcom.errors import InputError, SparcomError
 
 
-class VllmEngine:
+class VllmEngine(ProvedByCounts):
     """A causal language model served by vLLM that counts while it reads and writes.
 
     options: EngineOptions, or VllmOptions for what only vLLM has.
@@ -47,7 +48,8 @@ class VllmEngine:
 
     def _start(self) -> RunningEngine:
         running = RunningEngine(self.options, self._facts)
-        self.info, self.count_bytes = running.info, running.client.count_bytes
+        self.set_info(running.info)
+        self.count_bytes = running.client.count_bytes
         self.space, self.shards = running.space, running.shards
         try:
             if len(self._ablated[0]):  # in the engine before this one

@@ -6,6 +6,7 @@ earnest only where the gates that decide it are not near zero: a gate g of a row
 square of the gates of that row, or of that neuron where it is larger.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ class Gates:
             out[expert] += len(gate)
         return out
 
-    def _sum(self, of) -> torch.Tensor:
+    def _sum(self, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         out = torch.zeros(self.site.bins, self.site.width, dtype=torch.int64)
         for expert, gate in self.calls:
             out[expert] += of(gate).sum(0).cpu()

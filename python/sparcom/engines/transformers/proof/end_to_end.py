@@ -7,7 +7,6 @@ lies some way from transformers' own modules, and a right engine lies about as f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,18 +17,11 @@ from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.packing import Pass
 from sparcom.engines.proof import DisagreementError, SiteProof
+from sparcom.engines.transformers.proof.prove import Forward
 from sparcom.engines.transformers.proof.reference import Reference
 
 _FACTOR = 4.0  # a right engine may differ this many times as much as the transformers engine
 _LEAST = 0.01  # and by this share in any case
-
-
-class Forward(Protocol):
-    """A transformers engine, as far as it is needed here."""
-
-    recorder: Recorder
-
-    def forward(self, prompts: Sequence[Prompt], one: Pass) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -49,12 +41,14 @@ class Expected:
 
 
 @torch.inference_mode()
-def expect(engine: Forward, references: Sequence[Reference], space: ComponentSpace) -> Expected:
+def expect(
+    forward: Forward, recorder: Recorder, references: Sequence[Reference], space: ComponentSpace
+) -> Expected:
     """What the references count, and how far a transformers engine is from them."""
     counts = []
     for ref in references:
-        engine.forward([ref.prompt], Pass((0,), ref.trace.rows))
-        counts.append(engine.recorder.take([ref.prompt.id], [0], [ref.trace.rows]))
+        forward([ref.prompt], Pass((0,), ref.trace.rows))
+        counts.append(recorder.take([ref.prompt.id], [0], [ref.trace.rows]))
     expected = Expected(
         prompts=tuple(ref.prompt for ref in references),
         space=space,

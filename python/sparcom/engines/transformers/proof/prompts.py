@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from sparcom.corpus.prompts.prompts import Prompt
 
@@ -44,7 +44,7 @@ def _windows(text: Any) -> dict[str, int]:
 
 
 @contextmanager
-def short_windows(model: nn.Module) -> Iterator[dict[str, int]]:
+def short_windows(model: PreTrainedModel) -> Iterator[dict[str, int]]:
     """Within the block, windows are at most 24 tokens, so that a short prompt exceeds them.
 
     A window is a number that the masks of every pass are made from, in both implementations.

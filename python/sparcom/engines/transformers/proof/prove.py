@@ -6,13 +6,11 @@ weights. Every layer, and every module of a layer, must put out the same within 
 dtype; every count must be the same but where a gate is within that rounding of zero.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.recorder import Recorder
@@ -36,13 +34,8 @@ _UNEXPLAINED = 1e-4  # share of a site's counts that may differ by gates that ar
 _REROUTED = 0.25  # share of tokens whose experts rounding may change
 
 
-class Provable(Protocol):
-    """What is proved: a transformers engine."""
-
-    model: nn.Module
-    recorder: Recorder
-
-    def forward(self, prompts: Sequence[Prompt], one: Pass) -> torch.Tensor: ...
+Forward = Callable[[Sequence[Prompt], Pass], torch.Tensor]
+"""`TransformersEngine.forward`."""
 
 
 @dataclass
@@ -70,14 +63,15 @@ def orders(n: int, together: bool) -> Iterator[tuple[int, ...]]:
 
 @torch.inference_mode()
 def compare_passes(
-    engine: Provable,
+    forward: Forward,
+    recorder: Recorder,
     points: Points,
     references: Sequence[Reference],
     *,
     packed: bool,
     together: bool = True,
 ) -> tuple[SiteProof, ...]:
-    """Compare passes of the engine with the references.
+    """Compare passes of an engine, counted by its recorder, with the references.
 
     packed: there are rows behind the prompts that no prompt fills, as in packed passes.
     together: prompts share passes too.
@@ -85,7 +79,7 @@ def compare_passes(
     counts differ.
     """
     seen = _Seen()
-    bound = tolerance(engine.model.dtype)
+    bound = tolerance(references[0].last.dtype)
     for order in orders(len(references), packed and together):
         held = [references[at] for at in order]
         lengths = [ref.trace.rows for ref in held]
@@ -93,13 +87,13 @@ def compare_passes(
         one = Pass(order, starts.pop() + (FILLER if packed else 0))
         given = {start: ref.trace for start, ref in zip(starts, held, strict=True)}
         with tracing(points, one.rows) as trace, forced(points, trace, given):
-            last = engine.forward([ref.prompt for ref in held], one)
+            last = forward([ref.prompt for ref in held], one)
         trace.states[LAST, OUTPUT] = last
         for start, ref in zip(starts, held, strict=True):
             how = "packed with another" if len(order) > 1 else "alone"
             _compare_states(points, trace, ref, slice(start, start + ref.trace.rows), bound, how,
                             seen)  # fmt: skip
-        taken = engine.recorder.take([r.prompt.id for r in held], range(len(held)), lengths)
+        taken = recorder.take([r.prompt.id for r in held], range(len(held)), lengths)
         seen.counts += zip(order, taken.neurons, taken.experts, strict=True)
         seen.tokens += sum(lengths)
     return _compare_sites(points, references, seen, bound)
@@ -152,7 +146,14 @@ def _compare_sites(
     return tuple(proofs)
 
 
-def _compare_site(points, at, references, counts, seen, bound) -> SiteProof:
+def _compare_site(
+    points: Points,
+    at: int,
+    references: Sequence[Reference],
+    counts: Sequence[tuple[int, np.ndarray, np.ndarray]],
+    seen: _Seen,
+    bound: float,
+) -> SiteProof:
     ffn = points.ffns[at]
     gates = [ref.gates[at] for ref in references]
     fired = [g.fired().numpy() for g in gates]
@@ -160,9 +161,7 @@ def _compare_site(points, at, references, counts, seen, bound) -> SiteProof:
     cells = differing = unexplained = 0
     for ref, neurons, experts in counts:
         if (experts != gates[ref].routed().numpy()).any():
-            raise DisagreementError(
-                f"{ffn.name}: its experts count other rows than they were given"
-            )
+            raise DisagreementError(ffn.name, "its experts count other rows than they were given")
         apart = np.abs(neurons - fired[ref])
         cells += len(apart)
         differing += int((apart > 0).sum())

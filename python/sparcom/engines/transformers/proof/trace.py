@@ -187,9 +187,9 @@ def first_tensor(value: object) -> torch.Tensor | None:
     """The first tensor of a module's output or input."""
     if isinstance(value, torch.Tensor):
         return value
-    parts = value.values() if isinstance(value, Mapping) else value
     if not isinstance(value, (tuple, list, Mapping)):
         return None
+    parts = value.values() if isinstance(value, Mapping) else value
     return next((found for p in parts if (found := first_tensor(p)) is not None), None)
 
 
@@ -199,9 +199,12 @@ def row_axis(tensor: torch.Tensor, rows: int) -> int | None:
     return axes[-1] if axes else None
 
 
-def _hidden(args: tuple, kwargs: dict) -> torch.Tensor | None:
+def _hidden(args: tuple, kwargs: dict) -> torch.Tensor:
     """The hidden state among the arguments of a module: the first tensor."""
-    return first_tensor((*args, kwargs.get("hidden_states"), *kwargs.values()))
+    found = first_tensor((*args, kwargs.get("hidden_states"), *kwargs.values()))
+    if found is None:
+        raise InputError("a decoder layer takes in no tensor")
+    return found
 
 
 def _replaced(args: tuple, kwargs: dict, old: torch.Tensor, new: torch.Tensor) -> tuple:
@@ -213,6 +216,8 @@ def _replaced(args: tuple, kwargs: dict, old: torch.Tensor, new: torch.Tensor) -
 def _put_rows(tensor: torch.Tensor, rows: int, parts: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """A copy of a tensor with rows of `parts` put in, each from its first row on."""
     axis = row_axis(tensor, rows)
+    if axis is None:
+        raise InputError(f"a state of {list(tensor.shape)} has no axis of {rows} rows")
     copy = tensor.clone()
     moved = copy.movedim(axis, 0)
     for start, part in parts.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.engines.proved import ProvedByCounts
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.engines.vllm.process.restartable import Restartable
 from sparcom.engines.vllm.shards.actor import ShardFunction
@@ -19,7 +20,7 @@ from sparcom.engines.vllm.shards.ranks import Ranks, own_error
 from sparcom.errors import InputError, SparcomError
 
 
-class ShardGroup:
+class ShardGroup(ProvedByCounts):
     """An engine whose model is shared by Ray actors; offers what every engine does.
 
     options: with `tensor_parallel` and `pipeline_parallel`; their product is the number of actors.
@@ -43,7 +44,8 @@ class ShardGroup:
 
     def _start(self) -> Ranks:
         ranks = Ranks(self.options, self._gpus, self._strategy)
-        self.info, self.context, self.count_bytes = ranks.info, ranks.context, ranks.count_bytes
+        self.set_info(ranks.info)
+        self.context, self.count_bytes = ranks.context, ranks.count_bytes
         self.space, self.shards = ranks.space, ranks.shards
         return ranks
 

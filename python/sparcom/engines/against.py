@@ -1,0 +1,140 @@
+"""Proving an engine whose modules are its own, by the counts of transformers' own modules.
+
+The transformers engine is loaded first, in the other engine's place, and freed before that one is.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparcom.counting.counted import Counted
+from sparcom.engines.base import Engine, EngineOptions
+from sparcom.engines.proof import Proof
+from sparcom.errors import InputError
+from sparcom.models import model_folder, weight_files
+
+if TYPE_CHECKING:  # it imports transformers
+    from sparcom.engines.transformers.proof.end_to_end import Expected
+
+_ROOM = 1.3  # memory that a model takes while it is loaded, over that of its weights
+_logger = logging.getLogger("sparcom.engines")
+
+
+@dataclass(frozen=True)
+class Prover:
+    """What transformers' own modules count, to compare another engine with.
+
+    expected: None if the model cannot be counted here by transformers; `why` says why.
+    seconds: what it took.
+    """
+
+    expected: "Expected | None"
+    why: str
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, options: EngineOptions, longest: int) -> "Prover":
+        """Count a few prompts with the transformers engine, which is proved itself, and free it.
+
+        options: of any engine. longest: tokens of the longest prompt; one beyond the model's
+        windows is among them if it needs no more.
+        """
+        if not (options.prove and options.count):
+            return cls(None, "--no-prove" if options.count else "nothing is counted")
+        started = time.perf_counter()
+        if why := _why_not_here(options):
+            return cls(None, why)
+        from sparcom.engines.transformers.engine import TransformersEngine
+
+        plain = {f.name: getattr(options, f.name) for f in fields(EngineOptions)}
+        try:
+            engine = TransformersEngine(EngineOptions(**plain))
+        except InputError as error:
+            return cls(None, f"the transformers engine does not count it: {error}")
+        try:
+            return cls(engine.expect(longest), "", time.perf_counter() - started)
+        finally:
+            engine.close()
+            _free_device()
+
+    def prove(self, engine: Engine) -> Proof | None:
+        """The proof of an engine by its counts; None if there is nothing to compare it with.
+
+        Raises InputError naming the site whose counts are not the model's.
+        """
+        if self.expected is None:
+            return None
+        from sparcom.engines.transformers.proof.end_to_end import compare_counts
+
+        started, name = time.perf_counter(), engine.info.name
+        try:
+            sites = compare_counts(self.expected, _count(engine, self.expected))
+        except InputError as error:
+            raise InputError(
+                f"what {name} counts is not the model's own pass: {error}; try --engine "
+                "transformers"
+            ) from error
+        proof = Proof(
+            against="transformers' own modules with eager attention, end to end",
+            passes=f"as {name} schedules them",
+            sites=sites,
+            lengths=tuple(len(p.token_ids) for p in self.expected.prompts),
+            windows={},
+            seconds=self.seconds + time.perf_counter() - started,
+        )
+        _logger.info("model proved", extra={"seconds": round(proof.seconds, 2), "engine": name})
+        return proof
+
+
+def _count(engine: Engine, expected: "Expected") -> Counted:
+    """The counts of the expected prompts, in their order."""
+    rows = {
+        name: (counted.neurons[row], counted.experts[row], counted.tokens[row])
+        for counted in engine.count(expected.prompts)
+        for row, name in enumerate(counted.ids)
+    }
+    ids = tuple(p.id for p in expected.prompts)
+    neurons, experts, tokens = zip(*(rows[name] for name in ids), strict=True)
+    return Counted(
+        ids=ids, tokens=np.array(tokens), neurons=np.stack(neurons), experts=np.stack(experts)
+    )
+
+
+def _why_not_here(options: EngineOptions) -> str:
+    """Why transformers cannot hold the model here; "" if it can."""
+    size = sum(file.stat().st_size for file in weight_files(model_folder(options.model)))
+    free = _free_memory(options.device)
+    if free is not None and free < _ROOM * size:
+        return (
+            f"its weights, {size >> 20} MB, do not fit into one device of {free >> 20} MB for the "
+            "transformers engine; run `sparcom verify` where they do"
+        )
+    return ""
+
+
+def _free_memory(device: str | None) -> int | None:
+    """Bytes that are free on the device that transformers would use; None if unknown."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        with open("/proc/meminfo") as lines:
+            facts = dict(line.split(":", 1) for line in lines)
+    except OSError:
+        return None
+    return int(facts["MemAvailable"].split()[0]) << 10
+
+
+def _free_device() -> None:
+    """Give the memory of freed tensors back to the device, for the engine that comes next."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
