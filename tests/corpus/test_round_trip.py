@@ -139,7 +139,7 @@ def test_one_quote_that_is_wrong_costs_no_row_in_silence(tmp_path_factory, shape
     file.write_bytes(damaged)
     got = read_or_named(file, rows)
     if got is not None:
-        assert [item.id.strip('"') for item in got] == [row["id"] for row in rows]
+        assert [item.id.replace('"', "") for item in got] == [row["id"] for row in rows]
 
 
 @pytest.mark.parametrize("shape", [name for name in SHAPES if name not in TEXT_SHAPES])

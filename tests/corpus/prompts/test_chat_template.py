@@ -166,7 +166,7 @@ GIGABYTES = {
 
 
 def test_a_template_that_does_not_end_is_refused():
-    with pytest.raises(InputError, match="template model: rendering takes more than 2 s"):
+    with pytest.raises(InputError, match="template model: rendering takes more than 1 s"):
         make_template("model", with_chat(LOOP))
     assert make_template("model", small_tokenizer()).prefix == "<|start|>user\n"
 
@@ -182,7 +182,7 @@ def test_a_template_that_builds_gigabytes_is_refused(how):
 def test_a_template_that_loops_for_one_text_only_is_refused():
     chat = "{% if 'now' in messages[0]['content'] %}" + LOOP + "{% endif %}"
     template = make_template("model", with_chat(chat + "{{ messages[0]['content'] }}"))
-    with pytest.raises(InputError, match="takes more than 2 s"):
+    with pytest.raises(InputError, match="takes more than 1 s"):
         list(template.wrap(["then", "now"]))
 
 

@@ -97,6 +97,7 @@ def test_numbers_in_fields_are_read_as_text_and_counted():
     row = {"id": 12, "category": 3, "reference": 1.5, "instruction": "x", "more": 7}
     assert numbers_as_text(row, notes) == {**row, "id": "12", "category": "3", "reference": "1.5"}
     assert sorted(notes.values()) == [1, 1, 1]
+    assert numbers_as_text({"id": 10**400}, notes) == {"id": "1" + "0" * 400}
     for other in ({"id": "a"}, {"id": True}, {"id": float("nan")}, {"id": None}, {"more": 1}, [1]):
         assert numbers_as_text(other, notes) is None
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 
-SECONDS = 2.0  # of the processor, for one request
+SECONDS = 1.0  # of the processor, for one request
 MEMORY = 1 << 30  # bytes, beyond what the process holds when it is ready
 LONGEST = 1 << 24  # characters by which a template may lengthen a text
 

@@ -110,14 +110,14 @@ def numbers_as_text(record: object, notes: Counter[str]) -> dict[str, object] | 
     """
     if not isinstance(record, Mapping):
         return None
-    found = {
-        name: str(record[name])
-        for name in FIELDS
-        if type(record.get(name)) in (int, float) and math.isfinite(record[name])
-    }
+    found = {name: str(record[name]) for name in FIELDS if _is_number(record.get(name))}
     for name in found:
         notes[f"rows whose number in the field {name!r} was read as text"] += 1
     return {**record, **found} if found else None
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def value_at(row: object, path: Sequence[str]) -> object:
