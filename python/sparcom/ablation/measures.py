@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,11 @@ def options_of_engine(config: RunConfig, options: AblationOptions) -> EngineOpti
             expert_parallel=False, context=None,
         )  # fmt: skip
         return replace(engine_options(config), threads=options.threads)
-    found = engine_options(replace(config, engine="vllm"))
+    found: Any = engine_options(replace(config, engine="vllm"))
     # CUDA graphs cannot sum what the means are made of.
-    return replace(found, threads=options.threads, ablation=True,
-                   compile=found.compile and options.how != "mean")  # fmt: skip
+    vllm: EngineOptions = replace(found, threads=options.threads, ablation=True,
+                                  compile=found.compile and options.how != "mean")  # fmt: skip
+    return vllm
 
 
 @contextmanager

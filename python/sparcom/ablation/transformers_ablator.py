@@ -7,6 +7,7 @@ becomes -inf, so that the router takes its next choice.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from sparcom.ablation.ablator import Ablator
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
+from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import predicted
 from sparcom.engines.transformers.engine import TransformersEngine
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import CountError, InputError, SparcomError
 
 
 class TransformersAblator(Ablator):
@@ -37,14 +39,15 @@ class TransformersAblator(Ablator):
 
     def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
         space, model = self.engine.space, self.engine.model
-        masks = ablation_masks(space.sites, index, values)
-        self.engine.recorder.ablate(
-            {at: tuple(m.to(model.device, model.dtype) for m in both) for at, *both in masks}
-        )
+        like: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+        self._recorder().ablate({
+            at: (mask.to(**like), value.to(**like))
+            for at, mask, value in ablation_masks(space.sites, index, values)
+        })  # fmt: skip
 
     @contextmanager
     def _summing(self) -> Iterator[Callable[[], np.ndarray]]:
-        with self.engine.recorder.summing() as sums:
+        with self._recorder().summing() as sums:
             yield lambda: np.concatenate([total.cpu().numpy().reshape(-1) for total in sums])
 
     @contextmanager
@@ -64,10 +67,16 @@ class TransformersAblator(Ablator):
                         f"{site.top_k}: {len(inside)} cannot be routed around"
                     )
                 router = self._router(site.layer)
-                closed = torch.from_numpy(inside).to(router.weight.device)
+                weight: Any = router.weight
+                closed = torch.from_numpy(inside).to(weight.device)
                 stack.callback(setattr, router, "forward", router.forward)
                 router.forward = _around(router, router.forward, closed, site.name)
             yield
+
+    def _recorder(self) -> Recorder:
+        if self.engine.recorder is None:
+            raise CountError("ablate: the engine was loaded with count=False")
+        return self.engine.recorder
 
     def _router(self, layer: int) -> torch.nn.Module:
         found = [
@@ -85,7 +94,7 @@ class TransformersAblator(Ablator):
         for one in self.engine.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             logits = self.engine.forward(held, one, logits=True)
-            self.engine.recorder.discard()
+            self._recorder().discard()
             start = 0
             for at, prompt in zip(one.prompts, held, strict=True):
                 out[at] = _loss(logits[start : start + len(prompt.token_ids)], prompt)

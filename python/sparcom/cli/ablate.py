@@ -44,7 +44,11 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     if arguments.targets:
         given["targets"] = tuple(arguments.targets)
     with tqdm(unit="pass", disable=not arguments.progress) as bar:
-        result = ablate(Run(arguments.run), AblationOptions(**given), lambda: bar.update())
+
+        def tick() -> None:
+            bar.update()
+
+        result = ablate(Run(arguments.run), AblationOptions(**given), tick)
     if arguments.json:
         return {"rows": result.table().to_pylist(), "warnings": list(result.warnings)}, 0
     return _render(result, arguments.run), 0

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import fields
+from typing import Any
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.cli.renamed import add_gone
@@ -23,9 +24,10 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("analysis")
     for field in fields(AnalysisOptions):
         if field.name in _HELP:
+            kind: Any = field.type
             group.add_argument(
-                flag(field.name), type=field.type, default=argparse.SUPPRESS,
-                metavar=field.type.__name__.upper(),
+                flag(field.name), type=kind, default=argparse.SUPPRESS,
+                metavar=kind.__name__.upper(),
                 help=f"{_HELP[field.name]} (default: {field.default})",
             )  # fmt: skip
     gone = "the length bins are those of the run, fixed before it is counted; leave the flag out"

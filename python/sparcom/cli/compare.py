@@ -39,7 +39,7 @@ def compare_command(arguments: argparse.Namespace) -> tuple[Any, int]:
         if arguments.json:
             return {"rows": rows, "warnings": warnings}, 0
         return _render_trajectory(rows, warnings, arguments.runs[-1]), 0
-    result = compare(*runs, options, noise_floor=noise)
+    result = compare(runs[0], runs[1], options, noise_floor=noise)
     return (_to_json(result) if arguments.json else _render(result, arguments.runs[1])), 0
 
 

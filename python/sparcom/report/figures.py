@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 
@@ -182,8 +183,8 @@ def effect_by_layer(rows: Sequence[Row], title: str) -> Figure:
             axes.plot(layers, [row["value"] for row in of], color=colour, marker=".", label=label)
             _band(axes, layers, [r["low"] for r in of], [r["high"] for r in of], colour)
             if all(row["chance_low"] is not None for row in of):
-                bounds = ([row[f"chance_{end}"] for row in of] for end in ("low", "high"))
-                _band(axes, layers, *bounds, "#999999", None if number else "permuted labels")
+                low, high = ([row[f"chance_{end}"] for row in of] for end in ("low", "high"))
+                _band(axes, layers, low, high, "#999999", None if number else "permuted labels")
         axes.axhline(0, color="#999999", linewidth=0.8)
         _by_layer(axes, "difference of mean Jaccard")
     return figure
@@ -201,8 +202,8 @@ def change_by_layer(rows: Sequence[Row], title: str) -> Figure:
                 label = name if len(kinds) == 1 else f"{name}, {kind}"
                 values = [row[name] for row in of]
                 axes.plot(layers, values, styles[kind], color=colour, marker=".", label=label)
-                bounds = ([row[f"{name}_{end}"] for row in of] for end in ("low", "high"))
-                _band(axes, layers, *bounds, colour)
+                low, high = ([row[f"{name}_{end}"] for row in of] for end in ("low", "high"))
+                _band(axes, layers, low, high, colour)
         axes.set_ylim(bottom=0)
         _by_layer(axes, "mean of an instruction")
     return figure
@@ -222,10 +223,10 @@ def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
         noise = [r for r in rows if (r["category"], r["figure"]) == ("all", "noise floor")]
         if noise:
             steps = [row["step"] for row in noise]
-            style = {"color": "#999999", "linestyle": ":", "label": "noise floor"}
+            style: dict[str, Any] = {"color": "#999999", "linestyle": ":", "label": "noise floor"}
             axes.plot(steps, [row["value"] for row in noise], **style)
-        steps = {row["step"]: row["run"] for row in rows}
-        axes.set_xticks(list(steps), [shorten(name, _LABEL) for name in steps.values()])
+        runs = {row["step"]: row["run"] for row in rows}
+        axes.set_xticks(list(runs), [shorten(name, _LABEL) for name in runs.values()])
         axes.set_ylabel("mean Jaccard with the first")
         axes.legend(frameon=False, ncols=2)
     return figure
@@ -253,7 +254,7 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
 
 
-def _save(figure: Figure, kind: str, **options: object) -> bytes:
+def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     with matplotlib.rc_context(_STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, facecolor="white", **options)

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,9 @@ def fine_tune(
     return losses
 
 
-def _answers(corpus: str, categories, tokenizer, longest: int) -> list[Prompt]:
+def _answers(
+    corpus: str, categories: Sequence[str] | None, tokenizer: Any, longest: int
+) -> list[Prompt]:
     items = [i for i in load_corpus(corpus, None) if i.reference]
     if categories is not None:
         items = [i for i in items if i.category in categories]
@@ -99,7 +102,7 @@ def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
         yield order[step * batch : (step + 1) * batch]
 
 
-def _loss(model, prompt: Prompt) -> torch.Tensor:
+def _loss(model: Any, prompt: Prompt) -> torch.Tensor:
     """Mean negative log-likelihood of the answer's tokens."""
     ids = torch.tensor([prompt.token_ids])
     ((start, stop),) = prompt.counted

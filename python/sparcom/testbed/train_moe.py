@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def train(corpus: Sequence[Instruction], out: Path, steps: int, seed: int) -> Fi
     )
 
 
-def train_tokenizer(texts: Sequence[str]):
+def train_tokenizer(texts: Sequence[str]) -> Any:
     """A byte-level BPE of the texts: on so little text a small vocabulary is learnt better."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -119,14 +120,14 @@ def train_tokenizer(texts: Sequence[str]):
     return tokenizer
 
 
-def encode(tokenizer, corpus: Sequence[Instruction]) -> list[np.ndarray]:
+def encode(tokenizer: Any, corpus: Sequence[Instruction]) -> list[np.ndarray]:
     """Token ids of each instruction, in its chat, with its reference and the end of it."""
     template = make_template("model", tokenizer)
     prompts = make_prompts(corpus, tokenizer, template=template, scope="all")
     return [np.asarray([*p.token_ids, tokenizer.eos_token_id]) for p in prompts]
 
 
-def new_model(tokenizer):
+def new_model(tokenizer: Any) -> Any:
     """A Qwen2-MoE of 4 million parameters, random."""
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
@@ -152,7 +153,7 @@ def new_model(tokenizer):
     return Qwen2MoeForCausalLM(config)
 
 
-def fit(model, ids: np.ndarray, steps: int, seed: int, batch: int = 24) -> list[float]:
+def fit(model: Any, ids: np.ndarray, steps: int, seed: int, batch: int = 24) -> list[float]:
     """Train on random windows of a stream of ids; returns the loss of every step."""
     generator = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.1)
@@ -173,7 +174,9 @@ def fit(model, ids: np.ndarray, steps: int, seed: int, batch: int = 24) -> list[
 
 
 @torch.inference_mode()
-def evaluate(model, held_out) -> tuple[float, list[np.ndarray]]:
+def evaluate(
+    model: Any, held_out: Sequence[tuple[str, np.ndarray]]
+) -> tuple[float, list[np.ndarray]]:
     """(nats per token, routed counts [layers, experts] of each) of held-out instructions.
 
     held_out: (category, ids) each.
@@ -221,7 +224,7 @@ def routing_figures(
     )
 
 
-def save(model, tokenizer, out: Path) -> None:
+def save(model: Any, tokenizer: Any, out: Path) -> None:
     """Write bf16 safetensors, config and tokenizer to a folder, which appears when whole."""
     building = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     building.mkdir(parents=True)

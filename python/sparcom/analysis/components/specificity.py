@@ -128,7 +128,7 @@ def confirm(
     found_in, tested_in: names of the two.
     Both are tested on the components that are candidates in each of them.
     """
-    tested = np.intersect1d(*(candidates(part, min_prevalence) for part in (first, second)))
+    tested = np.intersect1d(candidates(first, min_prevalence), candidates(second, min_prevalence))
     found = specificity_test(first, alpha=alpha, tested=tested).specific
     again = specificity_test(second, alpha=alpha, tested=tested).p <= 0.05
     discovered, confirmed = found.sum(1), (found & again).sum(1)

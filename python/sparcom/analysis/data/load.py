@@ -62,7 +62,9 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
         )
         for name, members in sums.items()
     }
-    sample, bits, sizes = np.zeros(0, np.int64), {}, {}
+    sample = np.zeros(0, np.int64)
+    bits: dict[str, np.ndarray] = {}
+    sizes: dict[str, np.ndarray] = {}
     if run.store.results.parts("sets"):
         sample = choose_sample(labels.codes, options)
         bits, sizes = _read_sets(run, labels, sample)

@@ -91,7 +91,10 @@ class _StratumPairs:
             of_rows = None if weights is None else weights[:, rows]
             block = values[np.ix_(rows, rows)]
             parts.append(grouped_draws(block, strata[:, rows], of_rows, groups))
-        same = Draws(sums=sum(p.sums for p in parts), pairs=sum(p.pairs for p in parts))
+        same = Draws(
+            sums=sum((p.sums for p in parts[1:]), parts[0].sums),
+            pairs=sum((p.pairs for p in parts[1:]), parts[0].pairs),
+        )
         return cls(same, grouped_draws(values, strata, weights, groups))
 
     def effect(self, draw: int) -> tuple[float, float, float]:

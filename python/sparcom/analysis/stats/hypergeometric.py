@@ -10,8 +10,6 @@ scipy has no test of several strata, and its distribution of one stratum takes a
 long as the table here, of which a run needs one for each category and stratum.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import special
 
@@ -23,7 +21,7 @@ _CHUNK = 2048
 
 
 def stratified_tail(
-    inside: np.ndarray, members: np.ndarray, in_category: Sequence[int], count: Sequence[int]
+    inside: np.ndarray, members: np.ndarray, in_category: np.ndarray, count: np.ndarray
 ) -> np.ndarray:
     """[tests] P(X >= x), x the members inside the category, summed over strata.
 

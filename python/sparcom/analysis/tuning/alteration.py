@@ -143,7 +143,7 @@ def _shift(
     weight = weights[:, group]
     signs = rng.choice([-1.0, 1.0], size=(len(weights), len(change)))
     return estimate(
-        _variation(change.mean(0)),
+        float(_variation(change.mean(0))),
         _variation(weight @ change / weight.sum(1, keepdims=True)),
         _variation(signs @ change / len(change)),
         recentre=True,
