@@ -11,9 +11,11 @@ from tiny_models import save_tiny_model
 from vllm_tools import SHAPE, by_id, client_of, kill_newest_engine, make_prompts
 
 from sparcom.cli.main import main
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.load import load_engine
 from sparcom.engines.transformers import attention
 from sparcom.engines.vllm.options import VllmOptions
+from sparcom.errors import SparcomError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -61,6 +63,26 @@ def test_a_pass_that_is_not_the_models_own_is_refused_by_its_site(tmp_path, monk
     options = VllmOptions(str(folder), dtype="float32", batch_tokens=48, slots=4)
     with pytest.raises(Exception, match=r"what vllm counts is not the model's own pass: layer\d\."):
         load_engine("vllm", options)
+
+
+@pytest.mark.slow
+def test_a_pass_that_is_not_finite_is_named_with_its_instruction(tmp_path: Path) -> None:
+    """Token 7's embedding is damaged; the other instructions have been counted before."""
+    folder = save_tiny_model(tmp_path, "llama", torch.float32, **SHAPE)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"][7] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    options = VllmOptions(str(folder), dtype="float32", batch_tokens=48, slots=4, prove=False)
+    engine = load_engine("vllm", options)
+    try:
+        good = Prompt("good", (3, 4, 5, 6), ((0, 4),))
+        assert set(by_id(engine.count([good]))) == {"good"}
+        bad = Prompt("bad", (3, 7, 5), ((0, 3),))
+        with pytest.raises(SparcomError, match="instruction bad: its hidden states are not finite in "
+                           "float32 on 2 counted tokens; its weights may be damaged"):  # fmt: skip
+            list(engine.count([bad]))
+    finally:
+        engine.close()
 
 
 @pytest.mark.slow
