@@ -44,6 +44,11 @@ class StepCounter:
         self._bins = self.host if on_host else self.host.to(recorder.device)
         self._rows = 0
 
+    @property
+    def bins(self) -> Tensor:
+        """[max_rows] int32 on the device: the slot of each row of the running step, or -1."""
+        return self._bins
+
     def begin(self) -> None:
         """The bins in `host` are those of the next pass."""
         if self._bins is not self.host:

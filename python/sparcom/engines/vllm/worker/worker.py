@@ -23,6 +23,7 @@ from sparcom.engines.vllm.process.launch import installed_version
 from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
+from sparcom.engines.vllm.worker.finite import FiniteCheck
 from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
 from sparcom.engines.vllm.worker.sites import instrument
@@ -119,9 +120,12 @@ class CountingWorker(PlainWorker):
         bind_experts(found.banks, counter, runner.max_num_tokens)
         use_counter(counter)
         self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
+        self.sparcom_finite = FiniteCheck(config.slots, self.device)
         if config.ablation:
             self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
-        runner._model_forward = CountedForward(runner, counter, self.sparcom_rows)
+        runner._model_forward = CountedForward(
+            runner, counter, self.sparcom_rows, self.sparcom_finite
+        )
 
     def sparcom_sites(self) -> dict[str, Any]:
         """What this rank counts: `sites` (LocalSite as JSON), those `without_h`, by name, and the
@@ -136,7 +140,7 @@ class CountingWorker(PlainWorker):
     def sparcom_take(
         self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]
     ) -> dict[str, Any]:
-        """Proved counts of finished slots, or `error`: why they cannot be right.
+        """Proved counts of finished slots, or `error`: why they cannot be right, or mean nothing.
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
         [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far.
@@ -146,6 +150,10 @@ class CountingWorker(PlainWorker):
         except SparcomError as error:
             return {"error": str(error)}
         self.sparcom_rows.close(slots)
+        wrong = self.sparcom_finite.check(ids, slots)
+        self.sparcom_finite.clear(slots)
+        if wrong:
+            return {"error": wrong}
         dtype = np.min_scalar_type(max(tokens))  # a proved count is at most T
         return {
             "neurons": counted.neurons.astype(dtype).tobytes(),
@@ -157,6 +165,7 @@ class CountingWorker(PlainWorker):
     def sparcom_drop(self, slots: Sequence[int]) -> None:
         """Forget what was counted in the slots of aborted requests."""
         self.sparcom_recorder.drop(slots)
+        self.sparcom_finite.clear(slots)
         self.sparcom_rows.close(slots)
 
     def sparcom_ablate(
@@ -187,8 +196,10 @@ class CountedForward:
     and the positions that it hands to the model.
     """
 
-    def __init__(self, runner: Any, counter: StepCounter, rows: RowMap) -> None:
-        self._runner, self._counter, self._rows = runner, counter, rows
+    def __init__(
+        self, runner: Any, counter: StepCounter, rows: RowMap, finite: FiniteCheck
+    ) -> None:
+        self._runner, self._counter, self._rows, self._finite = runner, counter, rows, finite
         self._forward = runner._model_forward
         self._steps = 0
 
@@ -209,7 +220,9 @@ class CountedForward:
         self._steps += 1
         try:
             with nvtx.step(self._steps):
-                return self._forward(positions=positions, **inputs)
+                output = self._forward(positions=positions, **inputs)
+            self._finite.note(output, self._counter.bins)
+            return output
         finally:
             self._counter.end()
 
