@@ -63,8 +63,8 @@ def test_an_engine_that_counts_otherwise_is_refused_by_site(folder: Path) -> Non
 
     prover = Prover.of(options_of(folder), longest=0)
     message = (
-        r"^what other counts is not the model's own pass: layer1\.dense: .* % of its firings differ "
-        ".*; try --engine transformers$"
+        r"^what other counts is not the model's own pass: layer1\.dense: .* % of its firings "
+        "differ .*; try --engine transformers$"
     )
     with pytest.raises(InputError, match=message):
         prover.prove(Other(load(folder, "float32", prove=False), change))

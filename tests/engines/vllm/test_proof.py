@@ -78,8 +78,11 @@ def test_a_pass_that_is_not_finite_is_named_with_its_instruction(tmp_path: Path)
         good = Prompt("good", (3, 4, 5, 6), ((0, 4),))
         assert set(by_id(engine.count([good]))) == {"good"}
         bad = Prompt("bad", (3, 7, 5), ((0, 3),))
-        with pytest.raises(SparcomError, match="instruction bad: its hidden states are not finite in "
-                           "float32 on 2 counted tokens; its weights may be damaged"):  # fmt: skip
+        message = (
+            "instruction bad: its hidden states are not finite in float32 on 2 counted tokens; its "
+            "weights may be damaged"
+        )
+        with pytest.raises(SparcomError, match=message):
             list(engine.count([bad]))
     finally:
         engine.close()
