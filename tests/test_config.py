@@ -165,7 +165,7 @@ def test_the_configs_that_come_along_are_valid(path: Path) -> None:
 
 def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('map = ["instruction=prompt"]\nset = ["category=QA"]\ncategories = "QA,SUM"\n')
+    file.write_text('map = ["instruction=prompt"]\nfill = ["category=QA"]\ncategories = "QA,SUM"\n')
     config = load_config(file, {})
     assert config.map == ("instruction=prompt",)
     assert config.reading().categories == ("QA", "SUM")
@@ -188,3 +188,11 @@ def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
 def test_bad_corpus_keys(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RunConfig(**changes)
+
+
+@pytest.mark.parametrize(("old", "new"), [("set", "fill"), ("count_tokens", "max_tokens")])
+def test_a_key_of_an_older_version_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"{old} = 1\n")
+    with pytest.raises(InputError, match=f"'{old}' is now called '{new}'"):
+        load_config(file, {})

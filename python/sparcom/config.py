@@ -26,7 +26,7 @@ sets: which components are selected from the counts.
 nothing: nothing that is stored (the model is told by the bytes of its weights).
 """
 
-RENAMED = {"count_tokens": "max_tokens"}
+RENAMED = {"count_tokens": "max_tokens", "set": "fill"}
 """Keys of older versions, and their name now."""
 
 
@@ -56,7 +56,7 @@ class RunConfig:
     categories: str = _key(",".join(CATEGORIES), "allowed categories as A,B,C, or 'any'", "prompts")
     map: tuple[str, ...] = _key((), "OURS=THEIRS: take a field of a record from another one",
                                 "prompts")  # fmt: skip
-    set: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record",
+    fill: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record",
                                 "prompts")  # fmt: skip
     records: str | None = _key(None, "the field of a JSON object that holds the records (default: "
                                "found by itself)", "prompts")  # fmt: skip
@@ -186,7 +186,7 @@ class RunConfig:
         """How the corpus is read."""
         return ReadOptions(
             parse_categories(self.categories),
-            fields=parse_fields(self.map, self.set),
+            fields=parse_fields(self.map, self.fill),
             on_error=self.on_error,
             limit=self.limit,
             records=self.records,

@@ -175,7 +175,7 @@ def flags(rng: random.Random, folder: Path) -> list[str]:
     words = ("instruction=input", "id=", "=x", "id={row}{file}", "x=y", "messages=input",
              "\x1b=\x1b", "input=instruction.0.a", "a" * 600, "reference={", *_NAMES)  # fmt: skip
     for _ in range(rng.randrange(1, 4)):
-        flag = rng.choice(["--map", "--set", "--records", "--categories", "--max-problems",
+        flag = rng.choice(["--map", "--fill", "--records", "--categories", "--max-problems",
                            "--near", "--rejects", "--no-such"])  # fmt: skip
         values = {
             "--max-problems": ["-1", "0", "x", "9" * 5000],

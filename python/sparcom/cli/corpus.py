@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from sparcom.cli.renamed import add_renamed
 from sparcom.corpus.schema import CATEGORIES, parse_categories
 
 Result = tuple[Any, int]
@@ -43,8 +44,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
                         help="allowed categories, or 'any' (default: HexaInst's)")  # fmt: skip
     parser.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS",
                         help="take a field from another one")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="OURS=TEXT",
+    parser.add_argument("--fill", action="append", default=[], metavar="OURS=TEXT",
                         help="give a field the same text in every row")  # fmt: skip
+    add_renamed(parser, "--set", "--fill")
     parser.add_argument("--records", metavar="FIELD",
                         help="the field of a JSON object that holds the records")  # fmt: skip
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop",
@@ -88,7 +90,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Any]:
 
     options = ReadOptions(
         parse_categories(arguments.categories),
-        fields=parse_fields(arguments.map, arguments.set),
+        fields=parse_fields(arguments.map, arguments.fill),
         on_error=arguments.on_error,
         records=arguments.records,
     )

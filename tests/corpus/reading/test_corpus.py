@@ -150,24 +150,24 @@ def test_numbers_as_ids_and_labels_are_read_as_text(tmp_path):
     [
         (
             {"instruction": "x", "input": "", "output": "y"},
-            "--map reference=output --set id={file}-{row} --set category=CATEGORY",
+            "--map reference=output --fill id={file}-{row} --fill category=CATEGORY",
         ),
         (
             {"instruction": "x", "context": "", "response": "y", "category": "open_qa"},
-            "--map input=context --map reference=response --set id={file}-{row} --categories any",
+            "--map input=context --map reference=response --fill id={file}-{row} --categories any",
         ),
         (
             {"id": "1", "conversations": [{"from": "human", "value": "x"}]},
-            "--set category=CATEGORY",
+            "--fill category=CATEGORY",
         ),
         (
             {"messages": [{"role": "user", "content": "x"}]},
-            "--set id={file}-{row} --set category=CATEGORY",
+            "--fill id={file}-{row} --fill category=CATEGORY",
         ),
         (
             {"prompt": "x", "completion": "y"},
-            "--map instruction=prompt --map reference=completion --set id={file}-{row} "
-            "--set category=CATEGORY",
+            "--map instruction=prompt --map reference=completion --fill id={file}-{row} "
+            "--fill category=CATEGORY",
         ),
     ],
 )
@@ -178,8 +178,8 @@ def test_the_flags_for_well_known_data_sets_are_said_and_work(tmp_path, row, fla
     hint = str(caught.value).split("\n")[-1]
     assert hint.endswith(f"; try {flags}")
     words = flags.replace("CATEGORY", "QA").split()
-    given = {f: [b for a, b in pairwise(words) if a == f] for f in ("--map", "--set")}
-    fields = parse_fields(given["--map"], given["--set"])
+    given = {f: [b for a, b in pairwise(words) if a == f] for f in ("--map", "--fill")}
+    fields = parse_fields(given["--map"], given["--fill"])
     allowed = None if "--categories" in words else CATEGORIES
     items = list(Corpus(file, ReadOptions(allowed, fields=fields)))
     assert [item.instruction for item in items] == ["x", "x"]

@@ -8,8 +8,8 @@ from sparcom.corpus.reading.fields import FieldMap, numbers_as_text, parse_field
 from sparcom.errors import InputError
 
 
-def mapped(row, maps=(), sets=(), notes=None):
-    return parse_fields(maps, sets).record(row, "file", 7, Counter() if notes is None else notes)
+def mapped(row, maps=(), fills=(), notes=None):
+    return parse_fields(maps, fills).record(row, "file", 7, Counter() if notes is None else notes)
 
 
 def test_an_empty_map_hands_rows_through():
@@ -27,7 +27,7 @@ def test_paths_go_into_objects_and_lists():
 
 
 def test_set_values_know_the_row_and_the_file():
-    record, problem = mapped({"instruction": "x"}, sets=["id={file}-{row}", "category=A=B"])
+    record, problem = mapped({"instruction": "x"}, fills=["id={file}-{row}", "category=A=B"])
     assert problem is None
     assert record == {"instruction": "x", "id": "file-7", "category": "A=B"}
 
@@ -41,19 +41,19 @@ def test_a_missing_path_names_both_fields(path):
 
 
 @pytest.mark.parametrize(
-    ("maps", "sets", "message"),
+    ("maps", "fills", "message"),
     [
         (["instruction"], [], "map: expected FIELD=VALUE, got 'instruction'"),
         (["instructon=q"], [], "did you mean 'instruction'"),
         (["id=a", "id=b"], [], "map: field 'id' is given twice"),
-        (["id=a"], ["id=b"], "set: field 'id' is mapped too"),
-        ([], ["messages=x"], "set: the schema has no field 'messages'"),
-        ([], ["id="], "set: expected FIELD=VALUE"),
+        (["id=a"], ["id=b"], "fill: field 'id' is mapped too"),
+        ([], ["messages=x"], "fill: the schema has no field 'messages'"),
+        ([], ["id="], "fill: expected FIELD=VALUE"),
     ],
 )
-def test_bad_arguments(maps, sets, message):
+def test_bad_arguments(maps, fills, message):
     with pytest.raises(InputError, match=message):
-        parse_fields(maps, sets)
+        parse_fields(maps, fills)
 
 
 def test_chat_messages_are_found_by_themselves():

@@ -120,7 +120,7 @@ class Corpus:
             if as_text is not None:
                 record, problem = as_text, problem_of(as_text, categories, row)
         if problem is not None and self.log.hint is None and isinstance(row, Mapping):
-            self.log.hint = None if fields.takes or fields.sets else hint_for(map(str, row))
+            self.log.hint = None if fields.takes or fields.fills else hint_for(map(str, row))
         return record, problem
 
     def _within_limit(self, n: int) -> bool:

@@ -25,11 +25,11 @@ class FieldMap:
     """Where each field of a record comes from; an empty map takes rows as they are.
 
     takes: field of ours (or "messages") -> path of theirs, split at its dots.
-    sets: field of ours -> text for every row.
+    fills: field of ours -> text for every row.
     """
 
     takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sets: Mapping[str, str] = field(default_factory=dict)
+    fills: Mapping[str, str] = field(default_factory=dict)
 
     def record(
         self, row: object, file: str, number: int, notes: Counter[str]
@@ -38,7 +38,7 @@ class FieldMap:
         if not isinstance(row, Mapping):
             return row, None
         chat = self._chat(row)
-        if not (self.takes or self.sets or chat is not None):
+        if not (self.takes or self.fills or chat is not None):
             return row, None
         record = {name: row[name] for name in FIELDS if name in row}
         if chat is not None:
@@ -56,7 +56,7 @@ class FieldMap:
                     f"{names_of(row)})"
                 )
             record[name] = value
-        for name, text in self.sets.items():
+        for name, text in self.fills.items():
             record[name] = text.replace("{row}", str(number)).replace("{file}", file)
         return record, None
 
@@ -69,17 +69,17 @@ class FieldMap:
         return next((row[name] for name in CHAT_FIELDS if name in row), None)
 
 
-def parse_fields(maps: Sequence[str] = (), sets: Sequence[str] = ()) -> FieldMap:
-    """The field map of `--map OURS=THEIRS` and `--set OURS=TEXT` arguments.
+def parse_fields(maps: Sequence[str] = (), fills: Sequence[str] = ()) -> FieldMap:
+    """The field map of `--map OURS=THEIRS` and `--fill OURS=TEXT` arguments.
 
     >>> parse_fields(["instruction=prompt"], ["category=QA", "id=web-{row}"])
 
     Raises InputError for an argument of another form, an unknown field, or a field given twice.
     """
     takes = {ours: tuple(theirs.split(".")) for ours, theirs in _pairs("map", maps).items()}
-    fixed = _pairs("set", sets)
+    fixed = _pairs("fill", fills)
     if both := sorted(set(takes) & set(fixed)):
-        raise InputError(f"set: field {both[0]!r} is mapped too; give one of the two")
+        raise InputError(f"fill: field {both[0]!r} is mapped too; give one of the two")
     return FieldMap(takes, fixed)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-_SETS = "--set id={file}-{row} --set category=CATEGORY"
+_SETS = "--fill id={file}-{row} --fill category=CATEGORY"
 _SHAPES = (
     ({"instruction", "context", "response", "category"}, "Dolly's",
-     "--map input=context --map reference=response --set id={file}-{row} --categories any"),
+     "--map input=context --map reference=response --fill id={file}-{row} --categories any"),
     ({"instruction", "input", "output"}, "Alpaca's", f"--map reference=output {_SETS}"),
     ({"instruction", "output"}, "Alpaca's", f"--map reference=output {_SETS}"),
     ({"messages"}, "OpenAI's chat", _SETS),
@@ -24,7 +24,7 @@ def hint_for(names: Iterable[str]) -> str | None:
     """The flags that read rows with fields of these names; None if the shape is not known.
 
     >>> hint_for(["instruction", "output"])
-    "the fields are Alpaca's; try --map reference=output --set id={file}-{row} ..."
+    "the fields are Alpaca's; try --map reference=output --fill id={file}-{row} ..."
     """
     found = set(names)
     for shape, whose, flags in _SHAPES:
@@ -44,4 +44,4 @@ def _flags(text: str) -> list[str]:
 
 def _has(flag: str, names: set[str]) -> bool:
     """True for a flag that sets a field which the rows have already."""
-    return flag.startswith("--set ") and flag.removeprefix("--set ").partition("=")[0] in names
+    return flag.startswith("--fill ") and flag.removeprefix("--fill ").partition("=")[0] in names
