@@ -14,12 +14,13 @@ cell by cell (a cell: one neuron in one prompt). Each class runs in a process of
 
 import argparse
 import importlib.metadata
+import json
 import multiprocessing
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +77,15 @@ def main() -> None:
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     parser.add_argument("--write", action="store_true", help=f"write docs/{DOCS.name}")
     parser.add_argument("--page", type=Path, help="write the table to this file")
+    parser.add_argument("--outcomes", type=Path, help="keep outcomes in this file (JSON lines), "
+                        "and try only families that are not in it")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.write and arguments.families:
         parser.error("--write writes all families")
     families = arguments.families or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if arguments.engine == "vllm" and not arguments.families:
         families = [f for f in families if has_vllm(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[f])]
-    outcomes = sweep(families, arguments.engine)
+    outcomes = kept_sweep(families, arguments.engine, arguments.outcomes)
     if arguments.write:
         write(outcomes, arguments.engine)
     if arguments.page:
@@ -133,6 +136,20 @@ def sweep(families: Sequence[str], engine: str = "transformers") -> list[Outcome
         process.join()
         outcomes.append(found)
     return outcomes
+
+
+def kept_sweep(families: Sequence[str], engine: str, file: Path | None) -> list[Outcome]:
+    """`sweep`, with the outcomes kept in a file family by family, so that it may be stopped."""
+    if file is None:
+        return sweep(families, engine)
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    known = {outcome.family: outcome for outcome in (Outcome(**json.loads(line)) for line in lines)}
+    for family in families:
+        if family not in known:
+            known[family] = sweep([family], engine)[0]
+            with file.open("a", encoding="utf-8") as kept:
+                kept.write(json.dumps(asdict(known[family])) + "\n")
+    return [known[family] for family in families]
 
 
 def _send(family: str, engine: str, pipe) -> None:
