@@ -2,6 +2,7 @@
 
     python benchmarks/models.py                  the table
     python benchmarks/models.py llama gemma2     of some families
+    python benchmarks/models.py --engine vllm    the classes that vLLM has, on vLLM
     python benchmarks/models.py --write          write docs/reference/models.md
 
 Each class is built from its own config with random weights (`tiny_configs`), saved, and loaded
@@ -12,18 +13,19 @@ cell by cell (a cell: one neuron in one prompt). Each class runs in a process of
 """
 
 import argparse
+import importlib.metadata
+import json
 import multiprocessing
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
@@ -31,20 +33,25 @@ from transformers.utils import logging as transformers_logging
 from common import emit, print_card, print_table
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.counting.counted import Counted
 from sparcom.engines.base import EngineOptions
+from sparcom.engines.load import check_sites
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.transformers.sites import find_ffns
-from sparcom.errors import InputError
+from sparcom.errors import SparcomError
 from tiny_configs import VOCABULARY, tiny_config
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "models.md"
-HEADING = "## Every causal language model class of transformers"
+HEADINGS = {
+    "transformers": "## Every causal language model class of transformers",
+    "vllm": "## The classes that vLLM has too, on vLLM, against transformers",
+}
 LENGTHS = (1, 2, 7, 20, 33, 12, 60)
 ALLOWED = 1e-4  # share of cells
-SECONDS = 60  # for one class
+SECONDS = {"transformers": 60, "vllm": 240}  # for one class
 _NEAR = 1e-5  # a gate of this share of its row's size may change its sign in float32
-PACKED, ALONE, REFUSED, UNBUILT, DIFFERENT = (
-    "equal, packed", "equal, one prompt a pass", "refused", "not built", "different"
+PACKED, ALONE, EQUAL, REFUSED, UNBUILT, DIFFERENT = (
+    "equal, packed", "equal, one prompt a pass", "equal", "refused", "not built", "different"
 )  # fmt: skip
 
 
@@ -52,7 +59,7 @@ PACKED, ALONE, REFUSED, UNBUILT, DIFFERENT = (
 class Outcome:
     """What became of one class.
 
-    result: one of the five above. differ: share of cells that differ; near: of them, by gates
+    result: one of the six above. differ: share of cells that differ; near: of them, by gates
     within rounding of zero. why: the refusal, or why prompts run alone.
     """
 
@@ -67,16 +74,22 @@ class Outcome:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", help="model types (default: all)")
+    parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     parser.add_argument("--write", action="store_true", help=f"write docs/{DOCS.name}")
     parser.add_argument("--page", type=Path, help="write the table to this file")
+    parser.add_argument("--outcomes", type=Path, help="keep outcomes in this file (JSON lines), "
+                        "and try only families that are not in it")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.write and arguments.families:
         parser.error("--write writes all families")
-    outcomes = sweep(arguments.families or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+    families = arguments.families or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    if arguments.engine == "vllm" and not arguments.families:
+        families = [f for f in families if has_vllm(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[f])]
+    outcomes = kept_sweep(families, arguments.engine, arguments.outcomes)
     if arguments.write:
-        write(outcomes)
+        write(outcomes, arguments.engine)
     if arguments.page:
-        arguments.page.write_text(render(outcomes), "utf-8")
+        arguments.page.write_text(render(outcomes, arguments.engine), "utf-8")
     print_card()
     print_table(
         ("family", "result", "cells differ", "near zero", "why"),
@@ -89,51 +102,73 @@ def bars(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How many classes came out how."""
     results = [o.result for o in outcomes]
     return {
-        "models_equal": results.count(PACKED) + results.count(ALONE),
+        "models_equal": sum(results.count(r) for r in (PACKED, ALONE, EQUAL)),
         "models_refused": results.count(REFUSED),
         "models_different": results.count(DIFFERENT),
         "models_not_built": results.count(UNBUILT),
     }
 
 
-def sweep(families: Sequence[str]) -> list[Outcome]:
+def has_vllm(name: str) -> bool:
+    """True if vLLM has a model class of this name."""
+    from vllm import ModelRegistry
+
+    return name in ModelRegistry.get_supported_archs()
+
+
+def sweep(families: Sequence[str], engine: str = "transformers") -> list[Outcome]:
     """Try each family in a forked process, so that a crash or a hang is the family's own."""
     context = multiprocessing.get_context("fork")
     outcomes = []
     for family in families:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(family, theirs))
+        process = context.Process(target=_send, args=(family, engine, theirs))
         process.start()
         theirs.close()
         try:
-            found = ours.recv() if ours.poll(SECONDS) else None
+            found = ours.recv() if ours.poll(SECONDS[engine]) else None
         except EOFError:
             found = None
         if found is None:
             process.kill()
-            why = f"the process ended or took over {SECONDS} s"
+            why = f"the process ended or took over {SECONDS[engine]} s"
             found = Outcome(family, "", DIFFERENT, 1.0, why=why)
         process.join()
         outcomes.append(found)
     return outcomes
 
 
-def _send(family: str, pipe) -> None:
+def kept_sweep(families: Sequence[str], engine: str, file: Path | None) -> list[Outcome]:
+    """`sweep`, with the outcomes kept in a file family by family, so that it may be stopped."""
+    if file is None:
+        return sweep(families, engine)
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    known = {outcome.family: outcome for outcome in (Outcome(**json.loads(line)) for line in lines)}
+    for family in families:
+        if family not in known:
+            known[family] = sweep([family], engine)[0]
+            with file.open("a", encoding="utf-8") as kept:
+                kept.write(json.dumps(asdict(known[family])) + "\n")
+    return [known[family] for family in families]
+
+
+def _send(family: str, engine: str, pipe) -> None:
     torch.set_num_threads(1)
-    pipe.send(try_family(family))
+    pipe.send(try_family(family, engine))
 
 
-def try_family(family: str) -> Outcome:
+def try_family(family: str, engine: str = "transformers") -> Outcome:
     """Build a tiny model of a family, count it, and compare."""
     warnings.simplefilter("ignore")
     transformers_logging.set_verbosity_error()
     name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family, family)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            save_tiny(family, Path(folder))
+            save_tiny(family, Path(folder), wide_heads=engine == "vllm")
         except Exception as error:  # classes check their configs each in its own way
             return Outcome(family, name, UNBUILT, why=_reason(error, folder))
-        return compare(family, name, Path(folder))
+        count = count_vllm if engine == "vllm" else count_transformers
+        return compare(family, name, Path(folder), count)
 
 
 def save_tiny(family: str, folder: Path, **changes: object) -> None:
@@ -149,32 +184,67 @@ def save_tiny(family: str, folder: Path, **changes: object) -> None:
     model.save_pretrained(folder)
 
 
-def compare(family: str, name: str, folder: Path) -> Outcome:
-    """Count the model of a folder with the engine and with transformers."""
+Counts = tuple[ComponentSpace, dict[str, np.ndarray], str, str]
+"""Space, counts of each prompt, and how (one of the results) and why so."""
+
+
+def count_transformers(folder: Path, prompts: Sequence[Prompt]) -> Counts:
+    """Counts of the transformers engine; raises InputError if it refuses the model."""
     options = EngineOptions(
         str(folder), dtype="float32", batch_tokens=64, slots=8, threads=1, device="cpu"
     )
+    engine = TransformersEngine(options)
+    result = PACKED if engine.alone is None else ALONE
+    return engine.space, _by_id(engine.count(prompts)), result, engine.alone or ""
+
+
+def count_vllm(folder: Path, prompts: Sequence[Prompt]) -> Counts:
+    """Counts of the vLLM engine; raises InputError if it, or a run's plan, refuses the model."""
+    from sparcom.engines.transformers.loading import read_model
+    from sparcom.engines.vllm.engine import VllmEngine
+    from sparcom.engines.vllm.options import VllmOptions
+
+    options = VllmOptions(
+        str(folder), dtype="float32", batch_tokens=64, slots=8, threads=1, context=128, prove=False
+    )
+    planned = read_model(options).space
+    engine = VllmEngine(options)
+    try:
+        check_sites(engine, planned)
+        return engine.space, _by_id(engine.count(prompts)), EQUAL, ""
+    finally:
+        engine.close()
+
+
+def _by_id(groups: Iterable[Counted]) -> dict[str, np.ndarray]:
+    return {i: row for c in groups for i, row in zip(c.ids, c.neurons, strict=True)}
+
+
+def compare(
+    family: str,
+    name: str,
+    folder: Path,
+    count: Callable[[Path, Sequence[Prompt]], Counts] = count_transformers,
+) -> Outcome:
+    """Count the model of a folder with an engine and with transformers."""
     prompts = make_prompts()
     try:
-        engine = TransformersEngine(options)
-        ours = {
-            i: row for c in engine.count(prompts) for i, row in zip(c.ids, c.neurons, strict=True)
-        }
-    except InputError as error:
+        space, ours, result, why = count(folder, prompts)
+    except SparcomError as error:
         return Outcome(family, name, REFUSED, why=_reason(error, str(folder)))
     cells = differ = near = 0
     plain = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
     for prompt in prompts:
-        fired, uncertain = plain_counts(plain, engine.space, prompt)
+        fired, uncertain = plain_counts(plain, space, prompt)
         apart = np.abs(ours[prompt.id] - fired)
         cells += len(apart)
         differ += int((apart > 0).sum())
         near += int(((apart > 0) & (apart <= uncertain)).sum())
-    equal = (differ - near) <= ALLOWED * cells
-    result = DIFFERENT if not equal else PACKED if engine.alone is None else ALONE
-    return Outcome(family, name, result, differ / cells, near / cells, engine.alone or "")
+    if (differ - near) > ALLOWED * cells:
+        result = DIFFERENT
+    return Outcome(family, name, result, differ / cells, near / cells, why)
 
 
 def make_prompts() -> list[Prompt]:
@@ -234,27 +304,32 @@ def _reason(error: Exception, folder: str) -> str:
     return text.replace("|", "\\|")
 
 
-def write(outcomes: Sequence[Outcome]) -> None:
-    """Replace the table of docs/reference/models.md; the text above it is written by hand."""
-    text, _, _ = DOCS.read_text("utf-8").partition(HEADING)
-    DOCS.write_text(text + render(outcomes), "utf-8")
+def write(outcomes: Sequence[Outcome], engine: str) -> None:
+    """Replace an engine's table in docs/reference/models.md; the rest is left as it is."""
+    text = DOCS.read_text("utf-8")
+    start = text.find(HEADINGS[engine])
+    before, after = (text, "") if start < 0 else (text[:start], text[start:])
+    _, mark, rest = after.partition("\n## ")
+    DOCS.write_text(before + render(outcomes, engine) + mark + rest, "utf-8")
 
 
-def render(outcomes: Sequence[Outcome]) -> str:
-    """The heading of the table, what it sums up to, and a row for each family."""
-    counts = bars(outcomes)
-    packed = sum(o.result == PACKED for o in outcomes)
-    version = ".".join(transformers.__version__.split(".")[:2])
+def render(outcomes: Sequence[Outcome], engine: str = "transformers") -> str:
+    """The heading of an engine's table, what it sums up to, and a row for each family."""
+    counts, version = bars(outcomes), importlib.metadata.version("transformers")
+    equal = f"{counts['models_equal']} are equal"
+    if engine == "transformers":
+        packed = sum(o.result == PACKED for o in outcomes)
+        alone = counts["models_equal"] - packed
+        equal += f": {packed} packed,\n{alone} with one prompt a pass"
     return "\n".join(
         [
-            f"{HEADING} {version}",
+            f"{HEADINGS[engine]} {'.'.join(version.split('.')[:2])}",
             "",
-            f"Of {len(outcomes)} model types, {counts['models_equal']} are equal: {packed} packed,",
-            f"{counts['models_equal'] - packed} with one prompt a pass. {counts['models_refused']} "
+            f"Of {len(outcomes)} model types, {equal}. {counts['models_refused']} "
             f"are refused by name, {counts['models_different']} differ.",
             f"{counts['models_not_built']} could not be built tiny, or do not run in transformers.",
             "",
-            "| model type | transformers engine | why |",
+            f"| model type | {engine} engine | why |",
             "|---|---|---|",
             *(f"| {o.family} | {o.result} | {o.why} |" for o in outcomes),
             "",

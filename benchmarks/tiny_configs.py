@@ -4,6 +4,7 @@ A class's own default config is shrunk by the names of its keys: vocabulary 128,
 layers, windows of 8. What a name cannot say is in `SPECIAL`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -38,6 +39,10 @@ _SIZES = {
     32: "mamba_d_head mamba_head_dim",
 }
 _SIZE_OF = {name: size for size, names in _SIZES.items() for name in names.split()}
+_WIDE = {
+    "num_attention_heads": 2, "n_head": 2, "n_heads": 2, "num_heads": 2, "head_dim": 32,
+    "decoder_attention_heads": 2,
+}  # fmt: skip
 # Keys that a class leaves at None, for a size that is derived from another or must be given.
 _SET_IF_NONE = {
     "head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "intermediate_size",
@@ -65,38 +70,40 @@ SPECIAL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def tiny_config(family: str, **changes: Any) -> PreTrainedConfig:
+def tiny_config(family: str, *, wide_heads: bool = False, **changes: Any) -> PreTrainedConfig:
     """The config of a tiny model of a family, with changes.
 
+    wide_heads: two heads of 32 instead of four of 16, which vLLM's attention does not have.
     Raises whatever the class raises for a config that it does not accept.
     """
     kind = CONFIG_MAPPING[family]
     default = kind()
-    values = _shrunk(default.to_dict())
+    sizes = _SIZE_OF | _WIDE if wide_heads else _SIZE_OF
+    values = _shrunk(default.to_dict(), sizes)
     for name in kind.sub_configs:
         part = getattr(default, name, None)
         if part is not None:
-            values[name] = {**_shrunk(part.to_dict()), **SPECIAL.get(part.model_type, {})}
+            values[name] = {**_shrunk(part.to_dict(), sizes), **SPECIAL.get(part.model_type, {})}
             if part.model_type:
                 values[name]["model_type"] = part.model_type
     return kind(**{**values, **SPECIAL.get(family, {}), **changes})
 
 
-def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
+def _shrunk(values: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
     """The keys of a config that are made smaller."""
     out: dict[str, Any] = {}
     for name, value in values.items():
         if name in ("head_dim", "num_key_value_heads") and "qk_rope_head_dim" in values:
             if name == "num_key_value_heads":  # latent attention: as many as queries
-                out[name] = _SIZE_OF["num_attention_heads"]
+                out[name] = sizes["num_attention_heads"]
         elif name == "layer_types" and isinstance(value, list):
             out[name] = (list(dict.fromkeys(value)) * LAYERS)[:LAYERS]
         elif name == "is_decoder":  # of classes that are encoders by default
             out[name] = True
-        elif name not in _SIZE_OF or isinstance(value, bool):
+        elif name not in sizes or isinstance(value, bool):
             continue
         elif isinstance(value, list):
-            out[name] = [2] if name == "eos_token_id" else [_SIZE_OF[name]] * LAYERS
+            out[name] = [2] if name == "eos_token_id" else [sizes[name]] * LAYERS
         elif value is not None or name in _SET_IF_NONE:
-            out[name] = _SIZE_OF[name]
+            out[name] = sizes[name]
     return out

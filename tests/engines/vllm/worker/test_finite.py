@@ -43,7 +43,7 @@ def test_a_slot_is_new_once_it_was_cleared() -> None:
 
 
 def test_float16_is_told_to_be_another_dtype() -> None:
-    check = FiniteCheck(1, "cpu")
+    check = FiniteCheck(3, "cpu")
     check.note((hidden(torch.float16, r1=1e5), "aux"), SLOTS)
     assert check.check(["a"], [0]).endswith(
         "in float16 on 1 counted tokens; use bfloat16 or float32"
