@@ -81,8 +81,8 @@ def measure(step: str, path: Path) -> dict[str, Any]:
     return {"step": step, **json.loads(output.splitlines()[-1])}
 
 
-def tokenize_ratio(model: str) -> dict[str, float]:
-    """Tokens per second of `make_prompts` and of the embedded engine, on the bundled half."""
+def token_rates(model: str) -> dict[str, float]:
+    """Tokens per second on the bundled half: rendering alone, `make_prompts`, and the engine."""
     from transformers import AutoTokenizer
 
     from sparcom.engines.base import EngineOptions
@@ -95,11 +95,14 @@ def tokenize_ratio(model: str) -> dict[str, float]:
     template = make_template("model", tokenizer)
     prompts = make_prompts(instructions, tokenizer, template=template)  # warm
     tokens = sum(len(prompt.token_ids) for prompt in prompts)
-    rates = []
+    rates, rendered = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         make_prompts(instructions, tokenizer, template=template)
         rates.append(tokens / (time.perf_counter() - started))
+        started = time.perf_counter()
+        list(template.wrap([item.text for item in instructions]))
+        rendered.append(tokens / (time.perf_counter() - started))
     engine = TransformersEngine(EngineOptions(model=folder))
     some, held = [], 0
     for prompt in prompts[:: len(prompts) // 60]:
@@ -111,7 +114,12 @@ def tokenize_ratio(model: str) -> dict[str, float]:
     list(engine.count(some))
     engine_rate = held / (time.perf_counter() - started)
     engine.close()
-    return {"tokenize": sorted(rates)[ROUNDS // 2], "engine": engine_rate}
+    middle = ROUNDS // 2
+    return {
+        "render": sorted(rendered)[middle],
+        "tokenize": sorted(rates)[middle],
+        "engine": engine_rate,
+    }
 
 
 def main() -> None:
@@ -147,7 +155,7 @@ def main() -> None:
     print(f"{arguments.records:,} records, {size / 1e6:.0f} MB of JSONL")
     head = ["step", "s", "records/s", "records/cpu s", "of decoding", "peak MB"]
     print_table(head, rows)
-    speed = tokenize_ratio(arguments.model)
+    speed = token_rates(arguments.model)
     print_table(["", "tokens/s"], [[name, f"{rate:,.0f}"] for name, rate in speed.items()])
     slowest = min(step["records"] / step["seconds"] for step in steps[1:])
     bars = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
@@ -43,11 +44,16 @@ def resolve_model(model: str) -> str:
         return str(default_model())
     if model == TINY_MOE and not Path(model).is_dir():
         return str(tiny_moe())
-    path = Path(model).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(model).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, or "~" of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"model {shorten(model, 200)}: cannot be looked for: {reason}") from error
+    if is_folder:
         check_model_folder(path)
         return str(path)
-    if path.is_file() and path.suffix == ".gguf":
+    if is_file and path.suffix == ".gguf":
         stat = path.stat()
         return str(convert_gguf(path, f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"))
     no_hub_id = model.startswith((".", "/", "~")) or model.count("/") > 1

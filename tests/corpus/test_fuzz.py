@@ -75,7 +75,7 @@ def test_many_damaged_corpora(tmp_path, capsys, monkeypatch):
         run_case(seed, tmp_path / str(seed), capsys)
 
 
-@pytest.mark.parametrize("seed", [2, 4, 6])
+@pytest.mark.parametrize("seed", [2, 4, 6, 25])
 def test_damaged_corpora_in_a_process_of_their_own(tmp_path, seed):
     """The same, where a crash of the interpreter and its memory would be seen."""
     save_whole_model(tmp_path / "model")

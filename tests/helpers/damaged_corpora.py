@@ -227,6 +227,25 @@ def templates(rng: random.Random, folder: Path) -> list[str]:
 
 
 @kind
+def models(rng: random.Random, folder: Path) -> list[str]:
+    """Paths that are none; a hub id is left out, since nothing may be looked for in a network."""
+    name = rng.choice(
+        [f"./{name}" for name in _NAMES] + ["~nobody/x", "x" * 300, "/" + "y/" * 3000]
+    )
+    flag, value = rng.choice([("--model", name), ("--template", f"from:{name}")])
+    argv = ["corpus", "show", "QA-ai-001", "--model", str(folder.parent / "model"), flag, value]
+    for name, values in (
+        ("--scope", ["x", "all", ""]),
+        ("--bos", ["always", "x"]),
+        ("--max-tokens", ["0", "-1", "9" * 5000, "3"]),
+        ("--date", ["2024-02-30", "x", "2024-02-29"]),
+    ):
+        if rng.random() < 0.3:
+            argv += [name, rng.choice(values)]
+    return argv
+
+
+@kind
 def tokenizers(rng: random.Random, folder: Path) -> list[str]:
     model = folder / "model"
     save_whole_model(model)
