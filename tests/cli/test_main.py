@@ -61,7 +61,7 @@ BAD_CORPORA = {
     "missing text": (line(instruction=None), r":1: field 'instruction' is missing"),
     "unknown category": (line(category="MATHS"), r":1: field 'category' .* did you mean 'MATH'\?"),
     "duplicate id": (GOOD + line(instruction="other"), r":2: field 'id' repeats 'i00' of .*:1"),
-    "wrong type": (line(id=7), r":1: field 'id' must be text, got int 7"),
+    "wrong type": (line(id=[7]), r":1: field 'id' must be text, got list"),
     "not JSON": (GOOD + "{'id': 1}\n", r":2: not JSON at column 2"),
     "empty": ("", r"no instructions in it"),
 }
@@ -160,7 +160,7 @@ def cut_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (remove("model.safetensors"), r"no \*.safetensors weights in the folder"),
+        (remove("model.safetensors"), r"no model.safetensors or model.safetensors.index.json in the"),
         (remove("config.json"), "the folder has no config.json"),
         (no_tokenizer, "tokenizer"),
         (no_template, "has no chat template .*plain"),

@@ -186,7 +186,7 @@ def test_every_bit_of_a_row_is_its_own(tmp_path, dtype: str) -> None:
 
     assert equal()
     runner = module._sparcom_runner
-    if dtype == "float32" and rounding_depends_on_rows(hidden, runner.first[2]):
+    if dtype == "float32" and rounding_depends_on_rows(hidden, runner.gate_up[2]):
         runner.run = runner._grouped
         assert not equal()
 

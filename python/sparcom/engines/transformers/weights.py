@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from sparcom.errors import InputError
 
@@ -60,6 +61,7 @@ def check_files(model: str, files: Sequence[Path], empty: PreTrainedModel) -> bo
     Raises InputError for files that cannot be read or do not fill the model.
     """
     headers = read_headers(model, files)
+    transformers_logging.disable_progress_bar()
     try:
         _, found = type(empty).from_pretrained(
             None,

@@ -11,7 +11,7 @@ import ray
 from sparcom.components import LocalSite, Site, shards_of
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
-from sparcom.engines.base import PromptError
+from sparcom.engines.base import EngineInfo, PromptError
 from sparcom.engines.count_part import count_part
 from sparcom.engines.vllm import engine as engine_module
 from sparcom.engines.vllm.engine import VllmEngine
@@ -40,7 +40,8 @@ class FakeRunning:
     bad: instructions that kill it. without_h: sites whose h it does not see.
     """
 
-    info, vocabulary = SimpleNamespace(device="cpu"), 96
+    info = EngineInfo(name="vllm", dtype="float32", device="cpu", threads=1, batch_tokens=64)
+    vocabulary = 96
     shards, space = SHARDS, SHARDS[0].space
 
     def __init__(self, bad: Sequence[str], without_h: Sequence[str]) -> None:
