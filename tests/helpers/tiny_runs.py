@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -13,13 +14,13 @@ CHAT = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 POISON = "☠"
-"""A token that the tokenizer knows and the model does not: any prompt with it fails."""
+"""A token whose embedding is not a number: any prompt with it fails."""
 _SPECIAL = ["<pad>", "<s>", "</s>", "<|user|>", "<|system|>", "<|assistant|>", "<|end|>"]
 _WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue", "write", "seven", "add", "it")
 
 
 def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
-    """Write a byte-level BPE tokenizer; returns how many tokens it has, without the poison."""
+    """Write a byte-level BPE tokenizer; returns the id of the poison, its last token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,8 +43,17 @@ def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
 
 def save_tiny_llm(folder: Path, family: str = "llama", **changes: object) -> Path:
     """A random model of a family with its tokenizer, in bfloat16; returns the folder."""
-    size = save_tokenizer(folder)
-    return save_tiny_model(folder, family, torch.bfloat16, vocab_size=size, **changes)
+    poison = save_tokenizer(folder)
+    # As a special token, it is in no prompt that proves the model; untied, it spoils no logit.
+    special = {"vocab_size": poison + 1, "sep_token_id": poison, "tie_word_embeddings": False}
+    save_tiny_model(folder, family, torch.bfloat16, **special | changes)
+    weights = load_file(folder / "model.safetensors")
+    embedding = next(
+        name for name in weights if name.endswith(("embed_tokens.weight", "wte.weight"))
+    )
+    weights[embedding][poison] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 def records(n: int, categories: tuple[str, ...] = ("QA", "MATH", "SUM")) -> list[dict]:

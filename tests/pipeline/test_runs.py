@@ -384,7 +384,7 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
     assert (summary["instructions"], summary["failed"]) == (17, 3)
     run, counted = Run(out), all_counts(out)
     assert sorted(f.id for f in run.store.results.failures()) == [f"i{k:02}" for k in BAD]
-    assert all("index out of range" in f.reason for f in run.store.results.failures())
+    assert all("hidden states are not finite" in f.reason for f in run.store.results.failures())
     assert run.labels["id"].to_pylist() == list(counted.ids)
     assert summary["tokens"] == counted.tokens.sum()
 
@@ -432,7 +432,7 @@ def test_an_instruction_that_fails_again_is_counted_once(work, tmp_path, ray_loc
 
 def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:
     corpus = poisoned(tmp_path, range(20))
-    message = r"failed on all 20 instructions; .* index out of range.*--overwrite"
+    message = r"failed on all 20 instructions; .* not finite.*--overwrite"
     with pytest.raises(SparcomError, match=message):
         count(config_of(work, tmp_path / "run", corpus=str(corpus)))
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"

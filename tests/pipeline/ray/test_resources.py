@@ -6,7 +6,7 @@ from sparcom.config import RunConfig
 from sparcom.errors import InputError
 from sparcom.pipeline.ray.pool import actor_arguments, namer
 from sparcom.pipeline.ray.resources import Resources, missing_resources, resources_of
-from sparcom.pipeline.ray.session import local_options
+from sparcom.pipeline.ray.session import check_resources, local_options
 
 
 def test_resources_follow_the_config() -> None:
@@ -64,9 +64,9 @@ def test_what_lacks_is_named(resources, machines, free, message) -> None:
 def test_a_local_ray_refuses_what_this_machine_has_not(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sparcom.pipeline.ray.session._gpus", lambda: 1)
     with pytest.raises(InputError, match="2 actors take 2 GPUs, this machine has 1"):
-        local_options(RunConfig(actors=2, gpus=1), 5, tmp_path)
+        check_resources(RunConfig(actors=2, gpus=1))
     with pytest.raises(InputError, match="only a cluster's machines have further resources"):
-        local_options(RunConfig(resources="A100=1"), 5, tmp_path)
+        check_resources(RunConfig(resources="A100=1"))
     options = local_options(RunConfig(actors=2, cpus=3), 5, tmp_path)
     assert (options["num_cpus"], options["include_dashboard"]) == (7, False)
     assert options["_node_ip_address"] == options["dashboard_host"] == "127.0.0.1"

@@ -82,7 +82,7 @@ def length_edges(
     total = int(counts.sum())
     if not total:
         return ()
-    ranks = np.floor(np.linspace(0, 1, bins + 1)[1:-1] * (total - 1)).astype(np.int64)
+    ranks = np.arange(1, bins) * (total - 1) // bins
     quantiles = np.searchsorted(np.cumsum(counts), ranks, side="right")
     longest = max(int(np.flatnonzero(counts)[-1]), 1) + generated
     steps = np.arange(np.log(longest) // np.log(MAX_RATIO) + 1)

@@ -141,7 +141,7 @@ def test_an_engine_that_starts_again_keeps_what_is_ablated(load):
 class FakeRanks:
     """Two ranks that finish one instruction after the other."""
 
-    info, context, count_bytes = None, 128, 0
+    info, context, count_bytes = FakeRunning.info, 128, 0
     shards, space = SHARDS, SHARDS[0].space
     born_dead = False
 
