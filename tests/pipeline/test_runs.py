@@ -22,6 +22,7 @@ from sparcom.pipeline import run as run_module
 from sparcom.pipeline.actor import CountActor, PartResult
 from sparcom.pipeline.identify import identify
 from sparcom.pipeline.plan import Plan, prepare
+from sparcom.pipeline.ray import pool as pool_module
 from sparcom.pipeline.ray.session import ray_session
 from sparcom.pipeline.run import count
 from sparcom.selection.sets import Sets
@@ -438,14 +439,14 @@ def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_loca
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
 
 
-def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_local) -> None:
-    """A model that runs its layers twice a pass (HRM): every row is seen more than once."""
-    save_tiny_llm(tmp_path / "model", "hrm_text")
-    config = config_of(work, tmp_path / "run", model=str(tmp_path / "model"), verify=True)
-    with pytest.raises(
-        CountError, match=r"^conservation: layer0.dense saw \d+ rows of instruction"
-    ):
-        count(config)
+def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_local, monkeypatch):
+    class Miscounting(CountActor):
+        def run(self, part: int) -> None:
+            raise CountError(f"conservation: layer0.dense saw 3 rows of part {part}")
+
+    monkeypatch.setattr(pool_module, "CountActor", Miscounting)
+    with pytest.raises(CountError, match=r"^conservation: layer0.dense saw 3 rows of part \d"):
+        count(config_of(work, tmp_path / "run"))
     assert not RunStore(tmp_path / "run").results.parts("counts")
 
 
