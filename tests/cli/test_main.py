@@ -160,7 +160,10 @@ def cut_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (remove("model.safetensors"), r"no model.safetensors or model.safetensors.index.json in the"),
+        (
+            remove("model.safetensors"),
+            r"no model.safetensors or model.safetensors.index.json in the",
+        ),
         (remove("config.json"), "the folder has no config.json"),
         (no_tokenizer, "tokenizer"),
         (no_template, "has no chat template .*plain"),

@@ -44,7 +44,9 @@ def test_steps_and_sites_are_named_and_nested(seen: list[str]) -> None:
 
 def test_a_pass_of_the_engine_is_a_step_with_its_sites(tmp_path, seen: list[str]) -> None:
     folder = save_tiny_model(tmp_path, "llama", torch.float32)
-    engine = TransformersEngine(EngineOptions(str(folder), dtype="float32", device="cpu", prove=False))
+    engine = TransformersEngine(
+        EngineOptions(str(folder), dtype="float32", device="cpu", prove=False)
+    )
     seen.clear()
     engine.forward([Prompt("a", (1, 2), ((0, 2),))], Pass((0,), 8))
     assert seen[0] == "step 1"
