@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -13,13 +14,13 @@ CHAT = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 POISON = "☠"
-"""A token that the tokenizer knows and the model does not: any prompt with it fails."""
+"""A token whose embedding is not a number: any prompt with it fails, and no proof draws it."""
 _SPECIAL = ["<pad>", "<s>", "</s>", "<|user|>", "<|system|>", "<|assistant|>", "<|end|>"]
 _WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue", "write", "seven", "add", "it")
 
 
 def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
-    """Write a byte-level BPE tokenizer; returns how many tokens it has, without the poison."""
+    """Write a byte-level BPE tokenizer; returns how many tokens it has, the poison last."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,20 +31,27 @@ def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(_WORDS)] * 4, trainer)
-    size = tokenizer.get_vocab_size()
     tokenizer.add_tokens([POISON])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     fast.chat_template = chat
     fast.save_pretrained(folder)
-    return size
+    return len(fast)
 
 
 def save_tiny_llm(folder: Path, family: str = "llama", **changes: object) -> Path:
     """A random model of a family with its tokenizer, in bfloat16; returns the folder."""
     size = save_tokenizer(folder)
-    return save_tiny_model(folder, family, torch.bfloat16, vocab_size=size, **changes)
+    changes = {"vocab_size": size, "poison_token_id": size - 1, **changes}
+    save_tiny_model(folder, family, torch.bfloat16, **changes)
+    weights = load_file(folder / "model.safetensors")
+    embedding = next(
+        w for n, w in weights.items() if n.endswith(("embed_tokens.weight", "wte.weight"))
+    )
+    embedding[-1] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def records(n: int, categories: tuple[str, ...] = ("QA", "MATH", "SUM")) -> list[dict]:

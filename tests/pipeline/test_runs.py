@@ -384,7 +384,7 @@ def test_instructions_that_fail_are_set_aside_and_the_run_goes_on(
     assert (summary["instructions"], summary["failed"]) == (17, 3)
     run, counted = Run(out), all_counts(out)
     assert sorted(f.id for f in run.store.results.failures()) == [f"i{k:02}" for k in BAD]
-    assert all("index out of range" in f.reason for f in run.store.results.failures())
+    assert all("not finite in bfloat16" in f.reason for f in run.store.results.failures())
     assert run.labels["id"].to_pylist() == list(counted.ids)
     assert summary["tokens"] == counted.tokens.sum()
 
@@ -432,16 +432,39 @@ def test_an_instruction_that_fails_again_is_counted_once(work, tmp_path, ray_loc
 
 def test_a_model_that_fails_on_everything_stops_the_run(work, tmp_path, ray_local) -> None:
     corpus = poisoned(tmp_path, range(20))
-    message = r"failed on all 20 instructions; .* index out of range.*--overwrite"
+    message = r"failed on all 20 instructions; .* not finite in bfloat16.*--overwrite"
     with pytest.raises(SparcomError, match=message):
         count(config_of(work, tmp_path / "run", corpus=str(corpus)))
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
 
 
+TWICE = """
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
+
+
+class TwiceLayer(LlamaDecoderLayer):
+    def forward(self, hidden_states, *args, **kwargs):
+        self.mlp(hidden_states)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+class TwiceForCausalLM(LlamaForCausalLM):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model.layers[0].__class__ = TwiceLayer
+"""
+
+
 def test_a_count_error_in_an_actor_stops_the_run_as_itself(tmp_path, work, ray_local) -> None:
-    """A model that runs its layers twice a pass (HRM): every row is seen more than once."""
-    save_tiny_llm(tmp_path / "model", "hrm_text")
-    config = config_of(work, tmp_path / "run", model=str(tmp_path / "model"), verify=True)
+    """A model whose code runs an MLP twice a pass, without a proof: every row is seen twice."""
+    folder = save_tiny_llm(tmp_path / "model")
+    (folder / "twice.py").write_text(TWICE)
+    facts = json.loads((folder / "config.json").read_text())
+    facts["auto_map"] = {"AutoModelForCausalLM": "twice.TwiceForCausalLM"}
+    (folder / "config.json").write_text(json.dumps(facts))
+    config = config_of(
+        work, tmp_path / "run", model=str(folder), trust_remote_code=True, prove=False
+    )
     with pytest.raises(
         CountError, match=r"^conservation: layer0.dense saw \d+ rows of instruction"
     ):
