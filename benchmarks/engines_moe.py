@@ -192,13 +192,13 @@ def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
     for at, (module, hidden, ids) in zip(sites, seen, strict=True):
         site, columns = engine.space.sites[at], engine.space.neuron_slices()[at]
         for expert, weight in enumerate(module.gate_up_proj):
-            low, high = firing(hidden, weight[: site.width])
-            mine = (ids == expert).any(1)
+            mine = (ids == expert).any(1).nonzero()[:, 0]
+            bounds = firing(hidden[mine], weight[: site.width])
             start, first = 0, columns.start + expert * site.width
             for row, prompt in enumerate(order):
-                rows = slice(start + 1, start + len(prompt.token_ids))
+                here = (mine > start) & (mine < start + len(prompt.token_ids))
                 start += len(prompt.token_ids)
-                least, most = (f[rows][mine[rows]].sum(0).numpy() for f in (low, high))
+                least, most = (fired[here].sum(0).numpy() for fired in bounds)
                 ours = counted[0].neurons[row, first : first + site.width]
                 if (ours < least).any() or (ours > most).any():
                     raise CountError(f"{site.name}, expert {expert}: counts differ from a loop's")

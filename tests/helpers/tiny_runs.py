@@ -31,14 +31,13 @@ def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(_WORDS)] * 4, trainer)
-    size = tokenizer.get_vocab_size()
     tokenizer.add_tokens([POISON])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     fast.chat_template = chat
     fast.save_pretrained(folder)
-    return size
+    return len(fast)
 
 
 def save_tiny_llm(folder: Path, family: str = "llama", **changes: object) -> Path:

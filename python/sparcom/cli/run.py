@@ -23,11 +23,19 @@ def count_command(arguments: argparse.Namespace) -> Result:
     text = (
         f"{summary.instructions} instructions, {summary.tokens} counted tokens in "
         f"{summary.seconds:.1f} s ({rate:.0f} prompt tokens/s with start-up)\n"
+        f"{_proved(summary.proof)}\n"
         f"run: {summary.location}"
     )
     if summary.failed:
         text += f"\n{summary.failed} instructions failed: see {summary.location}/failed"
     return (asdict(summary) if arguments.json else text), 1 if summary.failed else 0
+
+
+def _proved(proof: dict[str, Any]) -> str:
+    """Whether the counted pass was proved, and what that took."""
+    if not proof.get("proved"):
+        return f"model not proved: {proof.get('why', 'no part was counted')}"
+    return f"model proved in {proof['seconds']:.1f} s; prompts: {proof['passes']}"
 
 
 def run_command(arguments: argparse.Namespace) -> Result:

@@ -29,6 +29,7 @@ class PartResult:
     """What an actor reports of a part.
 
     tokens: that the model read; seconds: time spent on the part; failed: instructions set aside.
+    proof_seconds: what the proof of the engine took, if it was loaded with this part.
     """
 
     part: int
@@ -37,6 +38,7 @@ class PartResult:
     failed: int
     seconds: float
     engine: dict[str, Any]
+    proof_seconds: float = 0.0
 
 
 class CountActor:
@@ -70,6 +72,7 @@ class CountActor:
         _logger.info("part begins", extra={"part": part})
         prompts, labels = self._store.corpus.prompts(part)
         with self._turn:
+            loaded_here = self._engine is None
             if self._engine is None:
                 self._engine = self._load()
             engine = self._engine
@@ -82,6 +85,7 @@ class CountActor:
             failed=len(failures),
             seconds=time.perf_counter() - started,
             engine=asdict(engine.info),
+            proof_seconds=engine.proof.seconds if engine.proof and loaded_here else 0.0,
         )
         self._metrics.counted(int(counted.tokens.sum()), len(counted.ids), len(failures))
         _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})

@@ -32,8 +32,12 @@ _logger = logging.getLogger("sparcom.pipeline")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did. tokens: counted ones, written ones among them; prompt_tokens: all that the
-    model read."""
+    """What a run did.
+
+    tokens: counted ones, written ones among them; prompt_tokens: all that the model read.
+    proof: whether and how the model was proved (`EngineInfo.proof`), and the `seconds` of the
+        longest proof of this session.
+    """
 
     location: str
     instructions: int
@@ -41,6 +45,7 @@ class RunSummary:
     tokens: int
     prompt_tokens: int
     seconds: float
+    proof: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -208,6 +213,7 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         tokens=tokens,
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
+        proof=_proof(plan, session),
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay
@@ -219,6 +225,14 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
     }
     write_facts(plan, session, "complete", facts)
     return summary
+
+
+def _proof(plan: Plan, session: Session) -> dict[str, Any]:
+    """Whether and how the model was proved, and what that took in this session."""
+    results = session.results
+    engine = results[0].engine if results else plan.store.manifest().get("engine", {})
+    seconds = max((r.proof_seconds for r in results), default=0.0)
+    return {**engine.get("proof", {}), "seconds": round(seconds, 2)}
 
 
 def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any]) -> None:

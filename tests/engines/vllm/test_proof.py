@@ -79,8 +79,7 @@ def test_a_pass_that_is_not_finite_is_named_with_its_instruction(tmp_path: Path)
         assert set(by_id(engine.count([good]))) == {"good"}
         bad = Prompt("bad", (3, 7, 5), ((0, 3),))
         message = (
-            "instruction bad: its hidden states are not finite in float32 on 2 counted tokens; its "
-            "weights may be damaged"
+            r"instruction bad: its hidden states are not finite in float32 on \d counted tokens"
         )
         with pytest.raises(SparcomError, match=message):
             list(engine.count([bad]))

@@ -2,8 +2,8 @@
 
 An FFN is recognised by its parts, not by the model's name: a gated one has gate and up projections
 (two modules, or one merged) and a down projection; an ungated one has two projections with an
-activation between. Whether a module that looks like a known FFN computes one is for the proof to
-say (`proof.prove`), which compares every layer with the unmodified module.
+activation between. A module that only looks like a known FFN is caught by the proof
+(`proof.prove`), which compares every layer with the unmodified one.
 """
 
 import types

@@ -13,9 +13,9 @@ from transformers_tools import DTYPES, count_all, load, make_prompts
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.grouped import GroupedExperts
 from sparcom.engines.transformers import attention
-from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.transformers import engine as engine_module
 from sparcom.engines.transformers.proof import prompts as proof_prompts
-from sparcom.engines.transformers.proof.prove import orders
+from sparcom.engines.transformers.proof.passes import orders
 from sparcom.errors import InputError
 
 FAMILIES = [family for family in DENSE | MOE if family != "gpt_oss"]
@@ -85,7 +85,7 @@ def test_what_is_said_of_a_proof_is_json_and_the_same_each_time(folders) -> None
 
 
 def test_without_a_proof_nothing_is_claimed(folders, monkeypatch) -> None:
-    monkeypatch.setattr(TransformersEngine, "_prove", None)
+    monkeypatch.setattr(engine_module, "prove", None)
     engine = load(folders("llama"), "float32", prove=False)
     assert engine.proof is None
     assert engine.info.proof == {"proved": False, "why": "--no-prove"}

@@ -17,7 +17,7 @@ from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.packing import Pass
 from sparcom.engines.proof import DisagreementError, SiteProof
-from sparcom.engines.transformers.proof.prove import Forward
+from sparcom.engines.transformers.proof.passes import Forward
 from sparcom.engines.transformers.proof.reference import Reference
 
 _FACTOR = 4.0  # a right engine may differ this many times as much as the transformers engine
@@ -41,7 +41,7 @@ class Expected:
 
 
 @torch.inference_mode()
-def expect(
+def expected_counts(
     forward: Forward, recorder: Recorder, references: Sequence[Reference], space: ComponentSpace
 ) -> Expected:
     """What the references count, and how far a transformers engine is from them."""

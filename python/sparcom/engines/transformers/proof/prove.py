@@ -1,197 +1,179 @@
-"""The proof of a loaded model: the pass that is counted is the model's own.
+"""Proving a loaded engine: the pass that is counted is the model's own.
 
 A few prompts of random tokens go through the engine, alone and packed behind each other in both
 orders, and through transformers' own, unmodified modules with their eager attention, on the same
-weights. Every layer, and every module of a layer, must put out the same within the rounding of the
-dtype; every count must be the same but where a gate is within that rounding of zero.
+weights (`passes.compare_passes`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
+from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
+from sparcom.engines.base import EngineOptions
 from sparcom.engines.packing import Pass
-from sparcom.engines.proof import DisagreementError, SiteProof
-from sparcom.engines.transformers.proof.compare import difference, tolerance
-from sparcom.engines.transformers.proof.prompts import FILLER
-from sparcom.engines.transformers.proof.reference import LAST, Reference
-from sparcom.engines.transformers.proof.trace import (
-    INPUT,
-    OUTPUT,
-    Points,
-    Trace,
-    entry_name,
-    forced,
-    tracing,
-)
-from sparcom.engines.transformers.sites import Ffn
+from sparcom.engines.proof import Proof, SiteProof
+from sparcom.engines.transformers import attention, loading
+from sparcom.engines.transformers.proof.end_to_end import Expected, expected_counts
+from sparcom.engines.transformers.proof.passes import compare_passes
+from sparcom.engines.transformers.proof.prompts import make_prompts, short_windows
+from sparcom.engines.transformers.proof.reference import Reference, read_reference
+from sparcom.engines.transformers.proof.trace import Points
+from sparcom.engines.transformers.sites import Ffn, Instrumentation
+from sparcom.errors import InputError, SparcomError
 
-_UNEXPLAINED = 1e-4  # share of a site's counts that may differ by gates that are not near zero
-_REROUTED = 0.25  # share of tokens whose experts rounding may change
+_SMALL = 300_000_000  # parameters: a proof takes one thread about a second
+_logger = logging.getLogger("sparcom.engines")
 
 
-Forward = Callable[[Sequence[Prompt], Pass], torch.Tensor]
-"""`TransformersEngine.forward`."""
+class Provable(Protocol):
+    """A transformers engine, as far as it is proved; see there."""
+
+    options: EngineOptions
+    model: PreTrainedModel
+    space: ComponentSpace
+    ffns: list[Ffn]
+    instrumentation: Instrumentation
+    vocabulary: int
+    device: torch.device
+    alone: str | None
+
+    def counting(self) -> Recorder: ...
+    def pack(self, alone: str | None) -> None: ...
+    def forward(self, prompts: Sequence[Prompt], one: Pass) -> torch.Tensor: ...
+    def count(self, prompts: Sequence[Prompt]) -> Iterable[Counted]: ...
 
 
-@dataclass
-class _Seen:
-    """What the passes of the engine showed.
+def prove(engine: Provable) -> Proof:
+    """The proof of an engine's passes.
 
-    apart: module -> largest difference of its states; entry: site -> that of what its FFN takes in.
-    counts: (prompt, neurons, experts) of every prompt in every pass. rerouted: site -> tokens.
+    If packed passes are not the model's own, each prompt gets a pass of its own from then on, and
+    those are proved. Raises InputError if neither are.
     """
-
-    apart: dict[str, float] = field(default_factory=dict)
-    entry: dict[int, float] = field(default_factory=dict)
-    counts: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
-    rerouted: dict[int, int] = field(default_factory=dict)
-    tokens: int = 0
-
-
-def orders(n: int, together: bool) -> Iterator[tuple[int, ...]]:
-    """Which prompts the passes of a proof hold: each alone; then all, and all in reverse."""
-    yield from ((at,) for at in range(n))
-    if together:
-        yield tuple(range(n))
-        yield tuple(reversed(range(n)))
-
-
-@torch.inference_mode()
-def compare_passes(
-    forward: Forward,
-    recorder: Recorder,
-    points: Points,
-    references: Sequence[Reference],
-    *,
-    packed: bool,
-    together: bool = True,
-) -> tuple[SiteProof, ...]:
-    """Compare passes of an engine, counted by its recorder, with the references.
-
-    packed: there are rows behind the prompts that no prompt fills, as in packed passes.
-    together: prompts share passes too.
-    Raises DisagreementError naming the first module that puts out something else, or the site whose
-    counts differ.
-    """
-    seen = _Seen()
-    bound = tolerance(references[0].last.dtype)
-    for order in orders(len(references), packed and together):
-        held = [references[at] for at in order]
-        lengths = [ref.trace.rows for ref in held]
-        starts = np.cumsum([0, *lengths]).tolist()
-        one = Pass(order, starts.pop() + (FILLER if packed else 0))
-        given = {start: ref.trace for start, ref in zip(starts, held, strict=True)}
-        with tracing(points, one.rows) as trace, forced(points, trace, given):
-            last = forward([ref.prompt for ref in held], one)
-        trace.states[LAST, OUTPUT] = last
-        for start, ref in zip(starts, held, strict=True):
-            how = "packed with another" if len(order) > 1 else "alone"
-            _compare_states(points, trace, ref, slice(start, start + ref.trace.rows), bound, how,
-                            seen)  # fmt: skip
-        taken = recorder.take([r.prompt.id for r in held], range(len(held)), lengths)
-        seen.counts += zip(order, taken.neurons, taken.experts, strict=True)
-        seen.tokens += sum(lengths)
-    return _compare_sites(points, references, seen, bound)
-
-
-def _compare_states(
-    points: Points, trace: Trace, ref: Reference, rows: slice, bound: float, how: str, seen: _Seen
-) -> None:
-    """Compare the rows of one prompt in all that both passes show, in the order of the pass.
-
-    Inputs are compared where they are not forced: of the first layer and of the FFNs.
-    """
-    entries = {entry_name(ffn): at for at, ffn in enumerate(points.ffns)}
-    modules = dict((*points.layers, *points.parts))
-    for (name, which), plain in ref.states():
-        if which == INPUT and name != points.layers[0][0] and name not in entries:
-            continue
-        ours = trace.states.get((name, which))
-        if ours is None:
-            raise DisagreementError(name, "it is not called as in transformers' own pass")
-        apart = difference(ours[rows], plain)
-        if apart > bound:
-            kind = f" ({type(modules[name]).__name__})" if name in modules else ""
-            raise DisagreementError(
-                f"{name}{kind}, of a prompt {how}",
-                f"its {which} differs from transformers' own by {100 * apart:.2g} % of its size; "
-                f"rounding explains {100 * bound:.2g} %",
-            )
-        seen.apart[name] = max(seen.apart.get(name, 0.0), apart)
-        if name in entries and which == INPUT:
-            at = entries[name]
-            seen.entry[at] = max(seen.entry.get(at, 0.0), apart)
-    for at, (ids, _) in ref.trace.routed.items():
-        other = (trace.routed[at][0][rows].sort(1).values != ids.sort(1).values).any(1)
-        seen.rerouted[at] = seen.rerouted.get(at, 0) + int(other.sum())
-
-
-def _compare_sites(
-    points: Points, references: Sequence[Reference], seen: _Seen, bound: float
-) -> tuple[SiteProof, ...]:
-    """Compare the counts of every site, whose layers were given equal inputs."""
-    proofs, neuron, expert = [], 0, 0
-    for at, ffn in enumerate(points.ffns):
-        neurons = slice(neuron, neuron + ffn.site.neurons)
-        experts = slice(expert, expert + ffn.site.experts)
-        neuron, expert = neurons.stop, experts.stop
-        counts = [(ref, n[neurons], e[experts]) for ref, n, e in seen.counts]
-        proofs.append(_compare_site(points, at, references, counts, seen, bound))
-        _check_site(ffn, proofs[-1], seen.tokens)
-    return tuple(proofs)
-
-
-def _compare_site(
-    points: Points,
-    at: int,
-    references: Sequence[Reference],
-    counts: Sequence[tuple[int, np.ndarray, np.ndarray]],
-    seen: _Seen,
-    bound: float,
-) -> SiteProof:
-    ffn = points.ffns[at]
-    gates = [ref.gates[at] for ref in references]
-    fired = [g.fired().numpy() for g in gates]
-    near = [g.near_zero(seen.entry.get(at, 0.0)).numpy() for g in gates]
-    cells = differing = unexplained = 0
-    for ref, neurons, experts in counts:
-        if (experts != gates[ref].routed().numpy()).any():
-            raise DisagreementError(ffn.name, "its experts count other rows than they were given")
-        apart = np.abs(neurons - fired[ref])
-        cells += len(apart)
-        differing += int((apart > 0).sum())
-        unexplained += int((apart > near[ref]).sum())
-    layer = f"{points.layers[ffn.site.layer][0]}."
-    states = [v for name, v in seen.apart.items() if f"{name}.".startswith(layer)]
-    return SiteProof(
-        site=ffn.site.name,
-        module=ffn.name,
-        difference=max(states),
-        tolerance=bound,
-        cells=cells,
-        differing=differing,
-        unexplained=unexplained,
-        near_zero=int(sum(n.sum() for n in near)),
-        rerouted=seen.rerouted.get(at, 0),
+    started = time.perf_counter()
+    points = Points.of(engine.model, engine.ffns)
+    prompts = make_prompts(engine.model.config, engine.vocabulary)
+    with short_windows(engine.model) as windows, _one_thread_if_small(engine.model):
+        sites = _packed_sites(engine, points, prompts) or _sites(engine, points, prompts)
+    proof = Proof(
+        against="transformers' own modules with eager attention, layer by layer",
+        passes="packed" if engine.alone is None else f"one prompt each: {engine.alone}",
+        sites=sites,
+        lengths=tuple(len(p.token_ids) for p in prompts),
+        windows=windows,
+        seconds=time.perf_counter() - started,
     )
+    _logger.info("model proved", extra={"seconds": round(proof.seconds, 2), "passes": proof.passes})
+    return proof
 
 
-def _check_site(ffn: Ffn, proof: SiteProof, tokens: int) -> None:
-    """Raise DisagreementError where more differs than rounding explains."""
-    where = f"{ffn.name} ({type(ffn.module).__name__})"
-    if proof.unexplained > _UNEXPLAINED * proof.cells:
-        raise DisagreementError(
-            where,
-            f"{proof.unexplained} of {proof.cells} counts differ from transformers' own by gates "
-            "that are not near zero",
+def expect(engine: Provable, longest: int) -> Expected:
+    """`TransformersEngine.expect`."""
+    recorder = engine.counting()
+    prompts = make_prompts(engine.model.config, engine.vocabulary, longest)
+    references = _references(engine, Points.of(engine.model, engine.ffns), prompts)
+    with _plain_gates(recorder):
+        expected = expected_counts(engine.forward, recorder, references, engine.space)
+    if (recorder.threshold, recorder.signal) == (0.0, "gate"):
+        return expected
+    # References show gates alone. What else fires is this engine's word, which is proved.
+    rows = {
+        name: row
+        for counted in engine.count(prompts)
+        for name, row in zip(counted.ids, counted.neurons, strict=True)
+    }
+    return replace(expected, fired=np.stack([rows[p.id] for p in prompts]).astype(np.int64))
+
+
+def _packed_sites(
+    engine: Provable, points: Points, prompts: Sequence[Prompt]
+) -> tuple[SiteProof, ...]:
+    """How packed passes agree; () if they do not, or if the engine packs none."""
+    if engine.alone is not None:
+        return ()
+    try:
+        return _compare(engine, points, prompts)
+    except Exception as error:  # attention that does not know packing fails in any way
+        engine.counting().discard()
+        where = getattr(error, "where", loading.first_line(error))
+        engine.pack(f"packed, its passes are not its own ({where})")
+        return ()
+
+
+def _sites(engine: Provable, points: Points, prompts: Sequence[Prompt]) -> tuple[SiteProof, ...]:
+    """How the passes of one prompt agree."""
+    name = f"model {engine.options.model}"
+    try:
+        return _compare(engine, points, prompts)
+    except SparcomError as error:
+        raise InputError(
+            f"{name}: what would be counted is not the model's own pass: {error}; try --engine vllm"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{name}: it cannot be proved: {loading.first_line(error)}; --no-prove leaves the "
+            "proof out"
+        ) from error
+
+
+def _compare(engine: Provable, points: Points, prompts: Sequence[Prompt]) -> tuple[SiteProof, ...]:
+    references, recorder = _references(engine, points, prompts), engine.counting()
+    with _plain_gates(recorder):
+        return compare_passes(
+            engine.forward,
+            recorder,
+            points,
+            references,
+            packed=engine.alone is None,
+            together=recorder.slots >= len(prompts),
         )
-    if proof.rerouted > max(1, _REROUTED * tokens):
-        raise DisagreementError(
-            where,
-            f"{proof.rerouted} of {tokens} tokens reach other experts than in transformers' own",
-        )
+
+
+def _references(engine: Provable, points: Points, prompts: Sequence[Prompt]) -> list[Reference]:
+    """Prompts through the unmodified modules, each alone."""
+    model, own = engine.model, engine.model.config._attn_implementation
+    with engine.instrumentation.taken_out():
+        if engine.alone is None:
+            model.set_attn_implementation(attention.REFERENCE)
+        try:
+            body = loading.body_of(model)
+            return [read_reference(body, points, p, engine.device) for p in prompts]
+        finally:
+            model.set_attn_implementation(own)
+
+
+@contextmanager
+def _one_thread_if_small(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, a small model on CPU runs on one thread.
+
+    Its products are so short that threads cost more by waiting for each other than they save: with
+    135 million parameters, on two busy cores, one thread took 0.5 s and two took 3 to 9 s.
+    """
+    before = torch.get_num_threads()
+    if sum(p.numel() for p in model.parameters()) < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _plain_gates(recorder: Recorder) -> Iterator[None]:
+    """Within the block, a neuron fires where its gate is positive: what references show."""
+    asked = recorder.threshold, recorder.signal
+    recorder.threshold, recorder.signal = 0.0, "gate"
+    try:
+        yield
+    finally:
+        recorder.threshold, recorder.signal = asked
