@@ -37,7 +37,7 @@ def save_tokenizer(folder: Path, chat: str | None = CHAT) -> int:
     )
     fast.chat_template = chat
     fast.save_pretrained(folder)
-    return len(fast)
+    return len(fast) - 1
 
 
 def save_tiny_llm(folder: Path, family: str = "llama", **changes: object) -> Path:
