@@ -34,6 +34,9 @@ def main() -> None:
 
 
 def _bound_memory() -> None:
+    """Refuse this process more than `MEMORY` from now on; only Linux enforces such a limit."""
+    if sys.platform != "linux":
+        return
     with open("/proc/self/statm") as pages:
         held = int(pages.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
