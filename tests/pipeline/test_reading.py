@@ -17,7 +17,7 @@ def config(folder: Path, **changes: object) -> RunConfig:
         "model": str(save_tiny_llm(folder / "model")),
         "corpus": str(folder / "mine.csv"),
         "map": ("instruction=prompt", "category=kind"),
-        "set": ("id=row-{row}",),
+        "fill": ("id=row-{row}",),
         "categories": "chat,code",
         "out": str(folder / "run"),
     }
