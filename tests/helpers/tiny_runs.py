@@ -14,7 +14,7 @@ CHAT = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 POISON = "☠"
-"""A token whose embedding is not a number: any prompt with it fails."""
+"""A token whose embedding is infinite: any prompt with it fails."""
 _SPECIAL = ["<pad>", "<s>", "</s>", "<|user|>", "<|system|>", "<|assistant|>", "<|end|>"]
 _WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue", "write", "seven", "add", "it")
 
@@ -50,7 +50,7 @@ def save_tiny_llm(folder: Path, family: str = "llama", **changes: object) -> Pat
     embedding = next(
         name for name in weights if name.endswith(("embed_tokens.weight", "wte.weight"))
     )
-    weights[embedding][poison] = float("nan")
+    weights[embedding][poison] = float("inf")  # equals itself, as no NaN does
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder
 
