@@ -35,7 +35,7 @@ from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import EngineOptions
-from sparcom.engines.load import check_sites
+from sparcom.engines.load import check_sites, load_engine
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.transformers.sites import find_ffns
 from sparcom.errors import SparcomError
@@ -199,16 +199,15 @@ def count_transformers(folder: Path, prompts: Sequence[Prompt]) -> Counts:
 
 
 def count_vllm(folder: Path, prompts: Sequence[Prompt]) -> Counts:
-    """Counts of the vLLM engine; raises InputError if it, or a run's plan, refuses the model."""
+    """Counts of the vLLM engine; raises SparcomError if it, its proof or a run's plan refuses."""
     from sparcom.engines.transformers.loading import read_model
-    from sparcom.engines.vllm.engine import VllmEngine
     from sparcom.engines.vllm.options import VllmOptions
 
     options = VllmOptions(
-        str(folder), dtype="float32", batch_tokens=64, slots=8, threads=1, context=128, prove=False
+        str(folder), dtype="float32", batch_tokens=64, slots=8, threads=1, context=128
     )
     planned = read_model(options).space
-    engine = VllmEngine(options)
+    engine = load_engine("vllm", options)
     try:
         check_sites(engine, planned)
         return engine.space, _by_id(engine.count(prompts)), EQUAL, ""
