@@ -121,7 +121,7 @@ def best_shape(engine: TransformersEngine, prompts: Sequence[Prompt]) -> int:
 
 
 def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
-    """Raise CountError where counts differ from a plain hook on the same passes."""
+    """Raise CountError if counts differ from a plain hook on the same passes."""
     plain = {p.id: torch.zeros(engine.space.neurons, dtype=torch.int64) for p in prompts}
     gates: list[torch.Tensor] = []
     modules = [m for n, m in engine.model.named_modules() if n.endswith("gate_proj")]

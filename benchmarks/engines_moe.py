@@ -173,7 +173,7 @@ def run(engine: TransformersEngine, prompts: Sequence[Prompt], rows: int) -> Non
 
 
 def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
-    """Raise CountError where routed counts differ from a plain loop's on the same pass.
+    """Raise CountError if routed counts differ from a plain loop's on the same pass.
 
     The loop's products are float64, the engine's are sums in float32: a gate nearer to zero than
     such a sum can be wrong by may count or not, and every other one must count as in the loop.

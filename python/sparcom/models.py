@@ -84,7 +84,7 @@ def check_model_folder(path: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """The files that a model's weights are loaded from: safetensors in the folder itself.
 
-    Raises InputError where there are none, or where an index names a file of another kind, outside
+    Raises InputError if there are none, or if an index names a file of another kind, outside
     the folder, or that is not there.
     """
     if "transformers_weights" in _json_of(folder, "config.json"):
@@ -158,7 +158,7 @@ def tiny_moe_folder() -> Path:
 
 
 def tiny_moe() -> Path:
-    """Folder of the test bed; raises InputError where it has not been made."""
+    """Folder of the test bed; raises InputError if it has not been made."""
     folder = tiny_moe_folder()
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -214,7 +214,7 @@ def convert_gguf(source: Path, name: str) -> Path:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Raise InputError where a folder's disk has less than `needed` bytes free."""
+    """Raise InputError if a folder's disk has less than `needed` bytes free."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -258,7 +258,7 @@ def check_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] =
 def model_folder(path: str) -> Path:
     """The local folder of a model: the path itself, or a hub id's snapshot, fetched if need be.
 
-    Raises InputError where it cannot be downloaded or holds no model.
+    Raises InputError if it cannot be downloaded or holds no model.
     """
     if Path(path).is_dir():
         return Path(path)

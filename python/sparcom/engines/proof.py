@@ -62,5 +62,5 @@ class DisagreementError(InputError):
 
 
 def not_proved(why: str) -> dict[str, Any]:
-    """What run.json says where there is no proof."""
+    """What run.json says if there is no proof."""
     return {"proved": False, "why": why}

@@ -1,7 +1,7 @@
 """Every weight matrix of a decoder layer is accounted for: attention, norm, router, or a known FFN.
 
-An FFN that is not recognised would be left out of the counts in silence, where the layer has
-another one that is. So what is left over when all known parts are taken away refuses the model.
+An FFN that is not recognised would be left out of the counts in silence if its layer has another
+one that is. So the model is refused if anything is left over once all known parts are taken away.
 """
 
 import re

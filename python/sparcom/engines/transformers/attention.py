@@ -40,7 +40,7 @@ class _Packing:
         self._known: dict[int, tuple[torch.Tensor, list[torch.Tensor | None]]] = {}
 
     def blocks(self, mask: torch.Tensor) -> list[torch.Tensor | None]:
-        """The part of a mask that concerns each prompt; None where that is plainly causal."""
+        """The part of a mask that concerns each prompt; None if that is plainly causal."""
         if id(mask) not in self._known:
             parts = [mask[:, :, start:stop, start:stop] for start, stop in self.spans]
             self._known[id(mask)] = mask, [None if _is_causal(p) else p for p in parts]
@@ -153,7 +153,7 @@ def packed_mask(
 
     others: what transformers hands to every mask implementation; its `mask_function` says which
         keys a query sees, by their rows in the pass.
-    Returns [1, 1, rows, rows] bool; None where every prompt's part is plainly causal.
+    Returns [1, 1, rows, rows] bool; None if every prompt's part is plainly causal.
     """
     others |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
     blocks = []

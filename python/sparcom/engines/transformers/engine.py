@@ -76,7 +76,7 @@ class TransformersEngine:
 
     @property
     def context(self) -> int | None:
-        """The model's longest sequence in tokens; None where its config does not say."""
+        """The model's longest sequence in tokens; None if its config does not say."""
         return loading.context_of(self.model.config)
 
     def plan(self, lengths: Sequence[int]) -> list[Pass]:
@@ -115,7 +115,7 @@ class TransformersEngine:
         prompts: those of the pass, in its order; the rows after them are filled and not counted.
         logits: run the language model head too.
         Returns [rows, hidden or vocabulary].
-        Raises InputError where logits are asked of a model without a head.
+        Raises InputError if logits are asked of a model without a head.
         """
         if logits and not self.head:
             raise InputError(

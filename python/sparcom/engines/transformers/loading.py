@@ -91,7 +91,7 @@ def empty_model(config: Any, trust_remote_code: bool = False) -> PreTrainedModel
 
 
 def find_supported(model: PreTrainedModel) -> list[Ffn]:
-    """The FFNs of a model; raises InputError where one is not known, or might be left out."""
+    """The FFNs of a model; raises InputError if one is not known, or might be left out."""
     ffns = find_ffns(model)
     check_accounted(model, ffns)
     return ffns
@@ -187,7 +187,7 @@ def why_alone(model: PreTrainedModel) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, after its class where it is not one of ours."""
+    """The first line of an error's text, after its class if it is not one of ours."""
     text = str(error).strip()
     first = text.splitlines()[0] if text else ""
     if isinstance(error, (InputError, OSError, ValueError)) and first:

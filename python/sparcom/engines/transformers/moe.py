@@ -32,7 +32,7 @@ def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str 
     """The site of a module of fused experts.
 
     owner: the module that holds it and its router.
-    activation: name of the f of its activation module; None where that is not known.
+    activation: name of the f of its activation module; None if that is not known.
     Raises InputError saying what is not supported.
     """
     shape = _weights_shape(module)

@@ -179,7 +179,7 @@ class Instrumentation:
         self._swaps: list[tuple[object, str, object, object]] = []
 
     def put(self, owner: object, name: str, counting: object, plain: object) -> None:
-        """Let an attribute be `counting`, and `plain` where the code is taken out."""
+        """Let an attribute be `counting`, and `plain` while the code is taken out."""
         self._swaps.append((owner, name, counting, plain))
         setattr(owner, name, counting)
 

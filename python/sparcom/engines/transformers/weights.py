@@ -57,7 +57,7 @@ def check_files(model: str, files: Sequence[Path], empty: PreTrainedModel) -> bo
     """Compare the files of a model with the model that its config describes; no weight is read.
 
     model: how messages call it; empty: the model on the meta device.
-    Returns False where only the language model head is missing (`check_report`).
+    Returns False if only the language model head is missing (`check_report`).
     Raises InputError for files that cannot be read or do not fill the model.
     """
     headers = read_headers(model, files)
@@ -107,7 +107,7 @@ def read_headers(model: str, files: Iterable[Path]) -> dict[str, torch.Tensor]:
 
 
 def check_report(model: str, report: Report, loaded: PreTrainedModel) -> bool:
-    """True if the weights fill the model; False where only its language model head is missing,
+    """True if the weights fill the model; False if only its language model head is missing,
     which no count needs.
 
     Raises InputError naming the first tensors that are missing, unexpected or of another shape, and

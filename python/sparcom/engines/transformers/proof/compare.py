@@ -1,9 +1,9 @@
 """Two traces of the same tokens: how far their states lie apart, and whether their counts agree.
 
-A state's difference is measured row by row, as a share of the row's own size. A count differs in
-earnest only where the gates that decide it are not near zero: a gate g of a row is near zero if
-`|g| <= NEAR * d * size`, where d is the difference of what the FFN took in, and size the root mean
-square of the gates of that row, or of that neuron where it is larger.
+A state's difference is measured row by row, as a share of the row's own size. Rounding may change a
+count by its gates that are near zero, and by no others. A gate g is near zero if
+`|g| <= NEAR * d * size`: d is the difference of what the FFN took in, and size the root mean square
+of the gates of its row or of its neuron, whichever is larger.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def difference(ours: torch.Tensor, plain: torch.Tensor) -> float:
-    """Largest difference of a row, as a share of the row's size (of most rows' size, where a row
-    is smaller); infinite where a row is not finite in one of the two.
+    """Largest difference of a row, as a share of the row's size (of most rows' size, if a row
+    is smaller); infinite if a row is not finite in one of the two.
 
     ours, plain: [rows, features].
     """

@@ -1,7 +1,7 @@
 """Passes of an engine against transformers' own passes of the same prompts, module by module.
 
 Every layer, and every module of a layer, must put out the same within the rounding of the dtype;
-every count must be the same but where a gate is within that rounding of zero.
+every count must be the same, up to gates that are within that rounding of zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +102,7 @@ def _compare_states(
 ) -> None:
     """Compare the rows of one prompt in all that both passes show, in the order of the pass.
 
-    Inputs are compared where they are not forced: of the first layer and of the FFNs.
+    Inputs are compared if they are not forced: those of the first layer and of the FFNs.
     """
     entries = {entry_name(ffn): at for at, ffn in enumerate(points.ffns)}
     modules = dict((*points.layers, *points.parts))
@@ -180,7 +180,7 @@ def _compare_site(
 
 
 def _check_site(ffn: Ffn, proof: SiteProof, tokens: int) -> None:
-    """Raise DisagreementError where more differs than rounding explains."""
+    """Raise DisagreementError if more differs than rounding explains."""
     where = f"{ffn.name} ({type(ffn.module).__name__})"
     if proof.unexplained > _UNEXPLAINED * proof.cells:
         raise DisagreementError(

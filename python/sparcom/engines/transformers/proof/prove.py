@@ -170,7 +170,7 @@ def _one_thread_if_small(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _plain_gates(recorder: Recorder) -> Iterator[None]:
-    """Within the block, a neuron fires where its gate is positive: what references show."""
+    """Within the block, a neuron fires if its gate is positive: what references show."""
     asked = recorder.threshold, recorder.signal
     recorder.threshold, recorder.signal = 0.0, "gate"
     try:

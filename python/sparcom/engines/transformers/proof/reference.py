@@ -36,8 +36,8 @@ def read_reference(
     """One prompt through a model, with the attention that it is set to.
 
     body: the model without its head.
-    Raises InputError where its hidden states are not finite, or where activations are not called as
-    those of its FFNs are.
+    Raises InputError if its hidden states are not finite, or if activations are not called as those
+    of its FFNs are.
     """
     ids = torch.tensor([prompt.token_ids], device=device)
     with tracing(points, len(prompt.token_ids), gates=True) as trace:
@@ -59,7 +59,7 @@ def _check_finite(trace: Trace, last: torch.Tensor) -> None:
 
 
 def advice(dtype: torch.dtype) -> str:
-    """What to do where hidden states are not finite."""
+    """What to do if hidden states are not finite."""
     if dtype == torch.float16:
         return "use bfloat16 or float32"
     return "its weights may be damaged"

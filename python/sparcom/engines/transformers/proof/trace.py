@@ -194,7 +194,7 @@ def first_tensor(value: object) -> torch.Tensor | None:
 
 
 def row_axis(tensor: torch.Tensor, rows: int) -> int | None:
-    """The axis of a state's rows: the last but the features; None where there is none."""
+    """The axis of a state's rows: the last but the features; None if there is none."""
     axes = [axis for axis in range(tensor.dim() - 1) if tensor.shape[axis] == rows]
     return axes[-1] if axes else None
 
