@@ -85,7 +85,7 @@ def test_damaged_corpora_in_a_process_of_their_own(tmp_path, seed):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from sparcom.cli.main import main; sys.exit(main())",
          *argv],
-        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        capture_output=True, text=True, timeout=600, cwd=tmp_path,
     )  # fmt: skip
     check_output(f"{name} {argv}", done.returncode, done.stdout, done.stderr, 0)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY

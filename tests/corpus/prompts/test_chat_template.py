@@ -105,7 +105,7 @@ def test_a_text_that_the_template_squeezes_is_counted_as_it_is_read():
         (
             "{{ 'code ' if 'def' in messages[0]['content'] }}U: {{ messages[0]['content'] }} A:",
             "def f(): pass",
-            "writes something else around it",
+            "surrounds it with another text",
         ),
         (
             "{% if 'no' in messages[0]['content'] %}{{ raise_exception('not that') }}{% endif %}"

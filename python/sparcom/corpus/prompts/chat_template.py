@@ -1,12 +1,12 @@
-"""Templates: what one puts around the user's text.
+"""Templates: the text that surrounds the user's own.
 
-`model` is the tokenizer's own chat template, `from:MODEL` that of another model (a base model is
-read as its tuned one that way), `plain` a fixed text, `raw` nothing.
+`model` is the tokenizer's own chat template, `from:MODEL` that of another model (so that a base
+model reads what its tuned one does), `plain` a fixed text, `raw` nothing.
 
 A chat template is a program, and some change the text that they are given: they trim it, or squeeze
-its blank lines. So every text is rendered by the template itself, and the rendering is compared
-with what the template puts around a mark. What lies between must be the user's characters, all or
-some of them in their order; then they are the counted ones. A rendering of another kind is refused.
+its blank lines. So the template itself renders every text. What it puts around a mark is known;
+what lies between in a rendering must be the user's characters, all of them or some in their order.
+These are counted. Any other rendering is refused.
 """
 
 import datetime as dt
@@ -19,7 +19,7 @@ from sparcom.errors import InputError
 
 PLAIN = "Instruction:\n{text}\n\nResponse:\n"
 BOS = ("auto", "always", "never")
-# Stands for the user's text while what stands around it is found; no template rewrites letters.
+# Takes the place of the user's text, to find what surrounds it; few templates rewrite letters.
 _MARK = "SPARCOMxUSERxTEXT"
 
 
@@ -41,8 +41,8 @@ class PromptTemplate:
     """What a template puts around the user's text.
 
     special: the tokenizer adds its own special tokens (BOS), since the template holds none.
-    bos: "auto" leaves the first token to template and tokenizer; "always" and "never" see to it
-        that exactly one, or no, beginning-of-sequence token leads.
+    bos: "auto" leaves the first token to template and tokenizer; "always" and "never" make it a
+        beginning-of-sequence token, or any other.
     chat: what renders a chat template, with the system prompt; None for a fixed text.
     """
 
@@ -66,7 +66,7 @@ class PromptTemplate:
             stop = len(rendered) - len(self.suffix)
             around = rendered.startswith(self.prefix) and rendered.endswith(self.suffix)
             if not around or stop < start:
-                problem = "the chat template writes something else around it than around others"
+                problem = "the chat template surrounds it with another text than usual"
             elif not _is_part(rendered[start:stop], text):
                 problem = "the chat template rewrites it"
             else:

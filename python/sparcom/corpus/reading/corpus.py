@@ -7,7 +7,7 @@ each id, but no text.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -119,8 +119,8 @@ class Corpus:
             as_text = numbers_as_text(record, self.notes)
             if as_text is not None:
                 record, problem = as_text, problem_of(as_text, categories, row)
-        if problem is not None and self.log.hint is None and isinstance(row, Mapping):
-            self.log.hint = None if fields.takes or fields.fills else hint_for(map(str, row))
+        if problem is not None and "is missing" in problem and self.log.hint is None:
+            self.log.hint = None if fields.takes or fields.fills else hint_for(row)
         return record, problem
 
     def _within_limit(self, n: int) -> bool:

@@ -1,6 +1,6 @@
 """Advice for data sets that are well known, from the names of their fields."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 _SETS = "--fill id={file}-{row} --fill category=CATEGORY"
 _SHAPES = (
@@ -20,13 +20,13 @@ _SHAPES = (
 )  # fmt: skip
 
 
-def hint_for(names: Iterable[str]) -> str | None:
-    """The flags that read rows with fields of these names; None if the shape is not known.
+def hint_for(row: object) -> str | None:
+    """The flags that read rows with the fields of this one; None if the shape is not known.
 
-    >>> hint_for(["instruction", "output"])
-    "the fields are Alpaca's; try --map reference=output --fill id={file}-{row} ..."
+    >>> hint_for({"instruction": "Add 2 and 3.", "output": "5"})
+    "these are Alpaca's fields; try --map reference=output --fill id={file}-{row} ..."
     """
-    found = set(names)
+    found = set(map(str, row)) if isinstance(row, Mapping) else set()
     for shape, whose, flags in _SHAPES:
         if shape <= found:
             given = [flag for flag in _flags(flags) if not _has(flag, found)]

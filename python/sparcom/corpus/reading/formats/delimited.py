@@ -100,7 +100,7 @@ def _quoted_field(record: Record, lines: Lines, at: int) -> tuple[str, str, int]
         stop = text.find('"', at)
         if stop < 0:
             pieces.append(text[at:])
-            size += len(text) - at
+            size += len(text)
             line = next(lines, None)
             if line is None or size > MAX_ROW:
                 raise _FieldError("the quote that opens here is never closed", broken=True)
