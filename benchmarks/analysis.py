@@ -20,19 +20,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sparcom.analysis.overlap.overlap import category_matrix, pair_matrix
 
 from common import emit, print_card, print_table
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.data.bitsets import column_counts, intersections, pack
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.stats.resample import (
-    bootstrap_draws,
-    bootstrap_weights,
-    permutation_draws,
-    permuted_codes,
-)
+from sparcom.analysis.overlap.category_matrix import category_matrix
+from sparcom.analysis.overlap.measures import pair_matrix
+from sparcom.analysis.stats.pair_sums import bootstrap_draws, permutation_draws
+from sparcom.analysis.stats.resample import bootstrap_weights, permuted_codes
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import CATEGORIES, Instruction
@@ -196,7 +193,7 @@ def _peak_mb() -> float:
 
 
 def check_planted(specific: dict[str, list[int]], general: list[int]) -> None:
-    """The planted components must be found before anything is timed in earnest."""
+    """Exit unless the planted components were found."""
     if general != list(range(GENERAL)):
         raise SystemExit(f"general components: {len(general)} found, {GENERAL} planted")
     for at, name in enumerate(CATEGORIES):
@@ -224,7 +221,7 @@ def compare_with_plain(run: Run, draws: int, plain_draws: int) -> list[tuple[str
     steps = (
         ("all pairs", lambda: plain_pairs(bits), lambda: intersections(bits), 1.0),
         ("category matrix", lambda: plain_matrix(values, codes),
-         lambda: category_matrix(values, labels, CATEGORIES).mean, 1.0),
+         lambda: category_matrix(values, codes, CATEGORIES).mean, 1.0),
         ("prevalence", lambda: plain_prevalence(bits, codes),
          lambda: np.stack([column_counts(bits[codes == c]) for c in range(count)]), 1.0),
         (f"{draws} permutations",

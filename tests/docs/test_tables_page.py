@@ -10,7 +10,7 @@ import pytest
 from planted import mixed_space, write_run
 
 from sparcom import AnalysisOptions, analyse, compare, trajectory
-from sparcom.ablation.ablate import Ablation
+from sparcom.ablation.ablation import Ablation
 from sparcom.store.tables import FAILED_SCHEMA
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "tables.md"
