@@ -47,7 +47,7 @@ HEADINGS = {
     "vllm": "## The classes that vLLM has too, on vLLM, against transformers",
 }
 LENGTHS = (1, 2, 7, 20, 33, 12, 60)
-ALLOWED = 1e-4  # share of cells
+ALLOWED = 1e-4  # share of the counts
 SECONDS = {"transformers": 60, "vllm": 240}  # for one class
 _NEAR = 1e-5  # a gate of this share of its row's size may change its sign in float32
 PACKED, ALONE, EQUAL, REFUSED, UNBUILT, DIFFERENT = (
@@ -59,7 +59,7 @@ PACKED, ALONE, EQUAL, REFUSED, UNBUILT, DIFFERENT = (
 class Outcome:
     """What became of one class.
 
-    result: one of the six above. differ: share of cells that differ; near: of them, by gates
+    result: one of the six above. differ: share of the counts that differ; near: of them, by gates
     within rounding of zero. why: the refusal, or why prompts run alone.
     """
 
@@ -92,7 +92,7 @@ def main() -> None:
         arguments.page.write_text(render(outcomes, arguments.engine), "utf-8")
     print_card()
     print_table(
-        ("family", "result", "cells differ", "near zero", "why"),
+        ("family", "result", "counts differ", "near zero", "why"),
         [(o.family, o.result, f"{o.differ:.4%}", f"{o.near:.4%}", o.why[:90]) for o in outcomes],
     )
     emit("models", bars(outcomes))
@@ -231,19 +231,19 @@ def compare(
         space, ours, result, why = count(folder, prompts)
     except SparcomError as error:
         return Outcome(family, name, REFUSED, why=_reason(error, str(folder)))
-    cells = differ = near = 0
+    compared = differ = near = 0
     plain = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
     for prompt in prompts:
         fired, uncertain = plain_counts(plain, space, prompt)
         apart = np.abs(ours[prompt.id] - fired)
-        cells += len(apart)
+        compared += len(apart)
         differ += int((apart > 0).sum())
         near += int(((apart > 0) & (apart <= uncertain)).sum())
-    if (differ - near) > ALLOWED * cells:
+    if (differ - near) > ALLOWED * compared:
         result = DIFFERENT
-    return Outcome(family, name, result, differ / cells, near / cells, why)
+    return Outcome(family, name, result, differ / compared, near / cells, why)
 
 
 def make_prompts() -> list[Prompt]:

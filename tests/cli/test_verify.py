@@ -46,7 +46,7 @@ def test_json_holds_the_same(folder: Path, capsys) -> None:
     assert len(facts["sites"]) == 5
     for site in facts["sites"]:
         assert 0 <= site["difference"] < site["tolerance"] == 0.0625
-        assert site["unexplained"] <= 1e-4 * site["cells"]
+        assert site["unexplained"] <= 1e-4 * site["compared"]
 
 
 def test_a_pass_that_is_not_the_models_own_is_one_line(folder: Path, capsys, monkeypatch) -> None:

@@ -51,7 +51,7 @@ def _render(facts: dict[str, Any]) -> str:
             site["site"],
             f"{100 * site['difference']:.2g} %",
             f"{100 * site['tolerance']:.2g} %",
-            f"{site['differing']} of {site['cells']}",
+            f"{site['differing']} of {site['compared']}",
             str(site["near_zero"]),
             str(site["rerouted"]),
         )

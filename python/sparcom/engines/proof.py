@@ -11,7 +11,7 @@ class SiteProof:
     """How the counts of one site agree with those they are compared with.
 
     difference: largest of the states of its layer, as a share of a row's size; tolerance: allowed.
-    cells: counts compared (a cell: one neuron in one prompt); differing: of them; unexplained: of
+    compared: counts, of one neuron in one prompt each; differing: of them; unexplained: of
     those, by gates that are not near zero.
     near_zero: gates that are. rerouted: tokens that reach other experts.
     """
@@ -20,7 +20,7 @@ class SiteProof:
     module: str
     difference: float
     tolerance: float
-    cells: int
+    compared: int
     differing: int
     unexplained: int
     near_zero: int

@@ -55,7 +55,7 @@ def test_an_engine_that_rounds_otherwise_passes(tmp_path: Path, family: str, dty
     assert [p.site for p in proofs] == [s.name for s in expected.space.sites]
     for proof in proofs:
         assert proof.difference <= proof.tolerance
-        assert proof.cells == 2 * dict(zip((s.name for s in expected.space.sites),
+        assert proof.compared == 2 * dict(zip((s.name for s in expected.space.sites),
                                            (s.neurons for s in expected.space.sites),
                                            strict=True))[proof.site]  # fmt: skip
 

@@ -47,10 +47,10 @@ def test_every_known_family_is_proved_packed(folders, family: str, dtype: str) -
     assert engine.alone is None
     assert [s.site for s in engine.proof.sites] == [s.name for s in engine.space.sites]
     for site, proved in zip(engine.space.sites, engine.proof.sites, strict=True):
-        assert proved.cells == 6 * site.neurons  # two prompts alone, and both in two orders
-        assert proved.unexplained <= 1e-4 * proved.cells
+        assert proved.compared == 6 * site.neurons  # two prompts alone, and both in two orders
+        assert proved.unexplained <= 1e-4 * proved.compared
         assert 0 <= proved.difference < proved.tolerance
-        assert proved.differing <= (0.002 if dtype == "float32" else 0.2) * proved.cells
+        assert proved.differing <= (0.002 if dtype == "float32" else 0.2) * proved.compared
 
 
 def test_orders_are_alone_packed_and_reversed() -> None:
@@ -94,7 +94,7 @@ def test_without_a_proof_nothing_is_claimed(folders, monkeypatch) -> None:
 
 def test_an_engine_of_one_slot_proves_prompts_alone(folders) -> None:
     engine = load(folders("llama"), "float32", slots=1)
-    assert engine.proof.sites[0].cells == 2 * 56
+    assert engine.proof.sites[0].compared == 2 * 56
     assert engine.alone is None
 
 

@@ -87,7 +87,7 @@ def compare_counts(expected: Expected, counted: Counted) -> tuple[SiteProof, ...
                 module=site.name,
                 difference=shares[0],
                 tolerance=allowed[0],
-                cells=apart.size,
+                compared=apart.size,
                 differing=int(apart.sum()),
                 unexplained=0,
                 near_zero=0,

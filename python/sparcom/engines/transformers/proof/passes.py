@@ -156,12 +156,12 @@ def _compare_site(
     gates = [ref.gates[at] for ref in references]
     fired = [g.fired().numpy() for g in gates]
     near = [g.near_zero(seen.entry.get(at, 0.0)).numpy() for g in gates]
-    cells = differing = unexplained = 0
+    compared = differing = unexplained = 0
     for ref, neurons, experts in counts:
         if (experts != gates[ref].routed().numpy()).any():
             raise DisagreementError(ffn.name, "its experts count other rows than they were given")
         apart = np.abs(neurons - fired[ref])
-        cells += len(apart)
+        compared += len(apart)
         differing += int((apart > 0).sum())
         unexplained += int((apart > near[ref]).sum())
     layer = f"{points.layers[ffn.site.layer][0]}."
@@ -171,7 +171,7 @@ def _compare_site(
         module=ffn.name,
         difference=max(states),
         tolerance=bound,
-        cells=cells,
+        compared=compared,
         differing=differing,
         unexplained=unexplained,
         near_zero=int(sum(n.sum() for n in near)),
@@ -182,10 +182,10 @@ def _compare_site(
 def _check_site(ffn: Ffn, proof: SiteProof, tokens: int) -> None:
     """Raise DisagreementError if more differs than rounding explains."""
     where = f"{ffn.name} ({type(ffn.module).__name__})"
-    if proof.unexplained > _UNEXPLAINED * proof.cells:
+    if proof.unexplained > _UNEXPLAINED * proof.compared:
         raise DisagreementError(
             where,
-            f"{proof.unexplained} of {proof.cells} counts differ from transformers' own by gates "
+            f"{proof.unexplained} of {proof.compared} counts differ from transformers' own by gates "
             "that are not near zero",
         )
     if proof.rerouted > max(1, _REROUTED * tokens):
