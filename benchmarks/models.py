@@ -243,7 +243,7 @@ def compare(
         near += int(((apart > 0) & (apart <= uncertain)).sum())
     if (differ - near) > ALLOWED * compared:
         result = DIFFERENT
-    return Outcome(family, name, result, differ / compared, near / cells, why)
+    return Outcome(family, name, result, differ / compared, near / compared, why)
 
 
 def make_prompts() -> list[Prompt]:

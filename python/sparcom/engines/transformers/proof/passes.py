@@ -185,8 +185,8 @@ def _check_site(ffn: Ffn, proof: SiteProof, tokens: int) -> None:
     if proof.unexplained > _UNEXPLAINED * proof.compared:
         raise DisagreementError(
             where,
-            f"{proof.unexplained} of {proof.compared} counts differ from transformers' own by gates "
-            "that are not near zero",
+            f"{proof.unexplained} of {proof.compared} counts differ from transformers' own by "
+            "gates that are not near zero",
         )
     if proof.rerouted > max(1, _REROUTED * tokens):
         raise DisagreementError(
