@@ -8,7 +8,7 @@
 Each class is built from its own config with random weights (`tiny_configs`), saved, and loaded
 twice: by the engine, which proves it or refuses it by name, and by transformers, whose unmodified
 modules read each prompt alone with eager attention, in float32. The counts of the two are compared
-cell by cell (a cell: one neuron in one prompt). Each class runs in a process of its own.
+neuron by neuron and prompt by prompt. Each class runs in a process of its own.
 `bars`: models_equal, models_refused, models_different.
 """
 
