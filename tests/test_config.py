@@ -182,6 +182,9 @@ def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
         ({"map": ("nonsense",)}, "map"),
         ({"categories": "A,,B"}, "categories: expected distinct names"),
         ({"generate": 4}, "only --engine vllm writes answers"),
+        ({"date": "2024-02-30"}, "--date: expected YYYY-MM-DD, got '2024-02-30'"),
+        ({"date": "20240229"}, "--date: expected YYYY-MM-DD, got '20240229'"),
+        ({"date": ""}, "--date: expected YYYY-MM-DD, got ''"),
         ({"temperature": -1.0}, "--temperature: must be at least 0, got -1.0"),
     ],
 )

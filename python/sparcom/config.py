@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sparcom.corpus.prompts.date import parse_date
 from sparcom.corpus.prompts.prompts import SCOPES
 from sparcom.corpus.reading.corpus import ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
@@ -67,6 +68,9 @@ class RunConfig:
     template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL",
                          "prompts")  # fmt: skip
     system: str | None = _key(None, "system prompt (default: the template's own)", "prompts")
+    date: str | None = _key(None, "what a chat template takes for today, YYYY-MM-DD (default: the "
+                            "day on which the run is created; --resume keeps it)",
+                            "prompts")  # fmt: skip
     bos: str = _key("auto", "first token: as template and tokenizer have it, always, or never",
                     "prompts", choices=("auto", "always", "never"))  # fmt: skip
     scope: str = _key("instruction", "which tokens are counted", "prompts", choices=SCOPES,
@@ -142,6 +146,8 @@ class RunConfig:
         if self.generate and self.engine != "vllm":
             raise InputError("--generate: only --engine vllm writes answers; without it the model "
                              "reads the reference")  # fmt: skip
+        if self.date is not None:
+            parse_date(self.date)
         self._check_cluster()
         self.selection()
         self.reading()
