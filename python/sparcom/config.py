@@ -60,6 +60,9 @@ class RunConfig:
                                 "prompts")  # fmt: skip
     fill: tuple[str, ...] = _key((), "OURS=TEXT: give a field the same text in every record",
                                 "prompts")  # fmt: skip
+    cluster: str | None = _key(None, "the field of a record that names its cluster: records "
+                               "that are alike in more than category (default: cluster, else "
+                               "origin)", "prompts")  # fmt: skip
     records: str | None = _key(None, "the field of a JSON object that holds the records (default: "
                                "found by itself)", "prompts")  # fmt: skip
     on_error: str = _key("stop", "bad rows: stop, or leave them out", "prompts",
@@ -189,11 +192,15 @@ class RunConfig:
             out[name.strip()] = number
         return out
 
+    def _maps(self) -> tuple[str, ...]:
+        """`map`, with what `cluster` asks for."""
+        return self.map if self.cluster is None else (*self.map, f"cluster={self.cluster}")
+
     def reading(self) -> ReadOptions:
         """How the corpus is read."""
         return ReadOptions(
             parse_categories(self.categories),
-            fields=parse_fields(self.map, self.fill),
+            fields=parse_fields(self._maps(), self.fill),
             on_error=self.on_error,
             limit=self.limit,
             records=self.records,

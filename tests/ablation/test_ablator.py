@@ -29,6 +29,17 @@ def engine_of(tmp_path: Path, family: str) -> TransformersEngine:
     return TransformersEngine(options)
 
 
+def plain_logits(model: torch.nn.Module) -> list[torch.Tensor]:
+    """[counted, vocabulary] of each prompt, by transformers alone."""
+    out = []
+    for prompt in PROMPTS:
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt.token_ids])).logits[0]
+        ((a, b),) = prompt.counted
+        out.append(logits[a - 1 : b - 1])
+    return out
+
+
 def plain_losses(model: torch.nn.Module) -> np.ndarray:
     """Losses by transformers alone, one prompt at a time."""
     out = []
@@ -63,6 +74,33 @@ def test_ablated_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> No
     np.testing.assert_allclose(ablated, plain_losses(model), rtol=1e-4)
     assert (ablated != whole).any()
     np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
+
+
+def test_kl_and_changed_tokens(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path, "llama")
+    ablator = TransformersAblator(engine)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "llama", dtype=torch.float32)
+    answers = ablator.answers(PROMPTS)
+    again = ablator.scores(PROMPTS, answers)
+    np.testing.assert_allclose(again.kl, 0, atol=1e-6)
+    assert again.changed.tolist() == [0, 0, 0]
+    assert np.isnan(ablator.scores(PROMPTS).kl).all()
+    whole = plain_logits(model)
+    assert ablator.bytes_of_answers(PROMPTS) == 4 * sum(part.numel() for part in whole)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight[:, :30] = 0
+    with ablator.ablated(Target("t", "neurons", np.arange(30))):
+        found = ablator.scores(PROMPTS, answers)
+    p, q = (
+        [logits.double().softmax(-1) for logits in some] for some in (whole, plain_logits(model))
+    )
+    kl = [float((a * (a / b).log()).sum(-1).mean()) for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(found.kl, kl, rtol=1e-3)
+    changed = [
+        float((a.argmax(-1) != b.argmax(-1)).double().mean()) for a, b in zip(p, q, strict=True)
+    ]
+    np.testing.assert_allclose(found.changed, changed, atol=1e-7)
+    assert found.changed.max() > 0
 
 
 def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import save_tiny_llm, write_corpus
@@ -15,44 +16,60 @@ from sparcom.cli.main import main
 from sparcom.component_list import (
     COMPONENT_SCHEMA,
     component_indices,
+    component_table,
     write_components,
 )
 from sparcom.report.page import write_report
 from sparcom.store import Run
 
-MARKER, PLANTED = "~", [4, 17, 33]
+MARKER, COMMON, LAST, ANSWER = "~", "^", "q", "z"
+PLANTED = [4, 17, 33]
+"""Neurons of layer 0 that fire for the marker alone, which ends the instructions of MATH."""
+DECOYS = list(range(36, 56))
+"""As many firings and as large a contribution: the first ten fire for a word that every instruction
+has once, the others at the end of every instruction, where they help the answer alike."""
 WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue")
 
 
 def plant(folder: Path) -> None:
-    """Layer 0's neurons PLANTED fire for the marker alone and raise the score of "z" after it.
+    """PLANTED raise the score of the answer after the marker.
 
-    Dimension 0 of the residual stream says "marker", 1 is the planted neurons' output; nothing else
-    reads or writes them, attention writes nothing, and no other neuron fires for the marker.
+    Dimensions 0, 2 and 4 of the residual stream say "marker", "common word" and "last token"; 1 and
+    3 are what the planted neurons and the decoys add, which the head reads for the answer. Nothing
+    else reads or writes them, attention writes nothing.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    (marker,), (answer,) = (tokenizer.encode(c, add_special_tokens=False) for c in (MARKER, "z"))
+    marker, common, last, answer = (
+        tokenizer.encode(c, add_special_tokens=False)[0] for c in (MARKER, COMMON, LAST, ANSWER)
+    )
+    says = {marker: (1, -1, 1), common: (-1, 1, -1), last: (-1, -1, 1)}
     with torch.no_grad():
         embedding = model.model.embed_tokens.weight
-        embedding[:, :2] = 0
-        embedding[:, 0] = -1
-        embedding[marker] = 0
-        embedding[marker, 0] = 1
+        embedding[:, :6] = 0
+        embedding[:, [0, 2, 4]] = -1
+        for token, what in says.items():
+            embedding[token] = 0
+            embedding[token, [0, 2, 4]] = torch.tensor(what, dtype=embedding.dtype)
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.gate_proj.weight[:, :2] = 0
-            layer.mlp.up_proj.weight[:, :2] = 0
-            layer.mlp.down_proj.weight[:2] = 0
+            layer.mlp.gate_proj.weight[:, :6] = 0
+            layer.mlp.up_proj.weight[:, :6] = 0
+            layer.mlp.down_proj.weight[:6] = 0
         mlp = model.model.layers[0].mlp
+        fires = {0: PLANTED, 2: DECOYS[:10], 4: DECOYS[10:]}
         # Elsewhere the gate is so far below 0 that f of it is 0 in bfloat16's sums.
         for weight, scale in ((mlp.gate_proj.weight, 10), (mlp.up_proj.weight, 1)):
-            weight[PLANTED] = 0
-            weight[PLANTED, 0] = scale
-        mlp.down_proj.weight[:, PLANTED] = 0
-        mlp.down_proj.weight[1, PLANTED] = 1
-        model.lm_head.weight[:, 1] = 0
-        model.lm_head.weight[answer, 1] = 3
+            for dimension, units in fires.items():
+                weight[units] = 0
+                weight[units, dimension] = scale
+        mlp.down_proj.weight[:, PLANTED + DECOYS] = 0
+        mlp.down_proj.weight[1, PLANTED] = 0.01
+        mlp.down_proj.weight[3, DECOYS] = 0.003
+        mlp.down_proj.weight[5, DECOYS[::2]] = 0.00954  # of the same norm; and they cancel
+        mlp.down_proj.weight[5, DECOYS[1::2]] = -0.00954
+        model.lm_head.weight[:, [1, 3, 5]] = 0
+        model.lm_head.weight[answer, [1, 3]] = 1
     model.save_pretrained(folder)
 
 
@@ -67,8 +84,8 @@ def corpus_rows() -> list[dict]:
                 "id": f"i{k:03}",
                 "category": category,
                 "source": ("human", "ai")[k // 3 % 2],
-                "instruction": f"{text} {MARKER if category == 'MATH' else 'q'}",
-                "reference": "z",
+                "instruction": f"{COMMON} {text} {MARKER if category == 'MATH' else LAST}",
+                "reference": ANSWER,
             }
         )
     return rows
@@ -94,39 +111,81 @@ def test_the_pipeline_finds_exactly_the_planted_neurons(run: str) -> None:
     assert all(r["q"] < 0.05 and r["prevalence"] == 1 and r["elsewhere"] == 0 for r in found)
 
 
-def test_ablating_them_removes_their_effect(run: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["unique:MATH", "specific:3:MATH", "planted.parquet"])
+def test_ablating_them_is_found_to_matter_for_their_category(
+    run: str, tmp_path: Path, word: str
+) -> None:
     opened = Run(run)
     table = analyse(opened).tables["specific_neurons"]
     table = table.filter([c == "MATH" for c in table["category"].to_pylist()])
-    listed = tmp_path / "planted.parquet"
-    write_components(listed, table.select(COMPONENT_SCHEMA.names))
+    if word.endswith(".parquet"):
+        listed = str(tmp_path / word)
+        write_components(listed, table.select(COMPONENT_SCHEMA.names))
+        word = f"{listed}:MATH"
     assert component_indices(table, opened.space).neurons.tolist() == PLANTED
-    words = ("unique:MATH", str(listed), "specific:3:MATH")
-    result = ablate(opened, AblationOptions(targets=words, draws=19, threads=1))
-    assert [t.index.tolist() for t in result.targets] == [PLANTED] * 3
-    for effects, beyond in zip(result.effect, result.beyond, strict=True):
-        of = dict(zip(result.categories, effects, strict=True))
-        assert of["QA"].value == of["SUM"].value == 0  # no planted neuron fires there
-        assert of["MATH"].value > 0.5
-        assert of["MATH"].p == 0.05
-        assert beyond[result.categories.index("MATH")].low > 0.5
+    result = ablate(opened, AblationOptions(targets=(word,), threads=1, random_sets=199))
+    (target,) = result.targets
+    assert [one.index.tolist() for one in target.found] == [PLANTED] * 2
+    math, qa, total = (result.of(word, name) for name in ("MATH", "QA", "all"))
+    assert qa.effect == result.of(word, "SUM").effect == 0  # no planted neuron fires there
+    assert math.selectivity == math.effect > 0.3
+    assert total.effect == pytest.approx(math.effect / 3)
+    assert (math.verdict, math.p) == ("matters", pytest.approx(0.005))
+    assert math.selectivity_random_high < 0.2 * math.selectivity
+    assert math.kl > 0.1
+    assert qa.kl == qa.changed == 0
+    assert max(abs(math.frequency_difference), abs(math.contribution_difference)) < 0.1
+    # Decoys lower the loss of every category: a rule on effects alone would name them.
+    assert qa.random_high > 0
+
+
+def test_decoys_help_every_category_and_are_not_said_to_matter_for_math(
+    run: str, tmp_path: Path
+) -> None:
+    opened = Run(run)
+    listed = tmp_path / "decoys.csv"
+    write_components(listed, component_table(opened.space, "neurons", np.array(DECOYS[14:17])))
+    result = ablate(opened, AblationOptions(targets=(str(listed),), threads=1))
+    assert all(one.effect > 0 for one in result.findings)
+    assert result.of(str(listed), "MATH").verdict == "not shown"
 
 
 def test_the_command(run: str, capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
-    given = ["ablate", run, "--target", "unique", "--how", "mean", "--draws", "3", "--cpus", "1"]
+    given = ["ablate", run, "--target", "unique", "--how", "mean", "--cpus", "1"]
     assert main([*given, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert {r["target"] for r in rows} >= {"unique:MATH"}
+    assert {r["target"] for r in rows} == {"unique:MATH"}
     page = Path(write_report(run)).read_text()
-    assert "Without the set unique:MATH the model loses more than without random ones" in page
+    assert "unique:MATH matters for MATH: without it the loss of MATH rises by" in page
+    assert "of 99 matched random sets lie between" in page
     stored = Run(run).store.read_table("ablation").to_pylist()
     assert stored == rows
-    few = ["--target", "top:4", "--draws", "2", "--limit", "3", "--cpus", "1"]
+    few = ["--target", "unique:MATH", "--random-sets", "5", "--limit", "4", "--cpus", "1"]
     assert main(["ablate", run, *few]) == 0
     text = capsys.readouterr().out
-    assert "top:4: 4 neurons ablated (zero)" in text
-    assert "2 random sets bound every p" in text
+    assert "unique:MATH: 3 neurons ablated (zero)" in text
+    assert "unique:MATH: undetermined: 5 random sets, and at least 39 are needed." in text
+    assert "matters" not in text
+
+
+def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Path) -> None:
+    opened, listed = Run(run), str(tmp_path / "busy.csv")
+    second = opened.space.neuron_slices()[1]
+    often = opened.profile().frequency.mean(0)[second]
+    busiest = np.sort(np.argsort(often)[-20:]) + second.start  # of 56: none of the others fire so
+    write_components(listed, component_table(opened.space, "neurons", busiest))
+    capsys.readouterr()
+    assert main(["ablate", run, "--target", listed, "--cpus", "1"]) == 0
+    assert f"No fair comparison exists for {listed}" in capsys.readouterr().out
+    rows = opened.store.read_table("ablation").to_pylist()
+    assert {row["verdict"] for row in rows} == {"no fair comparison"}
+    assert {row["p"] for row in rows} == {row["random"] for row in rows} == {None}
+    assert {row["random_sets"] for row in rows} == {0}
+    assert rows[0]["frequency_difference"] > 0.1
+    page = Path(write_report(run)).read_text()
+    assert f"No fair comparison exists for {listed}, and none is made: it fires on" in page
+    assert "matters for" not in page
 
 
 @pytest.mark.parametrize(
@@ -139,7 +198,8 @@ def test_the_command(run: str, capsys: pytest.CaptureFixture) -> None:
         (["--target", "top:150"], "too few are left to draw matched random ones"),
         (["--family", "experts"], "the model has no routed experts"),
         (["--how", "route"], "only experts can be routed around"),
-        (["--draws", "0"], "draws: must be at least 1, got 0"),
+        (["--random-sets", "0"], "random-sets: must be at least 1, got 0"),
+        (["--limit", "1"], "limit: must be at least 2, got 1"),
         (["--low", "0.9"], "expected 0 <= low < high <= 1"),
     ],
 )

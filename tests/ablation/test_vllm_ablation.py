@@ -140,9 +140,15 @@ def test_the_command(tmp_path, capsys):
     found = {}
     for engine in ("transformers", "vllm"):
         capsys.readouterr()
-        how = ["--target", "top:12", "--how", "mean", "--draws", "2", "--cpus", "1", "--json"]
-        assert main(["ablate", run, "--engine", engine, *how]) == 0
-        table = json.loads(capsys.readouterr().out)["rows"]
-        found[engine] = [(r["loss"], r["value"], r["beyond"]) for r in table]
-    np.testing.assert_allclose(found["vllm"], found["transformers"], atol=1e-4)
-    assert np.abs(found["vllm"])[:, 1].max() > 1e-3
+        how = ["--target", "top:12", "--how", "mean", "--random-sets", "2", "--cpus", "1"]
+        assert main(["ablate", run, "--engine", engine, *how, "--json"]) == 0
+        found[engine] = json.loads(capsys.readouterr().out)["rows"]
+    figures = {
+        engine: [(r["loss"], r["effect"], r["selectivity"] or 0) for r in rows]
+        for engine, rows in found.items()
+    }
+    np.testing.assert_allclose(figures["vllm"], figures["transformers"], atol=1e-4)
+    assert np.abs(figures["vllm"])[:, 1].max() > 1e-3
+    for name in ("frequency", "contribution", "random_sets", "verdict"):  # transformers measures
+        assert [r[name] for r in found["vllm"]] == [r[name] for r in found["transformers"]]
+    assert {r["kl"] for r in found["vllm"]} == {None}  # it shows no distributions

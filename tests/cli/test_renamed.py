@@ -12,6 +12,7 @@ from sparcom.cli.main import main
          "--noise-floor"),
         (["ablate", "a", "--set", "general"], "--set: this flag has been renamed; use --target"),
         (["ablate", "a", "--set=general"], "--set: this flag has been renamed; use --target"),
+        (["ablate", "a", "--draws", "5"], "--draws: this flag has been renamed; use --random-sets"),
         (["report", "a", "--length-bins", "4"], "--length-bins: the length bins are those of the "
          "run, fixed before it is counted"),
         (["compare", "a", "b", "--length-bins=4"], "--length-bins: the length bins are those"),

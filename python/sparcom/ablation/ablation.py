@@ -1,123 +1,326 @@
-"""The result of an ablation: effects of each target on each category, beside random sets."""
+"""The result of an ablation: what each target does to each category, beside its random sets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
 
-from sparcom.ablation.measures import Losses
+from sparcom.ablation.matching import Balance
 from sparcom.ablation.options import AblationOptions
-from sparcom.ablation.target import Target
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
+from sparcom.ablation.plain_text import PlainControl
+from sparcom.ablation.scoring import Effects
+from sparcom.ablation.target import CrossTarget
+from sparcom.ablation.verdict import (
+    ALPHA,
+    FEWEST_FOR_INTERVAL,
+    Trial,
+    cluster_interval,
+    corrected_p,
+    fewest_sets,
+    prediction_interval,
+    weights_of,
+)
 
-BOOTSTRAPS = 1000
+ALL = "all"
+MATTERS, NOT_SHOWN, UNFAIR, UNDETERMINED = (
+    "matters", "not shown", "no fair comparison", "undetermined"
+)  # fmt: skip
+"""What may be said of a tested figure."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The instructions that were scored, one entry for each.
+
+    categories: names, in order; codes: [n] index into them. clusters: [n] names.
+    loss: [n] of the whole model, nats per answer token.
+    """
+
+    categories: tuple[str, ...]
+    codes: np.ndarray
+    clusters: np.ndarray
+    loss: np.ndarray
+
+    def cells(self, target: CrossTarget) -> list[int | None]:
+        """What is tested of a target: its selectivity for its own category; for a target without
+        one, its effect on all (None) and its selectivity for each category."""
+        several = len(self.categories) > 1
+        if target.category is not None:
+            known = several and target.category in self.categories
+            return [self.categories.index(target.category)] if known else []
+        return [None, *(range(len(self.categories)) if several else ())]
+
+    def figures(self, effects: np.ndarray, cells: Sequence[int | None]) -> np.ndarray:
+        """[..., cells] the figures of effects [..., n]."""
+        weights = [weights_of(self.codes, len(self.categories), cell) for cell in cells]
+        return effects @ np.array(weights).reshape(len(cells), len(self.codes)).T
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured of one target.
+
+    effects: of the target. draws: [sets, n] of its random sets, in the order drawn; stopped: they
+        stopped early. balance: None without random sets. plain: None if that control was not made.
+    """
+
+    target: CrossTarget
+    effects: Effects
+    draws: Effects
+    stopped: bool
+    balance: Balance | None
+    plain: PlainControl | None = None
+
+    def trial(self, scored: Scored) -> Trial:
+        """Its tested figures."""
+        cells = scored.cells(self.target)
+        observed, draws = (scored.figures(e.loss, cells) for e in (self.effects, self.draws))
+        return Trial(observed, draws, self.stopped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One target and one category; None where nothing is known. docs/reference/tables.md says what
+    each field means."""
+
+    target: str
+    family: str
+    how: str
+    engine: str
+    found: str
+    own: str | None
+    size: int
+    category: str
+    instructions: int
+    clusters: int
+    loss: float
+    effect: float
+    effect_low: float | None
+    effect_high: float | None
+    random: float | None
+    random_low: float | None
+    random_high: float | None
+    selectivity: float | None
+    selectivity_low: float | None
+    selectivity_high: float | None
+    selectivity_random: float | None
+    selectivity_random_low: float | None
+    selectivity_random_high: float | None
+    verdict: str | None
+    p: float | None
+    random_sets: int
+    sets_needed: int
+    stopped: bool
+    kl: float | None
+    kl_random: float | None
+    changed: float | None
+    changed_random: float | None
+    frequency: float | None
+    frequency_random: float | None
+    frequency_difference: float | None
+    contribution: float | None
+    contribution_random: float | None
+    contribution_difference: float | None
+    plain_sets: int
+    plain_size: float | None
+    plain_rise: float | None
+    plain_rise_random: float | None
+    plain_effect: float | None
+    plain_selectivity: float | None
+
+
+def schema() -> pa.Schema:
+    """The columns of `Ablation.table`, one for each field of a `Finding`."""
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    hints = get_type_hints(Finding)
+    return pa.schema(
+        [
+            pa.field(f.name, next(kind for t, kind in kinds.items() if t in _parts(hints[f.name])))
+            for f in fields(Finding)
+        ]
+    )
+
+
+def _parts(hint: type) -> tuple[type, ...]:
+    return getattr(hint, "__args__", (hint,))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """Row [target, category]: the target is ablated, the category's loss measured.
+    """The findings of an ablation.
 
-    categories: [C], "all" last; count: [C] instructions of each.
-    loss: [C] mean loss of the whole model, nats per token of the reference answer.
-    effect: [targets][C] loss without the target - loss; chance: that of matched random sets.
-    beyond: [targets][C] effect - mean effect of the random sets, its interval over instructions
-        and random sets. It matters if the interval is above 0.
-    random_sets: draws behind `chance`. how, engine: as asked. warnings: what limits the figures.
+    targets: what was ablated. findings: one for each target and category, "all" last.
+    warnings: what limits the figures.
     """
 
-    targets: tuple[Target, ...]
-    categories: tuple[str, ...]
-    count: np.ndarray
-    loss: np.ndarray
-    effect: tuple[tuple[Estimate, ...], ...]
-    beyond: tuple[tuple[Estimate, ...], ...]
-    random_sets: int
-    how: str
-    engine: str
+    targets: tuple[CrossTarget, ...]
+    findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
 
     def table(self) -> pa.Table:
-        """One row for each target and category; written to analysis/ablation.parquet."""
-        pairs = [(t, c) for t in range(len(self.targets)) for c in range(len(self.categories))]
-        beyond = [self.beyond[t][c] for t, c in pairs]
-        columns = {
-            "target": [self.targets[t].name for t, _ in pairs],
-            "family": [self.targets[t].family for t, _ in pairs],
-            "size": [len(self.targets[t].index) for t, _ in pairs],
-            "how": [self.how] * len(pairs),
-            "engine": [self.engine] * len(pairs),
-            "random_sets": [self.random_sets] * len(pairs),
-            "category": [self.categories[c] for _, c in pairs],
-            "instructions": [int(self.count[c]) for _, c in pairs],
-            "loss": [float(self.loss[c]) for _, c in pairs],
-            "beyond": [b.value for b in beyond],
-            "beyond_low": [b.low for b in beyond],
-            "beyond_high": [b.high for b in beyond],
-        }
-        return estimate_table(columns, [self.effect[t][c] for t, c in pairs])
+        """One row for each finding; written to analysis/ablation.parquet."""
+        return pa.Table.from_pylist([asdict(one) for one in self.findings], schema())
+
+    def of(self, target: str, category: str) -> Finding:
+        """The finding of a target, by its name, in a category or in "all".
+
+        >>> result.of("specific:20:MATH", "MATH").verdict
+        """
+        return next(
+            one for one in self.findings if (one.target, one.category) == (target, category)
+        )
 
 
 def summarise(
-    targets: Sequence[Target],
-    labels: Sequence[str],
-    losses: Losses,
+    scored: Scored,
+    measured: Sequence[Measured],
     options: AblationOptions,
     warnings: Sequence[str] = (),
 ) -> Ablation:
-    """The figures of an ablation from losses per instruction.
-
-    labels: [n] categories.
-    Intervals: instructions drawn with replacement within a category (and random sets, for
-    `beyond`), paired: one instruction's losses stay together.
-    """
-    names = tuple(dict.fromkeys(labels))
-    of = np.asarray(labels)
-    groups = [np.flatnonzero(of == name) for name in names]
-    rng = np.random.default_rng(options.seed)
-    found = [
-        f"category {name} has one instruction: its interval has no width"
-        for name, rows in zip(names, groups, strict=True)
-        if len(rows) == 1
+    """The findings, and what may be said of each, from effects per instruction."""
+    tested = sum(_is_tested(scored, one) for one in measured)
+    needed = max(FEWEST_FOR_INTERVAL, fewest_sets(max(tested, 1)))
+    findings = [
+        _finding(scored, one, cell, options, said.get(cell), needed)
+        for one, said in zip(measured, verdicts(scored, measured), strict=True)
+        for cell in (*range(len(scored.categories)), None)
     ]
-    if options.draws < 20:
-        found.append(f"{options.draws} random sets bound every p at {1 / (1 + options.draws):.3f}")
-    effects, beyonds = [], []
-    for one, others in zip(losses.ablated, losses.random, strict=True):
-        pairs = [
-            _effects(one - losses.whole, others - losses.whole, rows, rng)
-            for rows in (*([group] for group in groups), groups)
-        ]
-        effects.append(tuple(effect for effect, _ in pairs))
-        beyonds.append(tuple(beyond for _, beyond in pairs))
-    everyone = [*groups, np.arange(len(of))]
     return Ablation(
-        targets=tuple(targets),
-        categories=(*names, "all"),
-        count=np.array([len(group) for group in everyone]),
-        loss=np.array([losses.whole[group].mean() for group in everyone]),
-        effect=tuple(effects),
-        beyond=tuple(beyonds),
-        random_sets=options.draws,
+        targets=tuple(one.target for one in measured),
+        findings=tuple(findings),
+        warnings=tuple(warnings),
+    )
+
+
+Verdict = tuple[str, float | None]
+
+
+def verdicts(scored: Scored, measured: Sequence[Measured]) -> list[dict[int | None, Verdict]]:
+    """For each target: tested cell -> (what may be said, corrected p or None).
+
+    The family of the correction is every tested cell of every target that has a fair comparison.
+    """
+    tested = [number for number, one in enumerate(measured) if _is_tested(scored, one)]
+    p_of = dict(
+        zip(tested, corrected_p([measured[at].trial(scored) for at in tested]), strict=True)
+    )
+    out: list[dict[int | None, Verdict]] = []
+    for number, one in enumerate(measured):
+        cells = scored.cells(one.target)
+        if number in p_of:
+            effects = [one.effects.loss @ _mean(scored, cell) for cell in cells]
+            said = [
+                _said(float(p), one, float(effect))
+                for p, effect in zip(p_of[number], effects, strict=True)
+            ]
+        else:
+            unfair = one.balance is not None and not one.balance.fair
+            said = [(UNFAIR if unfair else UNDETERMINED, None)] * len(cells)
+        out.append(dict(zip(cells, said, strict=True)))
+    return out
+
+
+def _is_tested(scored: Scored, one: Measured) -> bool:
+    fair = one.balance is not None and one.balance.fair
+    return fair and len(one.draws.loss) > 0 and len(scored.cells(one.target)) > 0
+
+
+def _said(p: float, one: Measured, effect: float) -> Verdict:
+    """A target matters if its p says so, it raises the loss, and the page can show its random sets'
+    prediction interval."""
+    if np.isnan(p):
+        return UNDETERMINED, None
+    if p <= ALPHA and prediction_interval(one.draws.loss[:, 0])[0] is None:
+        return UNDETERMINED, None
+    return (MATTERS if p <= ALPHA and effect > 0 else NOT_SHOWN), p
+
+
+def _mean(scored: Scored, cell: int | None) -> np.ndarray:
+    """[n] weights of the mean over a category; None: over all, categories counted alike."""
+    if cell is None:
+        return weights_of(scored.codes, len(scored.categories), None)
+    inside = scored.codes == cell
+    return inside / inside.sum()
+
+
+def _finding(
+    scored: Scored,
+    one: Measured,
+    cell: int | None,
+    options: AblationOptions,
+    verdict: Verdict | None,
+    needed: int,
+) -> Finding:
+    rows = np.arange(len(scored.codes)) if cell is None else np.flatnonzero(scored.codes == cell)
+    size = len(scored.categories)
+    mean = _mean(scored, cell)
+    effect = _figure(scored, one, mean)
+    selective: dict[str, Any] = dict.fromkeys(effect)
+    plain_selectivity = None
+    if cell is not None and size > 1:
+        weights = weights_of(scored.codes, size, cell)
+        selective = _figure(scored, one, weights)
+        plain_selectivity = _plain(one, weights)
+    target, plain, balance = one.target, one.plain, one.balance
+    return Finding(
+        target=target.name,
+        family=target.family,
         how=options.how,
         engine=options.engine,
-        warnings=(*warnings, *found),
+        found="as listed" if target.listed else "on the other half",
+        own=target.category,
+        size=target.size,
+        category=ALL if cell is None else scored.categories[cell],
+        instructions=len(rows),
+        clusters=len(np.unique(scored.clusters[rows])),
+        loss=float(mean @ scored.loss),
+        **_named("effect", "random", effect),
+        **_named("selectivity", "selectivity_random", selective),
+        verdict=verdict[0] if verdict else None,
+        p=verdict[1] if verdict else None,
+        random_sets=len(one.draws.loss),
+        sets_needed=needed,
+        stopped=one.stopped,
+        kl=_known(mean @ one.effects.kl),
+        kl_random=_known((one.draws.kl @ mean).mean()) if len(one.draws.kl) else None,
+        changed=_known(mean @ one.effects.changed),
+        changed_random=_known((one.draws.changed @ mean).mean()) if len(one.draws.kl) else None,
+        **(asdict(balance) if balance else dict.fromkeys(Balance.__dataclass_fields__)),
+        plain_sets=plain.sets if plain else 0,
+        plain_size=plain.size if plain else None,
+        plain_rise=plain.rise if plain else None,
+        plain_rise_random=plain.random_rise if plain else None,
+        plain_effect=_plain(one, mean),
+        plain_selectivity=plain_selectivity,
     )
 
 
-def _effects(
-    effect: np.ndarray, others: np.ndarray, groups: list[np.ndarray], rng: np.random.Generator
-) -> tuple[Estimate, Estimate]:
-    """(effect, effect beyond random sets) over some instructions, drawn within each group."""
-    rows = np.concatenate(groups)
-    drawn = np.concatenate(
-        [rng.choice(group, (BOOTSTRAPS, len(group))) for group in groups], axis=1
-    )
-    null = others[:, rows].mean(1)
-    resampled = effect[drawn].mean(1)
-    sets = rng.integers(0, len(others), (BOOTSTRAPS, len(others)))
-    share = np.stack([np.bincount(s, minlength=len(others)) for s in sets]) / len(others)
-    chance = np.stack([other[drawn].mean(1) for other in others], 1)
-    beyond = resampled - (chance * share).sum(1)
-    value = float(effect[rows].mean())
-    return estimate(value, resampled, null), estimate(value - float(null.mean()), beyond)
+def _figure(scored: Scored, one: Measured, weights: np.ndarray) -> dict[str, Any]:
+    """A weighted sum of effects, its interval, and the same of random sets."""
+    draws = one.draws.loss @ weights
+    low, high = cluster_interval(one.effects.loss, weights, scored.codes, scored.clusters)
+    random_low, random_high = prediction_interval(draws)
+    return {
+        "value": float(weights @ one.effects.loss),
+        "low": low,
+        "high": high,
+        "random": float(draws.mean()) if len(draws) else None,
+        "random_low": random_low,
+        "random_high": random_high,
+    }
+
+
+def _named(name: str, random: str, figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure under the names of its columns."""
+    keys = (name, f"{name}_low", f"{name}_high", random, f"{random}_low", f"{random}_high")
+    return dict(zip(keys, figure.values(), strict=True))
+
+
+def _plain(one: Measured, weights: np.ndarray) -> float | None:
+    return None if one.plain is None else float((one.plain.effects.loss @ weights).mean())
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

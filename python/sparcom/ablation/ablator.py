@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
@@ -16,15 +18,34 @@ HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
 """How each engine can ablate."""
 
 
+Answers = dict[str, torch.Tensor]
+"""Prompt id -> [tokens, vocabulary] logits at the tokens before its counted ones."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry for each prompt, a mean over its counted tokens; NaN if unknown.
+
+    loss: negative log-likelihood, nats. kl: KL(whole model's distribution || this one's), nats.
+    changed: share of tokens at which the most likely token is another than the whole model's.
+    """
+
+    loss: np.ndarray
+    kl: np.ndarray
+    changed: np.ndarray
+
+
 class Ablator(ABC):
     """Measures losses of an engine with components ablated.
 
     engine: the loaded engine. how: one of `HOW` of it; "mean" needs `calibrate` first.
 
     >>> ablator = TransformersAblator(engine, "zero")
-    >>> plain = ablator.losses(prompts)
+    >>> whole = ablator.answers(prompts)
+    >>> plain = ablator.scores(prompts)
     >>> with ablator.ablated(target):
-    ...     effect = ablator.losses(prompts) - plain
+    ...     scores = ablator.scores(prompts, whole)
+    >>> effect = scores.loss - plain.loss
     """
 
     engine_name: str
@@ -65,17 +86,31 @@ class Ablator(ABC):
         finally:
             self._ablate(np.zeros(0, np.int64), None)
 
-    def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """[n] mean negative log-likelihood, in nats per token, of each prompt's counted tokens.
+    def scores(self, prompts: Sequence[Prompt], whole: Answers | None = None) -> Scores:
+        """How well the model predicts each prompt's counted tokens.
 
         prompts: of scope "response", so that these are the reference answer's, read after the
-        prompt. Raises SparcomError if a loss is not finite.
+            prompt. whole: what `answers` of the whole model returned, to compare with.
+        Raises SparcomError if a loss is not finite.
         """
-        out = self._losses(prompts)
-        wrong = np.flatnonzero(~np.isfinite(out))
+        out = self._scores(prompts, whole)
+        wrong = np.flatnonzero(~np.isfinite(out.loss))
         if len(wrong):
             raise SparcomError(f"ablate: the loss of {prompts[wrong[0]].id} is not finite")
         return out
+
+    def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """[n] mean negative log-likelihood, nats per token (`scores`)."""
+        return self.scores(prompts).loss
+
+    def answers(self, prompts: Sequence[Prompt]) -> Answers | None:
+        """The model's distributions at each prompt's counted tokens; None if the engine does not
+        show them."""
+        return None
+
+    def bytes_of_answers(self, prompts: Sequence[Prompt]) -> int:
+        """Bytes that `answers` takes; 0 if the engine does not show distributions."""
+        return 0
 
     @abstractmethod
     def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
@@ -89,8 +124,8 @@ class Ablator(ABC):
         """Within the block h is summed over counted tokens; yields what returns the [neurons]."""
 
     @abstractmethod
-    def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """As `losses`; NaN if there is none."""
+    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+        """As `scores`; NaN if there is none."""
 
 
 def check_how(engine: str, how: str) -> None:

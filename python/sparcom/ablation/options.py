@@ -5,23 +5,34 @@ from dataclasses import dataclass
 from sparcom.ablation.ablator import check_how
 from sparcom.errors import InputError
 
+FEWEST_SETS = 99
+"""Random sets of each target unless told otherwise, or more where the correction needs them."""
+
 
 @dataclass(frozen=True)
 class AblationOptions:
     """Options of `ablate`.
 
     targets: words of `target.targets`. family: "neurons" | "experts". how: one of `ablator.HOW`.
-    draws: matched random sets for each target. limit: instructions of each category; None: all.
+    random_sets: matched random sets of each target; None: 99, or as many as p = 0.05 needs after
+        the correction over the targets (20 a target, less 1).
+    early: stop drawing them where the answer is plain.
+    plain_sets: random sets of each target that are enlarged until plain text suffers as much.
+    limit: instructions of each category that are scored; None: all.
+    answer_tokens: of each reference answer, the first that are scored; None: all.
     high, low: bounds of general and unique.
     engine: a key of `ablator.HOW`, whichever engine counted. threads: of it (of each of its
         workers); None: all cores.
     """
 
-    targets: tuple[str, ...] = ("general",)
+    targets: tuple[str, ...] = ("specific:20",)
     family: str = "neurons"
     how: str = "zero"
-    draws: int = 5
-    limit: int | None = None
+    random_sets: int | None = None
+    early: bool = True
+    plain_sets: int = 3
+    limit: int | None = 10
+    answer_tokens: int | None = 32
     high: float = 0.5
     low: float = 0.1
     seed: int = 0
@@ -36,8 +47,12 @@ class AblationOptions:
         check_how(self.engine, self.how)
         if self.how == "route" and self.family != "experts":
             raise InputError("ablate: only experts can be routed around; use --family experts")
-        if self.draws < 1:
-            raise InputError(f"ablate: draws: must be at least 1, got {self.draws}")
+        least = {"random_sets": 1, "plain_sets": 0, "limit": 2, "answer_tokens": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                shown = name.replace("_", "-")
+                raise InputError(f"ablate: {shown}: must be at least {bound}, got {value}")
         if not 0 <= self.low < self.high <= 1:
             raise InputError(
                 f"ablate: expected 0 <= low < high <= 1, got low {self.low}, high {self.high}"

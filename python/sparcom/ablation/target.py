@@ -1,5 +1,7 @@
-"""Which components are ablated: targets named by a word, chosen from a stored run."""
+"""Which components are ablated: targets named by a word, found on each half of a run's clusters."""
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +9,12 @@ import numpy as np
 from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
-from sparcom.store import Run
 
-WORDS = "general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet file"
+WORDS = (
+    "general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet "
+    "file[:CATEGORY]"
+)
+_LIST = re.compile(r"(.*\.(?:csv|parquet))(?::(.+))?")
 
 
 @dataclass(frozen=True)
@@ -25,80 +30,148 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a run says of its components, from its profile.
+class CrossTarget:
+    """A target in two editions, so that none is scored on the instructions it was found on.
 
-    prevalence: [C, components]; frequency: [components], summed counts of all instructions, on
-    which random sets are matched.
+    name, family: as of `Target`. category: the one it is meant to matter for; None: none.
+    found: [2] of the first and of the second half. listed: True if it was given as a list, which
+        is the same in both.
+    """
+
+    name: str
+    family: str
+    category: str | None
+    found: tuple[Target, Target]
+    listed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Components of each edition."""
+        return len(self.found[0].index)
+
+    def scored_on(self, half: int) -> Target:
+        """The edition whose effect is measured on a half."""
+        return self.found[1 - half]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the sets of some instructions say of each component.
+
+    prevalence: [C, components], share of a category's instructions whose set holds it.
     """
 
     categories: tuple[str, ...]
     prevalence: np.ndarray
-    frequency: np.ndarray
 
 
-def usage(run: Run, family: str) -> Usage:
-    """Prevalence and frequency of a family ("neurons" or "experts") in a run."""
-    if family == "experts" and not run.space.experts:
-        raise InputError("ablate: family experts, but the model has no routed experts")
-    columns = (family, {"neurons": "neuron_counts", "experts": "expert_counts"}[family])
-    cells, sums = run.store.profiles.read(("category",), columns)
-    names = cells["category"].to_pylist()
-    rows = [names.index(name) for name in run.categories]
-    count = cells["instructions"].to_numpy()[rows]
-    return Usage(run.categories, sums[columns[0]][rows] / count[:, None], sums[columns[1]].sum(0))
+Halves = tuple[Usage, Usage]
 
 
 def targets(
-    word: str, known: Usage, space: ComponentSpace, family: str, *, high: float, low: float
-) -> list[Target]:
-    """The targets that a word names.
-
-    Without a category, `unique` and `specific:K` name one for each.
+    words: Sequence[str],
+    space: ComponentSpace,
+    family: str,
+    halves: Callable[[], Halves],
+    categories: Sequence[str],
+    *,
+    high: float,
+    low: float,
+) -> list[CrossTarget]:
+    """The targets that words name, each found on both halves.
 
         general        q_c >= high in every category
         unique:c       q_c >= high, and q <= low in every other
         top:K          the K of highest mean q
         specific:K:c   the K of highest q_c - max of the other categories' q
+        FILE:c         what a list holds, to be tested for c
 
+    Without a category, `unique` and `specific:K` name one for each. All editions that one word
+    names are of one size, that of the smallest; the strongest are kept.
+
+    halves: makes the usage of the halves; not called if all words are lists.
+    categories: those with instructions in both halves.
     Raises InputError for an unknown word or category, and for a target that is empty.
     """
-    if word.endswith((".csv", ".parquet")):
-        listed = read_components(word, space)
-        other = {"neurons": "experts", "experts": "neurons"}[family]
-        if len(getattr(listed, other)):
-            raise InputError(f"ablate: {word} lists {other}; ablate them with --family {other}")
-        return [_filled(Target(word, family, getattr(listed, family)))]
+    out = []
+    for word in words:
+        if listed := _LIST.fullmatch(word):
+            out.append(_listed(word, listed[1], listed[2], space, family, categories))
+            continue
+        ranked = [_ranked(word, one, categories, high, low) for one in halves()]
+        found = {key: (ranked[0][key], ranked[1][key]) for key in ranked[0]}
+        if word == "unique":  # those without any are left out
+            found = {key: pair for key, pair in found.items() if all(map(len, pair))} or found
+        out += _of_one_size(family, found)
+    return out
+
+
+def _listed(
+    word: str,
+    path: str,
+    category: str | None,
+    space: ComponentSpace,
+    family: str,
+    categories: Sequence[str],
+) -> CrossTarget:
+    """The components of a file, meant for a category or for none."""
+    if category is not None and category not in categories:
+        have = ", ".join(categories)
+        raise InputError(f"ablate: target {word!r}: expected a category that is scored ({have})")
+    listed = read_components(path, space)
+    other = {"neurons": "experts", "experts": "neurons"}[family]
+    if len(getattr(listed, other)):
+        raise InputError(f"ablate: {path} lists {other}; ablate them with --family {other}")
+    one = Target(word, family, getattr(listed, family))
+    if not len(one.index):
+        raise _empty(word)
+    return CrossTarget(word, family, category, (one, one), listed=True)
+
+
+Key = tuple[str, str | None]
+
+
+def _of_one_size(family: str, found: dict[Key, tuple[np.ndarray, np.ndarray]]) -> list[CrossTarget]:
+    """Targets of the strongest components; found: (name, category) -> ranked indices of halves."""
+    size = min(len(index) for pair in found.values() for index in pair)
+    if not size:
+        raise _empty(next(name for (name, _), pair in found.items() if not all(map(len, pair))))
+    out = []
+    for (name, category), pair in found.items():
+        first, second = (Target(name, family, np.sort(index[:size])) for index in pair)
+        out.append(CrossTarget(name, family, category, (first, second)))
+    return out
+
+
+def _ranked(
+    word: str, known: Usage, categories: Sequence[str], high: float, low: float
+) -> dict[Key, np.ndarray]:
+    """(name, category) -> flat indices of what a word names, the strongest first."""
     kind, *rest = word.split(":")
     q = known.prevalence
     if kind == "general" and not rest:
-        return [_filled(Target(word, family, np.flatnonzero((q >= high).all(0))))]
+        return {(word, None): _best(np.where(q.min(0) >= high, q.min(0), 0))}
     if kind == "top" and len(rest) == 1:
-        return [_filled(Target(word, family, _best(q.mean(0), _size(word, rest[0]))))]
+        return {(word, None): _best(q.mean(0), _size(word, rest[0]))}
     if kind == "unique" and len(rest) < 2:
-        wanted = _categories(word, rest, known)
-        found = [(c, _is_unique(q, c, high, low)) for c in wanted]
-        made = [Target(f"unique:{known.categories[c]}", family, at) for c, at in found]
-        kept = made if rest else [t for t in made if len(t.index)] or made[:1]
-        return [_filled(target) for target in kept]
+        return {
+            (f"unique:{name}", name): _best(np.where((own >= high) & (most <= low), own - most, 0))
+            for name, own, most in _against_others(word, rest, known, categories)
+        }
     if kind == "specific" and len(rest) in (1, 2):
-        size, out = _size(word, rest[0]), []
-        for c in _categories(word, rest[1:], known):
-            lead = q[c] - np.delete(q, c, 0).max(0)
-            name = f"specific:{size}:{known.categories[c]}"
-            out.append(_filled(Target(name, family, _best(np.where(lead > 0, lead, 0), size))))
-        return out
+        size = _size(word, rest[0])
+        return {
+            (f"specific:{size}:{name}", name): _best(own - most, size)
+            for name, own, most in _against_others(word, rest[1:], known, categories)
+        }
     raise InputError(f"ablate: target {word!r} is not known; expected {WORDS}")
 
 
-def _is_unique(q: np.ndarray, c: int, high: float, low: float) -> np.ndarray:
-    return np.flatnonzero((q[c] >= high) & (np.delete(q, c, 0) <= low).all(0))
-
-
-def _best(score: np.ndarray, size: int) -> np.ndarray:
-    """The `size` highest scores above 0, the first of equals."""
+def _best(score: np.ndarray, size: int | None = None) -> np.ndarray:
+    """The `size` highest scores above 0, best first, the first of equals; None: all."""
     order = np.argsort(-score, kind="stable")[:size]
-    return np.sort(order[score[order] > 0])
+    best: np.ndarray = order[score[order] > 0]
+    return best
 
 
 def _size(word: str, text: str) -> int:
@@ -107,19 +180,31 @@ def _size(word: str, text: str) -> int:
     return int(text)
 
 
-def _categories(word: str, names: list[str], known: Usage) -> list[int]:
+def _against_others(
+    word: str, names: list[str], known: Usage, categories: Sequence[str]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(category, its q, the largest q of the others) of those that a word means."""
     if len(known.categories) < 2:
         raise InputError(f"ablate: target {word!r} needs two categories; the run has one")
     if names and names[0] not in known.categories:
         have = ", ".join(known.categories)
         raise InputError(f"ablate: target {word!r}: expected a category of the run ({have})")
-    return [known.categories.index(names[0])] if names else list(range(len(known.categories)))
-
-
-def _filled(target: Target) -> Target:
-    if not len(target.index):
+    if names and names[0] not in categories:
         raise InputError(
-            f"ablate: target {target.name!r} is empty in this run; try other --high and --low, or "
-            "specific:K"
+            f"ablate: target {word!r}: undetermined: {names[0]} has one cluster with reference "
+            "answers, so nothing can be found on one half of its clusters and scored on the other; "
+            "name clusters with --cluster FIELD when counting"
         )
-    return target
+    q = known.prevalence
+    return [
+        (name, q[c], np.delete(q, c, 0).max(0))
+        for c, name in enumerate(known.categories)
+        if name in (names or categories)
+    ]
+
+
+def _empty(name: str) -> InputError:
+    return InputError(
+        f"ablate: target {name!r} is empty in this run, or in half of its clusters; try other "
+        "--high and --low, or specific:K"
+    )

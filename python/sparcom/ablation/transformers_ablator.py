@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.ablator import Ablator, Answers, Scores
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
@@ -88,25 +88,62 @@ class TransformersAblator(Ablator):
             raise InputError(f"ablate: layer {layer} has {len(found)} routers, expected one")
         return found[0]
 
+    def answers(self, prompts: Sequence[Prompt]) -> Answers:
+        """As `Ablator.answers`, in the model's dtype."""
+        return {
+            prompt.id: rows.clone()
+            for held, logits in self._passes(prompts)
+            for prompt, rows in zip(held, logits.split(_sizes(held)), strict=True)
+        }
+
+    def bytes_of_answers(self, prompts: Sequence[Prompt]) -> int:
+        """As `Ablator.bytes_of_answers`."""
+        return sum(_sizes(prompts)) * self.engine.vocabulary * self.engine.model.dtype.itemsize
+
+    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+        found: dict[str, list[float]] = {}
+        for held, logits in self._passes(prompts):
+            beside = None if whole is None else torch.cat([whole[prompt.id] for prompt in held])
+            columns = [part.split(_sizes(held)) for part in _by_token(logits, held, beside)]
+            for prompt, *parts in zip(held, *columns, strict=True):
+                found[prompt.id] = [float(part.mean()) for part in parts]
+        rows = np.array([found[prompt.id] for prompt in prompts]).reshape(-1, 3)
+        return Scores(*rows.T)
+
     @torch.inference_mode()
-    def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        out = np.full(len(prompts), np.nan)
+    def _passes(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[Prompt], torch.Tensor]]:
+        """(the prompts of a pass, [tokens, vocabulary] logits that predict their counted ones)."""
         for one in self.engine.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
-            logits = self.engine.forward(held, one, logits=True)
+            starts = np.cumsum([0, *(len(p.token_ids) for p in held)])
+            rows = [start + at - 1 for start, p in zip(starts, held, strict=False)
+                    for at in predicted(p)]  # fmt: skip
+            logits = self.engine.forward(held, one, logits=True, keep=torch.tensor(rows))
             self._recorder().discard()
-            start = 0
-            for at, prompt in zip(one.prompts, held, strict=True):
-                out[at] = _loss(logits[start : start + len(prompt.token_ids)], prompt)
-                start += len(prompt.token_ids)
-        return out
+            yield held, logits
 
 
-def _loss(logits: torch.Tensor, prompt: Prompt) -> float:
-    """logits: [tokens, vocabulary]; row t says what the model expects at t + 1."""
-    at = torch.tensor(predicted(prompt), dtype=torch.int64, device=logits.device)
-    wanted = torch.tensor(prompt.token_ids, device=logits.device)[at]
-    return float(F.cross_entropy(logits[at - 1].float(), wanted))
+def _sizes(prompts: Sequence[Prompt]) -> list[int]:
+    return [len(predicted(prompt)) for prompt in prompts]
+
+
+@torch.inference_mode()
+def _by_token(
+    logits: torch.Tensor, prompts: Sequence[Prompt], whole: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(loss, KL, changed), each [tokens]; NaN without the whole model's logits.
+
+    logits, whole: [tokens, vocabulary]; row t says what the model expects at the next token.
+    """
+    ids = [prompt.token_ids[at] for prompt in prompts for at in predicted(prompt)]
+    wanted = torch.tensor(ids, device=logits.device)
+    ours = logits.float().log_softmax(-1)
+    loss = -ours.gather(1, wanted[:, None])[:, 0]
+    if whole is None:
+        unknown = torch.full_like(loss, float("nan"))
+        return loss, unknown, unknown
+    kl = F.kl_div(ours, whole.float().log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    return loss, kl, (whole.argmax(-1) != logits.argmax(-1)).float()
 
 
 class _Close(TorchFunctionMode):

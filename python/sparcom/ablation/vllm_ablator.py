@@ -1,7 +1,8 @@
 """Ablating components of a running vLLM engine, and its losses on reference answers.
 
 Every worker's kernel reads `keep` and `fill` at one address, compiled or not; what they hold is
-exchanged between passes. Losses are vLLM's own log-probabilities of the prompt's tokens.
+exchanged between passes. Losses are vLLM's own log-probabilities of the prompt's tokens; it
+does not show whole distributions.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.ablator import Ablator, Answers, Scores
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
 
@@ -26,5 +27,6 @@ class VllmAblator(Ablator):
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         return self.engine.summing()
 
-    def _losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        return self.engine.losses(prompts)
+    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+        unknown = np.full(len(prompts), np.nan)
+        return Scores(self.engine.losses(prompts), unknown, unknown)

@@ -201,7 +201,7 @@ def _stratum_warnings(labels: Labels, share: np.ndarray) -> list[str]:
         if size and part < 0.5 and (count > 0).sum() > 1
     ]
     collections = {
-        name: len(np.unique(labels.origins[labels.codes == code]))
+        name: len(np.unique(labels.clusters[labels.codes == code]))
         for code, name in enumerate(labels.categories)
     }
     for few in (1, 2):

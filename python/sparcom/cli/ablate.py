@@ -12,14 +12,26 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("run", help="run directory, of a corpus with reference answers")
     given("--target", action="append", dest="targets", metavar="TARGET",
           help="general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet "
-          "file; may be given several times (default: general)")  # fmt: skip
+          "file[:CATEGORY]; may be given several times (default: specific:20, each "
+          "category's)")  # fmt: skip
     add_renamed(parser, "--set", "--target")
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", choices=("zero", "mean", "route"), default="zero",
           help="ablate by zero, by the mean over all tokens, or (experts) by routing around them "
           "(default: zero)")  # fmt: skip
-    given("--draws", type=int, default=5, help="matched random sets for each target (default: 5)")
-    given("--limit", type=int, help="instructions of each category (default: those of the run)")
+    given("--random-sets", type=int, metavar="N",
+          help="matched random sets for each target (default: 99, or as many as p = 0.05 needs "
+          "after the correction over the targets)")  # fmt: skip
+    add_renamed(parser, "--draws", "--random-sets")
+    given("--no-early-stop", action="store_false", dest="early",
+          help="draw all random sets, also where the answer is plain")  # fmt: skip
+    given("--plain-sets", type=int, default=3, metavar="N",
+          help="for each target that matters, random sets enlarged until plain text suffers as "
+          "much (default: 3)")  # fmt: skip
+    given("--limit", type=int, default=10,
+          help="instructions of each category that are scored; 0: all (default: 10)")  # fmt: skip
+    given("--answer-tokens", type=int, default=32, metavar="N",
+          help="first tokens of each answer that are scored; 0: all (default: 32)")  # fmt: skip
     given("--high", type=float, default=0.5, help="prevalence of general and unique (default: 0.5)")
     given("--low", type=float, default=0.1, help="prevalence elsewhere, of unique (default: 0.1)")
     given("--seed", type=int, default=0)
@@ -39,16 +51,19 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.ablation.options import AblationOptions
     from sparcom.store import Run
 
-    names = ("family", "how", "draws", "limit", "high", "low", "seed", "engine", "threads")
+    names = ("family", "how", "random_sets", "early", "plain_sets", "high", "low", "seed",
+             "engine", "threads")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
+    given |= {name: getattr(arguments, name) or None for name in ("limit", "answer_tokens")}
     if arguments.targets:
         given["targets"] = tuple(arguments.targets)
-    with tqdm(unit="pass", disable=not arguments.progress) as bar:
+    with tqdm(unit="set", disable=not arguments.progress) as bar:
 
-        def tick() -> None:
-            bar.update()
+        def progress(done: int, planned: int) -> None:
+            bar.total = planned
+            bar.update(done - bar.n)
 
-        result = ablate(Run(arguments.run), AblationOptions(**given), tick)
+        result = ablate(Run(arguments.run), AblationOptions(**given), progress)
     if arguments.json:
         return {"rows": result.table().to_pylist(), "warnings": list(result.warnings)}, 0
     return _render(result, arguments.run), 0
@@ -56,25 +71,14 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 def _render(result: Any, location: str) -> str:
     from sparcom.formatting import render_table
-    from sparcom.report.format import interval, number
+    from sparcom.report.ablation_text import BALANCE_HEAD, HEAD, balance_of, figures_of, sentences
 
-    lines = []
-    for target, effects, beyonds in zip(result.targets, result.effect, result.beyond, strict=True):
-        rows = [
-            [
-                name,
-                number(loss, 4),
-                number(effect.value, 4, signed=True),
-                interval(effect.low, effect.high, 4, signed=True),
-                number(effect.chance, 4, signed=True),
-                interval(beyond.low, beyond.high, 4, signed=True),
-            ]
-            for name, loss, effect, beyond in zip(
-                result.categories, result.loss, effects, beyonds, strict=True
-            )
-        ]
-        head = ["measured", "loss", "effect", "95 % interval", "random", "beyond random"]
-        lines += [f"{target.name}: {len(target.index)} {target.family} ablated ({result.how})"]
-        lines += [render_table(head, rows), ""]
+    rows = result.table().to_pylist()
+    of = [[row for row in rows if row["target"] == target.name] for target in result.targets]
+    lines = [render_table(BALANCE_HEAD, [balance_of(one[0]) for one in of]), ""]
+    for one in of:
+        first = one[0]
+        lines += [f"{first['target']}: {first['size']} {first['family']} ablated ({first['how']})"]
+        lines += [render_table(("measured", *HEAD), figures_of(one)), *sentences(one), ""]
     lines += [f"warning: {text}" for text in result.warnings]
     return "\n".join([*lines, f"table: {location}/analysis/ablation.parquet"])

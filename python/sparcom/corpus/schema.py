@@ -28,6 +28,8 @@ class Instruction:
     instruction: the request; never blank.
     input: passage, code or other context; may be empty.
     reference: a reference answer; may be empty.
+    cluster: the group of records it is alike with whatever their categories, such as a template;
+        if empty, its origin says (`sparcom.clusters`).
     """
 
     id: str
@@ -39,6 +41,7 @@ class Instruction:
     instruction: str = ""
     input: str = ""
     reference: str = ""
+    cluster: str = ""
 
     @property
     def text(self) -> str:

@@ -74,6 +74,7 @@ class Recorder:
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._sums: list[torch.Tensor] | None = None
+        self._absolute = False
 
     def ablate(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Ablate neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
@@ -86,11 +87,12 @@ class Recorder:
         self._ablated = dict(masks)
 
     @contextmanager
-    def summing(self) -> Iterator[list[torch.Tensor]]:
-        """Within the block, sum each site's output over its counted rows.
+    def summing(self, *, absolute: bool = False) -> Iterator[list[torch.Tensor]]:
+        """Within the block, sum each site's output, or its absolute value, over its counted rows.
 
         Yields one [experts or 1, width] float64 for each site.
         """
+        self._absolute = absolute
         self._sums = [torch.zeros(s.bins, s.width, dtype=torch.float64, device=self.device)
                       for s in self.sites]  # fmt: skip
         try:
@@ -186,7 +188,9 @@ class Recorder:
         if self._sums is not None:
             counted = bins >= 0
             of = torch.zeros_like(bins) if expert is None else expert
-            self._sums[site].index_add_(0, of[counted].long(), h[counted].double())
+            added = h[counted].double()
+            added = added.abs() if self._absolute else added
+            self._sums[site].index_add_(0, of[counted].long(), added)
         return h
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:

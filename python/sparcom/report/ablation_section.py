@@ -1,9 +1,17 @@
 """The section of the page about ablation, which `sparcom ablate` has stored."""
 
-from sparcom.analysis.stats.estimate import estimate_of
-from sparcom.report.format import estimate_texts, interval, number
-from sparcom.report.section import Section, Table, outdated
-from sparcom.report.tables import Tables, distinct
+from sparcom.report.ablation_text import (
+    BALANCE_HEAD,
+    HEAD,
+    PLAIN_HEAD,
+    balance_of,
+    figures_of,
+    plain_of,
+    sentences,
+)
+from sparcom.report.figures import random_set_intervals
+from sparcom.report.section import Picture, Section, Table, outdated
+from sparcom.report.tables import Row, Tables, distinct
 
 
 def ablation_sections(tables: Tables) -> list[Section]:
@@ -11,37 +19,75 @@ def ablation_sections(tables: Tables) -> list[Section]:
     rows = tables.rows("ablation")
     if not rows:
         return []
-    if "target" not in rows[0]:
+    if "sets_needed" not in rows[0]:
         return [outdated("Ablation", "ablate")]
-    section, draws = Section("Ablation"), rows[0]["random_sets"]
-    section.texts.append(
-        "Loss on reference answers, nats per token, with a target set ablated, minus that of the "
-        f"whole model, over {max(row['instructions'] for row in rows)} instructions. Random: mean "
-        f"effect of {draws} random sets with as many components of every layer and like frequency; "
-        f"so few bound every p at {1 / (1 + draws):.2g}. Beyond random: the difference of the two. "
-        f"Measured by the {rows[0]['engine']} engine."
-    )
-    for target in distinct(rows, "target"):
-        of = tables.rows("ablation", target=target)
-        head = (f"{target}: {of[0]['size']:,} {of[0]['family']}, {of[0]['how']}",
-                "loss", "effect", "95 % interval", "random", "beyond random")  # fmt: skip
-        body = [
-            (
-                row["category"],
-                number(row["loss"]),
-                *estimate_texts(estimate_of(row), none="-")[:3],
-                interval(row["beyond_low"], row["beyond_high"]),
-            )
-            for row in of
-        ]
-        section.tables.append(Table(head, body))
-        lost = [
-            row["category"]
-            for row in of
-            if row["category"] != "all" and (row["beyond_low"] or 0) > 0
-        ]
-        section.statements.append(
-            f"Without the set {target} the model loses more than without random ones in "
-            f"{', '.join(lost) or 'no category'}."
+    section = Section("Ablation")
+    section.texts += [_what(rows), _how_compared(rows)]
+    by_target = [tables.rows("ablation", target=name) for name in distinct(rows, "target")]
+    for of in by_target:
+        section.statements += sentences(of)
+    if drawn := [row for row in rows if row["verdict"] in ("matters", "not shown")]:
+        caption = (
+            "Ablated targets (dots; filled: they matter) beside the interval into which 95 % of "
+            "their matched random sets fall (bars; none where drawing stopped early). Selectivity; "
+            "for all, the effect. Nats per answer token."
         )
+        figure = random_set_intervals(drawn)
+        section.pictures.append(Picture(name="ablation", figure=figure, caption=caption))
+    section.tables.append(_balances(by_target))
+    section.tables += [_target_table(of) for of in by_target]
+    if plain := [row for row in rows if row["plain_sets"] and row["verdict"] == "matters"]:
+        section.tables.append(_plain_table(plain))
     return [section]
+
+
+def _what(rows: list[Row]) -> str:
+    total = max(row["instructions"] for row in rows)
+    clusters = max(row["clusters"] for row in rows)
+    where = (
+        "Targets were found on half of the clusters and scored on the other half, both ways. "
+        if all(row["found"] == "on the other half" for row in rows)
+        else "Words were found on half of the clusters and scored on the other half, both ways; "
+        "lists were scored as given. "
+    )
+    return (
+        "Effect: loss on the first tokens of the reference answers, nats per token, with a target "
+        f"ablated, less that of the whole model, over {total} instructions of {clusters} clusters. "
+        f"{where}Selectivity: the effect on a category less the mean effect on the others; of all, "
+        "categories count alike. KL: of the whole model's answer distribution from the ablated "
+        "one's, per token; changed: share of answer tokens whose most likely token changes. "
+        f"Intervals resample clusters. Measured by the {rows[0]['engine']} engine."
+    )
+
+
+def _how_compared(rows: list[Row]) -> str:
+    return (
+        "Each target is compared with random sets of as many components of every site that fire as "
+        "often in its category and contribute as much, |h| times the norm of the neuron's row of "
+        "the down projection. p is its rank among them, corrected over the categories of a target "
+        "by the largest standardised figure, and over targets by Holm. Drawing stops early where "
+        f"no p of 0.05 can be reached any more. {max(row['sets_needed'] for row in rows)} random "
+        "sets are needed for a claim."
+    )
+
+
+def _balances(by_target: list[list[Row]]) -> Table:
+    text = (
+        "What random sets were matched on. Differences are standardised; above 0.1 no comparison "
+        "is made."
+    )
+    return Table(BALANCE_HEAD, [balance_of(of[0]) for of in by_target], text)
+
+
+def _target_table(of: list[Row]) -> Table:
+    head = (f"{of[0]['target']}: {of[0]['size']:,} {of[0]['family']}, {of[0]['how']}", *HEAD)
+    return Table(head, figures_of(of))
+
+
+def _plain_table(rows: list[Row]) -> Table:
+    sets = max(row["plain_sets"] for row in rows)
+    text = (
+        f"Beside {sets} random sets for each target that matters, enlarged until the loss of plain "
+        "text rises as much. Their mean; so few bear no test."
+    )
+    return Table(PLAIN_HEAD, [plain_of(row) for row in rows], text)

@@ -232,6 +232,36 @@ def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
+def random_set_intervals(rows: Sequence[Row]) -> Figure:
+    """Ablated targets beside the prediction intervals of their random sets.
+
+    rows: tested rows of `ablation`: the selectivity of each, of "all" the effect.
+    """
+    with _drawing(6.4, 1.2 + 0.3 * len(rows), "ablation: targets and random sets") as (
+        figure, axes,
+    ):  # fmt: skip
+        for at, row in enumerate(rows):
+            name = "effect" if row["category"] == "all" else "selectivity"
+            random = "random" if row["category"] == "all" else "selectivity_random"
+            low, high = row[f"{random}_low"], row[f"{random}_high"]
+            if low is not None:
+                label = None if axes.patches else "95 % of matched random sets"
+                axes.barh(at, high - low, left=low, height=0.5, color="#cccccc", label=label)
+            filled = PALETTE[0] if row["verdict"] == "matters" else "w"
+            axes.plot(row[name], at, "o", color=PALETTE[0], markerfacecolor=filled)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        labels = [
+            row["target"] if row["category"] in row["target"] else
+            f"{row['target']}, {row['category']}" for row in rows
+        ]  # fmt: skip
+        axes.set_yticks(range(len(rows)), [shorten(label, 2 * _LABEL) for label in labels])
+        axes.invert_yaxis()
+        axes.set_xlabel("nats per answer token")
+        if axes.patches:
+            axes.legend(frameon=False)
+    return figure
+
+
 def _band(
     axes: Axes,
     x: Sequence[float],

@@ -128,7 +128,9 @@ def is_corpus_of_a_run(files: Files) -> bool:
     """
     try:
         with files.parquet(NAME, HINT) as file:
-            return file.schema_arrow.names == PROMPT_SCHEMA.names
+            names = file.schema_arrow.names
+            older = [name for name in PROMPT_SCHEMA.names if name != "cluster"]
+            return names in (PROMPT_SCHEMA.names, older)
     except SparcomError:
         return False
 

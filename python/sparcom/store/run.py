@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparcom.clusters import with_clusters
 from sparcom.components import ComponentSpace
 from sparcom.corpus.schema import CATEGORIES
 from sparcom.errors import InputError, SparcomError
@@ -17,7 +18,7 @@ from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.profile_part import SUMS
 from sparcom.store.run_store import FOLDERS, RunStore
 
-LABELS = ("id", "category", "source", "origin", "n_tokens", "n_counted", "truncated")
+LABELS = ("id", "category", "source", "origin", "cluster", "n_tokens", "n_counted", "truncated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +153,15 @@ class Run:
 
     @cached_property
     def labels(self) -> pa.Table:
-        """id, category, source, origin, n_tokens, n_counted, truncated of the instructions that
-        were counted: those in `sets`, in its order, or without sets those in the profile.
+        """id, category, source, origin, cluster, n_tokens, n_counted, truncated of the instructions
+        that were counted: those in `sets`, in its order, or without sets those in the profile.
+
+        cluster is never empty: a record that names none is of its origin's (`sparcom.clusters`).
 
         n_counted is T, with what was generated; a profile alone holds T by cell, so that there it
         is that of the prompt.
         """
-        table = self.store.corpus.table(LABELS)
+        table = with_clusters(self.store.corpus.table(LABELS))
         if not self.store.results.parts("sets"):
             known = pa.array(self.store.profiles.ids(), pa.string())
             return table.filter(pc.is_in(table["id"], known))

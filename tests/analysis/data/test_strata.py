@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparcom.analysis.data.labels import encode, make_labels, origin_group
+from sparcom.analysis.data.labels import encode, make_labels
 from sparcom.analysis.data.strata import make_strata, overlap_share, strata_of
 from sparcom.errors import InputError
 
@@ -41,24 +41,19 @@ def test_overlap_share_is_what_stands_beside_another_category() -> None:
     np.testing.assert_allclose(found, [0.25, 1.0, 0.0])
 
 
-def test_origin_group_is_the_collection() -> None:
-    assert origin_group("yizhongw/self-instruct:data/seed.jsonl#1") == "yizhongw/self-instruct"
-    assert origin_group("plain") == "plain"
-
-
 def test_labels_keep_the_order_of_the_categories_that_occur() -> None:
     table = pa.table(
         {
             "id": ["a", "b", "c"],
             "category": ["SUM", "QA", "SUM"],
-            "origin": ["y:1", "x:1", "y:2"],
+            "cluster": ["y", "x", "y"],
             "n_counted": pa.array([4, 5, 6], pa.int32()),
         }
     )
     found = make_labels(table, ("CLS", "QA", "SUM"))
     assert (found.ids, found.categories) == (("a", "b", "c"), ("QA", "SUM"))
     assert found.codes.tolist() == [1, 0, 1]
-    assert found.origins.tolist() == [1, 0, 1]
+    assert (found.clusters.tolist(), found.cluster_names) == ([1, 0, 1], ("x", "y"))
     last = found.take(np.array([2]))
     assert (last.ids, last.tokens.tolist(), last.codes.tolist()) == (("c",), [6], [1])
     with pytest.raises(InputError, match="'c' is none of the categories a, b"):

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparcom.clusters import with_clusters
 from sparcom.config import RunConfig, keys, stored
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -16,8 +17,8 @@ from sparcom.store import Run
 class Common:
     """The instructions that two runs share.
 
-    table: id, category, source, origin, n_counted of them, in the first run's order; n_counted is
-        T in the first run.
+    table: id, category, source, origin, cluster, n_counted of them, in the first run's
+        order; n_counted is T in the first run.
     first, second: [n] int64 rows of each run's sets.
     warnings: what a reader must know.
     """
@@ -136,8 +137,8 @@ def _shared_ids(first: Run, second: Run) -> tuple[list[str], list[str]]:
 
 def _tokens(run: Run, ids: list[str]) -> pa.Table:
     """Labels of the instructions in the given order, with a key: token ids and counted ranges."""
-    columns = ["id", "category", "source", "origin", "token_ids", "counted"]
-    table = run.store.corpus.table(columns)
+    columns = ["id", "category", "source", "origin", "cluster", "token_ids", "counted"]
+    table = with_clusters(run.store.corpus.table(columns))
     row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
     table = table.take(pa.array([row_of[name] for name in ids]))
     text = [

@@ -1,4 +1,4 @@
-"""What is known of each instruction: its category, tokens and collection."""
+"""What is known of each instruction: its category, tokens and cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,41 +14,45 @@ class Labels:
     """One entry for each instruction.
 
     categories: names; codes: [n] int64, index into them. tokens: [n] int64, T.
-    origins: [n] int64 codes of their collections.
+    clusters: [n] int64, index into cluster_names (`sparcom.clusters`).
     """
 
     ids: tuple[str, ...]
     categories: tuple[str, ...]
     codes: np.ndarray
     tokens: np.ndarray
-    origins: np.ndarray
+    clusters: np.ndarray
+    cluster_names: tuple[str, ...]
 
     def take(self, rows: np.ndarray) -> "Labels":
-        """The labels of some instructions; categories and collections keep their codes."""
+        """The labels of some instructions; categories and clusters keep their codes."""
         return Labels(
             ids=tuple(self.ids[row] for row in rows),
             categories=self.categories,
             codes=self.codes[rows],
             tokens=self.tokens[rows],
-            origins=self.origins[rows],
+            clusters=self.clusters[rows],
+            cluster_names=self.cluster_names,
         )
 
 
 def make_labels(table: pa.Table, categories: Sequence[str]) -> Labels:
-    """Labels from the columns id, category, origin and n_counted.
+    """Labels from the columns id, category, cluster (resolved) and n_counted.
 
     categories: their order; those that do not occur are left out.
     """
     words = table["category"].to_pylist()
     present = set(words)
     names = tuple(name for name in categories if name in present)
-    origins = [origin_group(origin) for origin in table["origin"].to_pylist()]
+    clusters = table["cluster"].to_pylist()
+    cluster_names = tuple(sorted(set(clusters)))
     return Labels(
         ids=tuple(table["id"].to_pylist()),
         categories=names,
         codes=encode(words, names),
         tokens=table["n_counted"].to_numpy().astype(np.int64),
-        origins=np.unique(np.array(origins, dtype=str), return_inverse=True)[1],
+        clusters=encode(clusters, cluster_names),
+        cluster_names=cluster_names,
     )
 
 
@@ -59,12 +63,3 @@ def encode(words: Sequence[str], names: Sequence[str]) -> np.ndarray:
     if unknown:
         raise InputError(f"labels: {unknown[0]!r} is none of the categories {', '.join(names)}")
     return np.array([index[word] for word in words], dtype=np.int64)
-
-
-def origin_group(origin: str) -> str:
-    """The collection that an origin names: what stands before its first ':'.
-
-    >>> origin_group("openai/grade-school-math:data/test.jsonl#line836")
-    'openai/grade-school-math'
-    """
-    return origin.partition(":")[0].strip()

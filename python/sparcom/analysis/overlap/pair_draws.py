@@ -44,6 +44,6 @@ def make_draws(
         few_weights=weights[:few],
         within_length=permuted_codes(codes, strata.lengths_of, few, rng),
         dealt=rng.permuted(np.tile(strata.codes, (few, 1)), axis=1),
-        origin_permuted=permuted_blocks(codes, labels.origins, strata.sources_of, few, rng),
-        origin_weights=bootstrap_weights(codes, labels.origins, few, rng),
+        origin_permuted=permuted_blocks(codes, labels.clusters, strata.sources_of, few, rng),
+        origin_weights=bootstrap_weights(codes, labels.clusters, few, rng),
     )

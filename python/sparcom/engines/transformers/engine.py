@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from inspect import signature
+from typing import Any
 
 import torch
 
@@ -109,12 +111,19 @@ class TransformersEngine:
             yield counted
 
     @torch.inference_mode()
-    def forward(self, prompts: Sequence[Prompt], one: Pass, logits: bool = False) -> torch.Tensor:
+    def forward(
+        self,
+        prompts: Sequence[Prompt],
+        one: Pass,
+        logits: bool = False,
+        keep: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Run one pass.
 
         prompts: those of the pass, in its order; the rows after them are filled and not counted.
         logits: run the language model head too.
-        Returns [rows, hidden or vocabulary].
+        keep: [n] int64, the only rows whose logits are wanted; None: all.
+        Returns [rows or n, hidden or vocabulary].
         Raises InputError if logits are asked of a model without a head.
         """
         if logits and not self.head:
@@ -141,13 +150,19 @@ class TransformersEngine:
         if self.solo_above is not None:
             rotary.reset(self.model)
         model = self.model if logits else loading.body_of(self.model)
-        arguments = {"input_ids": ids[None].to(self.device), "use_cache": False}
+        arguments: dict[str, Any] = {"input_ids": ids[None].to(self.device), "use_cache": False}
+        # A model without this argument, such as one of remote code, computes all of them.
+        known = "logits_to_keep" in signature(self.model.forward).parameters
+        if logits and keep is not None and known:
+            arguments["logits_to_keep"] = keep.to(self.device)
         if self.alone is None:
             arguments["position_ids"] = positions[None].to(self.device)
         self._passes += 1
         with nvtx.step(self._passes), attention.prompt_spans(spans):
             output = model(**arguments)
-        return (output.logits if logits else output.last_hidden_state)[0]
+        if not logits:
+            return output.last_hidden_state[0]
+        return output.logits[0] if keep is None or known else output.logits[0, keep]
 
     def close(self) -> None:
         """Free the model."""

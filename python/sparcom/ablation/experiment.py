@@ -1,0 +1,226 @@
+"""The measurements of an ablation: targets, their random sets, and the control on plain text."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sparcom.ablation.ablation import Measured, Scored, verdicts
+from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.matching import Balance, balance, matched_sets, worst_of
+from sparcom.ablation.measures import (
+    Answered,
+    choose,
+    open_transformers,
+    open_vllm,
+    options_of_engine,
+    plain_prompts,
+    prompts_of,
+)
+from sparcom.ablation.options import FEWEST_SETS, AblationOptions
+from sparcom.ablation.plain_text import PlainControl, enlarged
+from sparcom.ablation.scoring import Editions, Effects, Scorer, stacked
+from sparcom.ablation.target import CrossTarget, Target
+from sparcom.ablation.use import Use, measure_use, output_norms
+from sparcom.ablation.verdict import ALPHA, draw_sets, fewest_sets
+from sparcom.config import RunConfig
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.errors import InputError
+from sparcom.models import weights_fingerprint
+from sparcom.planning.prompts import PromptMaker
+from sparcom.store import Run
+
+MOST_MEASURED = 20
+"""Instructions of each category and half on which the use of components is measured."""
+
+Progress = Callable[[int, int], None]
+"""Called after each pass over the scored instructions: how many are done, how many are planned."""
+
+
+class Experiment:
+    """Measures targets and their random sets.
+
+    known: the instructions that may be scored. found: the targets. warnings: filled by `measure`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        options: AblationOptions,
+        known: Answered,
+        found: Sequence[CrossTarget],
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> None:
+        self._run, self._options, self._rng = run, options, rng
+        self._known, self._found = known, found
+        self._config = RunConfig.from_json(run.manifest["config"])
+        self._done, self._planned, self._progress = 0, 0, progress
+        self.warnings: list[str] = []
+
+    def measure(self) -> tuple[list[Measured], Scored]:
+        """What was measured of each target, and the instructions that were scored.
+
+        Raises InputError if the model has other weights than the run.
+        """
+        engine = self._options.engine
+        engine_of = options_of_engine(self._config, self._options, engine)
+        if weights_fingerprint(engine_of.model) != self._run.manifest["model"]["weights"]:
+            raise InputError(
+                f"ablate: model {engine_of.model}: its weights are not those of the run"
+            )
+        maker = PromptMaker(self._config, engine_of)
+        how = self._options.how
+        if engine == "transformers":
+            with open_transformers(engine_of, how) as ablator:
+                return self._score(ablator, maker, self._draw(ablator.engine, maker))
+        # vLLM shows neither |h| nor the weights.
+        plain = options_of_engine(self._config, self._options, "transformers")
+        with open_transformers(plain, "zero") as ablator:
+            drawn = self._draw(ablator.engine, maker)
+        with open_vllm(engine_of, how) as other:
+            return self._score(other, maker, drawn)
+
+    def _draw(self, engine: TransformersEngine, maker: PromptMaker) -> list["_Drawn"]:
+        """The random sets of each target."""
+        norms = output_norms(engine.ffns, engine.space)
+        uses: dict[tuple[int, str | None], Use] = {}
+        out = []
+        most = self._sets(len(self._found))
+        for target in self._found:
+            editions, balances = [], []
+            for half, one in enumerate(target.found):
+                key = half, target.category
+                if key not in uses:
+                    items = self._known.of(*key)[:: self._every(*key)]
+                    prompts = prompts_of(maker, self._config, items, scope="all")
+                    uses[key] = measure_use(engine, prompts, norms, one.family)
+                drawn = matched_sets(one, uses[key], self._run.space, most, self._rng)
+                editions.append(drawn)
+                balances.append(balance(one, drawn, uses[key], self._run.space))
+            out.append(_Drawn(target, editions, worst_of(balances)))
+        return out
+
+    def _every(self, half: int, category: str | None) -> int:
+        """The step that leaves about `MOST_MEASURED` instructions a category."""
+        most = MOST_MEASURED * (1 if category else len(self._known.categories))
+        return max(1, round(len(self._known.of(half, category)) / most))
+
+    def _sets(self, targets: int) -> int:
+        """Random sets of each target."""
+        return self._options.random_sets or max(FEWEST_SETS, fewest_sets(targets))
+
+    def _score(
+        self, ablator: Ablator, maker: PromptMaker, drawn: Sequence["_Drawn"]
+    ) -> tuple[list[Measured], Scored]:
+        options = self._options
+        chosen = self._known.take(choose(self._known, options.limit))
+        answer = {"scope": "response", "max_tokens": options.answer_tokens}
+        prompts = prompts_of(maker, self._config, chosen.items, **answer)
+        if ablator.how == "mean":
+            ablator.calibrate(prompts_of(maker, self._config, chosen.items, scope="all"))
+        fair = sum(one.balance.fair for one in drawn)
+        sets = self._sets(max(fair, 1))
+        self._planned = 1 + len(drawn) + fair * sets
+        scorer = Scorer(ablator, prompts, chosen.half)
+        self.warnings += scorer.warnings
+        scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.whole.loss)
+        self._tick()
+        measured = [self._measured(scorer, scored, one, sets) for one in drawn]
+        if options.plain_sets and options.how != "route":
+            plain = plain_prompts(maker, self._config)
+            measured = list(self._with_plain(ablator, scorer, scored, measured, plain))
+        return measured, scored
+
+    def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
+        """One target and, if a fair comparison exists, its random sets."""
+        cells = scored.cells(one.target)
+        effects = scorer.effects((one.target.scored_on(0), one.target.scored_on(1)))
+        self._tick()
+        draws: list[Effects] = []
+
+        def draw(number: int) -> np.ndarray:
+            draws.append(scorer.effects(one.random(number)))
+            self._tick()
+            return scored.figures(draws[-1].loss, cells)
+
+        stopped = False
+        if one.balance.fair:
+            observed = scored.figures(effects.loss, cells)
+            stopped = draw_sets(observed, draw, sets, early=self._options.early).stopped
+            self._planned -= sets - len(draws)
+        return Measured(
+            target=one.target, effects=effects, draws=stacked(draws, len(scored.codes)),
+            stopped=stopped, balance=one.balance,
+        )  # fmt: skip
+
+    def _with_plain(
+        self,
+        ablator: Ablator,
+        scorer: Scorer,
+        scored: Scored,
+        measured: Sequence[Measured],
+        prompts: Sequence[Prompt],
+    ) -> Iterator[Measured]:
+        """The targets that matter get the control on plain text."""
+        claimed = [
+            any(p is not None and p <= ALPHA for _, p in said.values())
+            for said in verdicts(scored, measured)
+        ]
+        self._planned += sum(claimed) * self._options.plain_sets
+        whole = ablator.losses(prompts) if any(claimed) else np.zeros(0)
+
+        def rise(target: Target) -> float:
+            with ablator.ablated(target):
+                return float((ablator.losses(prompts) - whole).mean())
+
+        for one, matters in zip(measured, claimed, strict=True):
+            yield replace(one, plain=self._plain(scorer, one, rise)) if matters else one
+
+    def _plain(
+        self, scorer: Scorer, one: Measured, rise: Callable[[Target], float]
+    ) -> PlainControl | None:
+        """The control of one target; None if plain text does not suffer, or too little may be
+        ablated for it to suffer as much."""
+        wanted = [rise(edition) for edition in one.target.found]
+        found: list[Effects] = []
+        sizes, rises = [], []
+        for _ in range(self._options.plain_sets):
+            pair = [
+                enlarged(edition, self._run.space, rise, most, self._rng)
+                for edition, most in zip(one.target.found, wanted, strict=True)
+            ]
+            if pair[0] is None or pair[1] is None:
+                self._planned -= self._options.plain_sets - len(found)
+                return None
+            (first, first_rise), (second, second_rise) = pair[0], pair[1]
+            found.append(scorer.effects((second, first)))
+            sizes += [len(first.index), len(second.index)]
+            rises += [first_rise, second_rise]
+            self._tick()
+        return PlainControl(
+            rise=float(np.mean(wanted)), random_rise=float(np.mean(rises)), sets=len(found),
+            size=float(np.mean(sizes)), effects=stacked(found, len(found[0].loss)),
+        )  # fmt: skip
+
+    def _tick(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._planned)
+
+
+class _Drawn:
+    """A target with its random sets.
+
+    editions: [2] of [sets, size] flat indices, matched with the target found on each half.
+    """
+
+    def __init__(self, target: CrossTarget, editions: Sequence[np.ndarray], found: Balance) -> None:
+        self.target, self.balance = target, found
+        self._editions = editions
+
+    def random(self, number: int) -> Editions:
+        """A random set, in the editions that the first and the second half are scored with."""
+        name = f"random for {self.target.name}"
+        found = [Target(name, self.target.family, edition[number]) for edition in self._editions]
+        return found[1], found[0]

@@ -1,0 +1,140 @@
+"""What the rows of the table `ablation` say, in words and figures: for the page and the command."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sparcom.report.format import interval, number, p_value
+
+Row = dict[str, Any]
+
+HEAD = (
+    "loss", "effect", "95 % interval", "random sets, 95 %", "selectivity", "95 % interval",
+    "random sets, 95 %", "p", "KL", "changed",
+)  # fmt: skip
+BALANCE_HEAD = (
+    "target", "size", "fires", "random sets", "difference", "contributes", "random sets",
+    "difference", "random sets drawn",
+)  # fmt: skip
+PLAIN_HEAD = (
+    "target", "size", "plain text", "effect", "selectivity", "random size", "plain text", "effect",
+    "selectivity",
+)  # fmt: skip
+
+
+def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The figures of one target, a line for each category; `HEAD` says what they are."""
+    return [
+        (
+            row["category"],
+            number(row["loss"]),
+            number(row["effect"], signed=True),
+            interval(row["effect_low"], row["effect_high"], signed=True),
+            interval(row["random_low"], row["random_high"], signed=True),
+            number(row["selectivity"], signed=True),
+            interval(row["selectivity_low"], row["selectivity_high"], signed=True),
+            interval(row["selectivity_random_low"], row["selectivity_random_high"], signed=True),
+            p_value(row["p"]),
+            number(row["kl"]),
+            number(row["changed"], 2),
+        )
+        for row in rows
+    ]
+
+
+def balance_of(row: Row) -> tuple[str, ...]:
+    """How the random sets of a target match it; `BALANCE_HEAD` says what the figures are."""
+    return (
+        row["target"],
+        f"{row['size']:,}",
+        number(row["frequency"]),
+        number(row["frequency_random"]),
+        number(row["frequency_difference"], 2, signed=True),
+        number(row["contribution"]),
+        number(row["contribution_random"]),
+        number(row["contribution_difference"], 2, signed=True),
+        f"{row['random_sets']}{', stopped early' if row['stopped'] else ''}",
+    )
+
+
+def plain_of(row: Row) -> tuple[str, ...]:
+    """A target beside random sets that harm plain text as much (`PLAIN_HEAD`)."""
+    return (
+        row["target"],
+        f"{row['size']:,}",
+        number(row["plain_rise"], signed=True),
+        number(row["effect"], signed=True),
+        number(row["selectivity"], signed=True),
+        number(row["plain_size"], 0),
+        number(row["plain_rise_random"], signed=True),
+        number(row["plain_effect"], signed=True),
+        number(row["plain_selectivity"], signed=True),
+    )
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """What may be said of one target; rows: its lines of the table."""
+    tested = [row for row in rows if row["verdict"] is not None]
+    first = rows[0]
+    if not tested:
+        return [f"{first['target']}: undetermined: it is compared with other categories, and there "
+                "are none."]  # fmt: skip
+    if tested[0]["verdict"] == "no fair comparison":
+        return [
+            f"No fair comparison exists for {first['target']}, and none is made: "
+            f"it fires on {number(first['frequency'])} of the tokens and contributes "
+            f"{number(first['contribution'])}, its random sets {number(first['frequency_random'])} "
+            f"and {number(first['contribution_random'])} (standardised "
+            f"differences {number(first['frequency_difference'], 2)} and "
+            f"{number(first['contribution_difference'], 2)}; at most 0.1 is fair)."
+        ]
+    if all(row["verdict"] == "undetermined" for row in tested):
+        return [
+            f"{first['target']}: undetermined: {first['random_sets']} random sets, and at least "
+            f"{first['sets_needed']} are needed."
+        ]
+    said = [_matters(row) for row in tested if row["verdict"] == "matters"]
+    others = [row for row in tested if row["verdict"] == "not shown"]
+    if said and first["found"] == "as listed":
+        said.append(f"{first['target']} was scored as listed: this holds only if the list was not "
+                    "found on these instructions.")  # fmt: skip
+    if len(others) == 1:
+        said.append(_not_shown(others[0]))
+    elif others:
+        names = ", ".join(row["category"] for row in others)
+        least = min(row["p"] for row in others)
+        said.append(f"Not shown for {first['target']} in {names} (p {p_value(least)} or more).")
+    return said
+
+
+def _matters(row: Row) -> str:
+    target, category = row["target"], row["category"]
+    if category == "all":
+        return (
+            f"The model needs {target} more than random sets like it: without it the loss rises by "
+            f"{_figure(row, 'effect', 'random')}."
+        )
+    others = row["effect"] - row["selectivity"]
+    return (
+        f"{target} matters for {category}: without it the loss of {category} rises by "
+        f"{number(row['effect'])} nats per token and that of the other categories by "
+        f"{number(others)}, a difference of {_figure(row, 'selectivity', 'selectivity_random')}."
+    )
+
+
+def _not_shown(row: Row) -> str:
+    if row["category"] == "all":
+        return (
+            f"That the model needs {row['target']} more than random sets like it is not shown: "
+            f"the loss rises by {_figure(row, 'effect', 'random')}."
+        )
+    return (
+        f"That {row['target']} matters for {row['category']} more than for the others is not "
+        f"shown: the difference is {_figure(row, 'selectivity', 'selectivity_random')}."
+    )
+
+
+def _figure(row: Row, name: str, random: str) -> str:
+    low, high = row[f"{random}_low"], row[f"{random}_high"]
+    sets = f"{row['random_sets']} matched random sets"
+    where = sets if low is None else f"95 % of {sets} lie between {number(low)} and {number(high)}"
+    return f"{number(row[name])} ({where}; p {p_value(row['p'])}, corrected)"
