@@ -162,24 +162,20 @@ void ablate(T* out, const T* keep, const T* fill, int64_t width) {
   __builtin_memcpy(out + i, h, bytes);
 }
 
-// A row in which gate and up take turns: it is taken apart first.
-template <class V, class T, Activation A, Count C>
-__attribute__((noinline)) void interleaved_row(const ActMulCount& p, Row<T> r) {
-  alignas(64) T gate[max_columns], up[max_columns];
-  const T* const both = r.gate;
-  for (int64_t i = 0; i < r.width; ++i) {
+// Takes a row apart in which gate and up take turns.
+template <class T>
+void take_apart(const T* both, T* gate, T* up, int64_t width) {
+  for (int64_t i = 0; i < width; ++i) {
     gate[i] = both[2 * i];
     up[i] = both[2 * i + 1];
   }
-  r.gate = gate;
-  r.up = up;
-  row<V, T, A, true, C>(p, r);
 }
 
 // One tile of at most max_columns columns.
 template <class V, class T, Activation A, bool gated, Count counting>
 void narrow_tile(const ActMulCount& p, const Tile& t) {
   alignas(64) uint8_t counters[max_columns + 2 * V::lanes];
+  alignas(64) T apart[2][max_columns];  // touched only if gate and up take turns
   const auto at = [&](const void* base, int64_t r, int64_t stride, int64_t step = 1) {
     return base ? static_cast<const T*>(base) + r * stride + t.col_begin * step : nullptr;
   };
@@ -191,10 +187,14 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
     for (int64_t r = begin; r < end; ++r) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
       const bool stream = t.stream && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-      const Row<T> one{at(p.gate, r, p.gate_stride, p.step),
-                       at(p.up, r, p.up_stride, p.step), out, counters, width, t.table, stream};
-      if (gated && p.step == 2) interleaved_row<V, T, A, counting>(p, one);
-      else row<V, T, A, gated, counting>(p, one);
+      Row<T> one{at(p.gate, r, p.gate_stride, p.step), at(p.up, r, p.up_stride, p.step),
+                 out, counters, width, t.table, stream};
+      if (p.step == 2) {
+        take_apart(one.gate, apart[0], apart[1], width);
+        one.gate = apart[0];
+        one.up = apart[1];
+      }
+      row<V, T, A, gated, counting>(p, one);
       const int64_t e = p.expert ? p.expert[r] : 0;
       if (p.keep || p.fill)
         ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
