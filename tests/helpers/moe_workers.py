@@ -31,8 +31,14 @@ class LoopWorker(CountingWorker):
             counter.experts[at] = self._looping(bank, *self.loop[at])
 
     def _looping(self, bank: Any, fired: np.ndarray, routed: np.ndarray) -> Any:
+        rows = slice(None, None, 2) if bank.turns else slice(bank.site.width)
+        bias = bank.biases[0].double() if bank.biases else torch.zeros(len(bank.down), 1)
+
         def run(hidden: Tensor, ids: Tensor, weights: Tensor, out: Tensor) -> Tensor:
-            gates = [hidden.double() @ w.double()[:, : bank.site.width] for w in bank.first]
+            gates = [
+                (hidden.double() @ w.double() + b)[:, rows]
+                for w, b in zip(bank.gate_up, bias, strict=True)
+            ]
             for row, slot in enumerate(self.sparcom_recorder._bins.tolist()):
                 for expert in ids[row].tolist() if slot >= 0 else ():
                     fired[slot, expert] += (gates[expert][row] > 0).numpy()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from sparcom.errors import InputError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
+from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+
+from sparcom.engines.vllm.worker import moe
+
 LENGTHS = [1, 2, 128, 60, 33, 5, 90]
 HEADS = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
 LATENT = {"v_head_dim": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16}
@@ -30,6 +35,7 @@ FAMILIES = {
     "mixtral": {**HEADS, "sliding_window": None},
     "olmoe": HEADS,
     "deepseek_v2": {**HEADS, **LATENT},
+    "gpt_oss": {**HEADS, "head_dim": 32},  # clamped, interleaved, with biases
     "deepseek_v3": {**HEADS, **LATENT, "topk_method": "noaux_tc", "scoring_func": "sigmoid"},
 }
 pytestmark = pytest.mark.slow
@@ -173,8 +179,32 @@ def test_rows_in_the_order_of_tokens_as_on_cuda(qwen, monkeypatch, more):
         engine.close()
 
 
-def test_experts_that_cannot_be_counted_are_refused_by_name(tmp_path):
-    folder = save_tiny_model(tmp_path, "gpt_oss", torch.bfloat16, **HEADS, head_dim=32)
-    with pytest.raises(InputError, match=r"experts .*cannot be counted") as caught:
-        VllmEngine(options(folder, dtype="bfloat16"))
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": MoEActivation.RELU2}, "activation relu2 cannot be counted"),
+        ({"is_lora_enabled": True}, "LoRA on experts cannot be counted"),
+        ({"num_experts": 7}, "shared experts inside the routed ones cannot be counted"),
+    ],
+)
+def test_experts_that_cannot_be_counted_are_refused_by_name(changes, message: str) -> None:
+    plain = {
+        "activation": MoEActivation.SILU, "is_lora_enabled": False,
+        "num_experts": 6, "num_logical_experts": 6,
+        "moe_parallel_config": SimpleNamespace(
+            is_sequence_parallel=False, use_all2all_kernels=False, enable_eplb=False
+        ),
+    }  # fmt: skip
+    experts = SimpleNamespace(
+        quant_method=SimpleNamespace(
+            moe_kernel=SimpleNamespace(fused_experts=moe.CountedExperts.__new__(moe.CountedExperts))
+        ),
+        apply_router_weight_on_input=False,
+    )
+    for given in (plain, plain | changes):
+        runner = SimpleNamespace(moe_config=SimpleNamespace(**given), routed_experts=experts)
+        if given is plain:
+            moe._refuse("layers.0.mlp.experts", runner)
+            continue
+        with pytest.raises(InputError, match=rf"^layers\.0\.mlp\.experts \(.*: {message}$"):
+            moe._refuse("layers.0.mlp.experts", runner)

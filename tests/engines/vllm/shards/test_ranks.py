@@ -54,6 +54,7 @@ def actor_class() -> type:
     """A rank that counts 1, 2, 3, ... for its half of the neurons; made in a function, so that Ray
     sends it by value."""
     from sparcom.counting.counted import Counted
+    from sparcom.engines.base import EngineInfo
     from sparcom.engines.vllm.shards.actor import Loaded
 
     class CountingRank:
@@ -66,7 +67,10 @@ def actor_class() -> type:
             self.rank, self.jobs = rank, {}
             half = LocalSite(SITE, (2 * rank, 2 * rank + 2))
             self.shard = Shard(ComponentSpace((SITE,)), (half,))
-            return Loaded(info=None, context=128, shard=self.shard, count_bytes=8)
+            info = EngineInfo(
+                name="vllm", dtype="float32", device="cpu", threads=1, batch_tokens=64
+            )
+            return Loaded(info=info, context=128, shard=self.shard, count_bytes=8)
 
         def submit(self, job: int, prompts: Sequence[Prompt]) -> None:
             self.jobs[job] = [prompt.id for prompt in prompts]
