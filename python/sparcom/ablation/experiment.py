@@ -125,7 +125,7 @@ class Experiment:
         self._planned = 1 + len(drawn) + fair * sets
         scorer = Scorer(ablator, prompts, chosen.half)
         self.warnings += scorer.warnings
-        scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.whole.loss)
+        scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
         if options.plain_sets and options.how != "route":
@@ -136,12 +136,15 @@ class Experiment:
     def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
         """One target and, if a fair comparison exists, its random sets."""
         cells = scored.cells(one.target)
-        effects = scorer.effects((one.target.scored_on(0), one.target.scored_on(1)))
+        editions = one.target.scored_on(0), one.target.scored_on(1)
+        # The random sets are of the target's own sites, hence of its layers.
+        prefixes = scorer.prefixes(editions) if one.balance.fair else (None, None)
+        effects = scorer.effects(editions, prefixes)
         self._tick()
         draws: list[Effects] = []
 
         def draw(number: int) -> np.ndarray:
-            draws.append(scorer.effects(one.random(number)))
+            draws.append(scorer.effects(one.random(number), prefixes))
             self._tick()
             return scored.figures(draws[-1].loss, cells)
 
