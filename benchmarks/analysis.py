@@ -45,6 +45,7 @@ from sparcom.store import (
     part_profile,
     writing_corpus,
 )
+from sparcom.store.run_store import RESULT_FOLDERS
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
 GENERAL, UNIQUE = 500, 300
@@ -118,9 +119,23 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
         store.results.write_sets(part, sets)
         store.profiles.write(part, _profile(store, cells, part, sets))
     store.profiles.merge(Span(0, store.corpus.parts()))
-    facts = {"status": "complete", "config": {}, "corpus": {"instructions": n}}
-    facts |= {"cells": cells.to_json(), "sites": SPACE.to_json(), "selection": asdict(Selection())}
-    store.write_manifest(facts)
+    hashes = {"hash": "", "labels": ""}  # of a corpus that no model has read
+    store.write_manifest(
+        {
+            "status": "complete",
+            "config": {"retain": "sets"},
+            "model": {"path": "", "weights": ""},
+            "corpus": {"instructions": n, "prompt_tokens": 0, "counted_tokens": 0, **hashes},
+            "cells": cells.to_json(),
+            "sites": SPACE.to_json(),
+            "selection": asdict(Selection()),
+            "threads": None,
+            "versions": {},
+            "created": "",
+            "stamps": dict.fromkeys((*RESULT_FOLDERS, "corpus"), ""),
+            "run": "",
+        }
+    )
     return store.location
 
 

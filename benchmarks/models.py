@@ -8,7 +8,7 @@
 Each class is built from its own config with random weights (`tiny_configs`), saved, and loaded
 twice: by the engine, which proves it or refuses it by name, and by transformers, whose unmodified
 modules read each prompt alone with eager attention, in float32. The counts of the two are compared
-cell by cell (a cell: one neuron in one prompt). Each class runs in a process of its own.
+neuron by neuron and prompt by prompt. Each class runs in a process of its own.
 `bars`: models_equal, models_refused, models_different.
 """
 
@@ -180,6 +180,10 @@ def save_tiny(family: str, folder: Path, **changes: object) -> None:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0.0, parameter.shape[-1] ** -0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("tid2eid"):  # DeepSeek-V4: which experts a token takes
+                experts = torch.rand(len(buffer), config.num_local_experts).argsort(1)
+                buffer.copy_(experts[:, : buffer.shape[1]])
         model(input_ids=torch.tensor([make_prompts()[-1].token_ids]), use_cache=False)
     model.save_pretrained(folder)
 
@@ -260,8 +264,8 @@ def make_prompts() -> list[Prompt]:
 def plain_counts(model, space: ComponentSpace, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
     """([neurons] counts, [neurons] gates near zero) of one prompt alone, by plain hooks.
 
-    The gate of a dense or shared FFN is what its activation module takes in; those of experts are a
-    product of what they take in with their weights.
+    The gate of a dense or shared FFN is what its activation module takes in, or what its projection
+    puts out if it has none; those of experts are a product of what they take in with their weights.
     """
     gates: dict[tuple[int, int], torch.Tensor] = {}
     hooks = []
@@ -270,18 +274,28 @@ def plain_counts(model, space: ComponentSpace, prompt: Prompt) -> tuple[np.ndarr
         def dense(_, args, at=at) -> None:
             gates[at, 0] = args[0].reshape(-1, args[0].shape[-1])
 
+        def projected(_, args, output, at=at) -> None:
+            gates[at, 0] = output.reshape(-1, output.shape[-1])[:, : space.sites[at].width]
+
         def routed(module, args, at=at) -> None:
             hidden, ids = args[0].reshape(-1, args[0].shape[-1]), args[1]
+            name, width = "gate_up_proj" if module.has_gate else "up_proj", space.sites[at].width
+            rows = slice(width) if module.is_concatenated else slice(None, None, 2)
             for expert in ids.unique().tolist():
-                weight = (module.gate_up_proj if module.has_gate else module.up_proj)[expert]
+                weight = getattr(module, name)[expert]
                 weight = weight.T if module.is_transposed else weight
+                bias = getattr(module, f"{name}_bias")[expert][rows] if module.has_bias else None
                 mine = (ids == expert).any(1)
-                gates[at, expert] = F.linear(hidden[mine], weight[: space.sites[at].width])
+                gates[at, expert] = F.linear(hidden[mine], weight[rows], bias)
 
-        module, hook = ffn.module, routed
-        if ffn.form != "routed":
-            module, hook = getattr(ffn.module, ffn.act), dense
-        hooks.append(module.register_forward_pre_hook(hook))
+        if ffn.form == "routed":
+            hooks.append(ffn.module.register_forward_pre_hook(routed))
+        elif ffn.act:
+            act = getattr(ffn.module, ffn.act)
+            hooks.append(act.register_forward_pre_hook(dense))
+        else:
+            first = getattr(ffn.module, ffn.parts[0])
+            hooks.append(first.register_forward_hook(projected))
     model(input_ids=torch.tensor([prompt.token_ids]), use_cache=False)
     for hook in hooks:
         hook.remove()

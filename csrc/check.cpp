@@ -35,12 +35,14 @@ void check(const ActMulCount& p) {
     fail("threshold must be a finite number, got " + std::to_string(p.threshold));
   if (p.n_rows == 0 || p.width == 0) return;
   const int64_t size = element_size(p.dtype);
+  if (p.step == 2 && static_cast<const char*>(p.up) - static_cast<const char*>(p.gate) != size)
+    fail("gate and up must be x[:, ::2] and x[:, 1::2] of one tensor x if neither has unit stride");
   const Span spans[] = {
       span("out", p.out, p.n_rows * p.width, size, true),
       span("counts", p.counts, p.n_bins * p.width, 4, true),
       span("rows", p.rows, p.n_bins, 4, true),
-      span("gate", p.gate, (p.n_rows - 1) * p.gate_stride + p.width, size),
-      span("up", p.up, (p.n_rows - 1) * p.up_stride + p.width, size),
+      span("gate", p.gate, (p.n_rows - 1) * p.gate_stride + (p.width - 1) * p.step + 1, size),
+      span("up", p.up, (p.n_rows - 1) * p.up_stride + (p.width - 1) * p.step + 1, size),
       span("bins", p.bins, p.n_rows, 4),
       span("keep", p.keep, p.n_experts * p.width, size),
       span("fill", p.fill, p.n_experts * p.width, size),

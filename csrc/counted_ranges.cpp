@@ -47,10 +47,24 @@ int64_t first_key(int64_t lo, int64_t hi, Holds holds) {
   return lo;
 }
 
-// Where f is least: left of it f falls or is level, right of it f rises.
-double least_at(Activation activation) {
+// The least of situ is where (cosh^-2 of y) = beta tanh(y) / (1 + e^-|x|), y = |x| / beta: the left
+// side falls, the right side rises.
+double least_of_situ(double beta) {
+  double low = 0, high = 40 * std::max(beta, 1.0);
+  for (int i = 0; i < 200; ++i) {
+    const double x = 0.5 * (low + high), t = std::tanh(x / beta);
+    (1 - t * t > beta * t / (1 + std::exp(-x)) ? low : high) = x;
+  }
+  return -high;
+}
+
+// Where f is least: left of it f falls or is level, right of it f rises or is level.
+double least_at(Activation activation, const Parameters& c) {
   switch (activation) {
-    case Activation::silu: return -1.2784645427610738;
+    case Activation::silu:
+    case Activation::swiglu_step: return -1.2784645427610738;
+    case Activation::swiglu: return -1.2784645427610738 / c.alpha;
+    case Activation::situ: return least_of_situ(c.beta);
     case Activation::gelu: return -0.7517915246935645;
     case Activation::gelu_tanh: return -0.7524614220710162;
     default: return 0;
@@ -59,7 +73,7 @@ double least_at(Activation activation) {
 
 // The values from key k to +inf, as bit patterns.
 Ranges from_key(const Format& f, int64_t k) {
-  Ranges out{1, {0, 0, 0}, {0, 0, 0}};
+  Ranges out{1, {0, 0, 0}, {0, 0, 0}};  // empty if k is beyond +inf
   out.first[0] = uint32_t(k > 0 ? k : 0);
   out.size[0] = f.infinity + 1 - out.first[0];
   if (k <= 0) {
@@ -72,7 +86,7 @@ Ranges from_key(const Format& f, int64_t k) {
 
 }  // namespace
 
-double activate(Activation activation, double x) {
+double activate(Activation activation, const Parameters& c, double x) {
   const double root_half = 0.70710678118654752440, root_2_over_pi = 0.79788456080286535588;
   switch (activation) {
     case Activation::silu: return x / (1 + std::exp(-x));
@@ -80,7 +94,16 @@ double activate(Activation activation, double x) {
     case Activation::gelu_tanh:
       return x / (1 + std::exp(-2 * root_2_over_pi * (x + 0.044715 * x * x * x)));
     case Activation::relu: return x > 0 ? x : (x <= 0 ? 0 : x);
-    default: return x > 0 ? x * x : (x <= 0 ? 0 : x);
+    case Activation::relu2: return x > 0 ? x * x : (x <= 0 ? 0 : x);
+    case Activation::swiglu: {
+      const double y = x > c.limit ? c.limit : x;
+      return y / (1 + std::exp(-double(c.alpha) * y));
+    }
+    case Activation::swiglu_step: {
+      const double y = x / (1 + std::exp(-x));
+      return y > c.limit ? c.limit : y;
+    }
+    default: return c.beta * std::tanh(x / c.beta) / (1 + std::exp(-x));
   }
 }
 
@@ -113,10 +136,12 @@ Ranges counted_ranges(const ActMulCount& p) {
     return from_key(f, first_key(-inf, inf, greater));
   }
 
-  const auto above = [&](int64_t k) { return activate(p.activation, value(dtype, k)) > threshold; };
-  const double least = least_at(p.activation);
+  const auto above = [&](int64_t k) {
+    return activate(p.activation, p.parameters, value(dtype, k)) > threshold;
+  };
+  const double least = least_at(p.activation, p.parameters);
   const int64_t bottom = first_key(-inf, inf, [&](int64_t k) { return value(dtype, k) >= least; });
-  Ranges out = from_key(f, first_key(bottom, inf, above));
+  Ranges out = from_key(f, first_key(bottom, inf + 1, above));
   // The left branch: f is above the threshold from key -inf + 1 up to some key below `bottom`.
   const int64_t left_end = first_key(-inf + 1, bottom, [&](int64_t k) { return !above(k); });
   const int64_t far = above(-inf) ? inf : inf - 1;

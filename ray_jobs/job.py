@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, NoReturn
 
-from sparcom.config import RunConfig, load_config, typed
+from sparcom.config import RunConfig
+from sparcom.config_file import load_config
+from sparcom.config_values import typed
 from sparcom.errors import InputError, SparcomError
 
 
@@ -58,7 +60,7 @@ def _changed(config: RunConfig, key: str, text: str) -> RunConfig:
 def _value(text: str, kind: Any) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # a plain word
         return text
     words = str in getattr(kind, "__args__", (kind,)) and not isinstance(value, str)
     return text if words and kind != tuple[str, ...] else value

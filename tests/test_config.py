@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sparcom.config import RunConfig, flag, load_config
+from sparcom.config import RunConfig, flag
+from sparcom.config_file import load_config
 from sparcom.errors import InputError
 from sparcom.selection.rules import Selection
 
@@ -182,12 +183,61 @@ def test_a_list_in_toml_is_a_repeated_flag(tmp_path: Path) -> None:
         ({"map": ("nonsense",)}, "map"),
         ({"categories": "A,,B"}, "categories: expected distinct names"),
         ({"generate": 4}, "only --engine vllm writes answers"),
+        ({"date": "2024-02-30"}, "--date: expected YYYY-MM-DD, got '2024-02-30'"),
+        ({"date": "20240229"}, "--date: expected YYYY-MM-DD, got '20240229'"),
+        ({"date": ""}, "--date: expected YYYY-MM-DD, got ''"),
         ({"temperature": -1.0}, "--temperature: must be at least 0, got -1.0"),
     ],
 )
 def test_bad_corpus_keys(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RunConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("part-size = 4\npart_size = 5\n", "'part_size' comes twice, with - and with _"),
+        ("slots = 4\nslots = 5\n", "not TOML: Cannot overwrite a value"),
+        ("map = 3\n", "map: expected list, got int 3"),
+        ("fill = {a = 1}\n", "fill: expected list, got dict"),
+        ("map = [[1]]\n", "map: expected str, got list"),
+        ("map = " + "[" * 3000, "not TOML: it is nested too deeply"),
+        ("[a" + ".a" * 3000 + "]\n", "unknown key 'a'"),
+        ('out = "a\\u0000b"\n', "--out: expected text, got"),
+        ("seed = -1\n", "--seed: must be at least 0, got -1"),
+        (f"slots = 1{'0' * 30}\n", "--slots: must be at most 2147483647, got 1000"),
+        (f"gpus = 1{'0' * 400}\n", "gpus: expected float, got int 1000"),
+        (f"seed = 1{'0' * 5000}\n", "not TOML: Exceeds the limit"),
+        ("threshold = 1e999\n", "--threshold: must be a number, got inf"),
+        (f"{'x' * 100_000} = 1\n", "unknown key 'x"),
+        ("resources = 'A=1,A=2'\n", "--resources: expected NAME=AMOUNT,..., got 'A=1,A=2'"),
+        ("resources = 'A=inf'\n", "--resources: expected NAME=AMOUNT"),
+        ("resources = 'GPU=1'\n", "--resources: GPU has a flag of its own: --cpus, --gpus"),
+    ],
+)
+def test_a_file_that_is_not_a_config(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(written(tmp_path, text), {})
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 450
+
+
+def test_a_date_may_be_one_of_toml(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "date = 2026-11-30\n"), {}).date == "2026-11-30"
+
+
+@pytest.mark.parametrize("value", ["3", 3.0, True, [3]])
+def test_a_value_of_the_wrong_type_is_refused_in_python_too(value: object) -> None:
+    with pytest.raises(InputError, match="--slots: expected int, got"):
+        RunConfig(slots=value)
+    with pytest.raises(InputError, match=r"run.json: config: slots: expected int, got"):
+        RunConfig.from_json({"slots": value})
+
+
+def test_an_unknown_key_of_a_stored_config_is_named() -> None:
+    with pytest.raises(InputError, match="unknown key 'slotz'; did you mean 'slots'"):
+        RunConfig.from_json({"slotz": 3})
 
 
 @pytest.mark.parametrize(("old", "new"), [("set", "fill"), ("count_tokens", "max_tokens")])

@@ -21,8 +21,9 @@ inline ActMulCount make_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t ou
                                       uintptr_t counts, uintptr_t rows, uintptr_t keep,
                                       uintptr_t fill, uintptr_t expert, int64_t n_rows,
                                       int64_t width, int64_t gate_stride, int64_t up_stride,
-                                      int64_t n_bins, int64_t n_experts, int dtype,
-                                      int activation, int signal, double threshold) {
+                                      int64_t step, int64_t n_bins, int64_t n_experts, int dtype,
+                                      int activation, float limit, float alpha, float beta,
+                                      float linear_beta, int signal, double threshold) {
   ActMulCount p{};
   p.gate = pointer<void>(gate);
   p.up = pointer<void>(up);
@@ -31,8 +32,10 @@ inline ActMulCount make_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t ou
   p.width = width;
   p.gate_stride = gate_stride;
   p.up_stride = up_stride;
+  p.step = step;
   p.dtype = Dtype(dtype);
   p.activation = Activation(activation);
+  p.parameters = {limit, alpha, beta, linear_beta};
   p.bins = pointer<int32_t>(bins);
   p.counts = pointer<int32_t>(counts);
   p.rows = pointer<int32_t>(rows);

@@ -51,6 +51,7 @@ py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors) {
   ActMulCount p{};
   p.n_rows = n_rows;
   p.width = p.gate_stride = p.up_stride = width;
+  p.step = 1;
   p.dtype = Dtype(dtype);
   return described(launch_parameters(p, multiprocessors));
 }

@@ -68,8 +68,8 @@ bool py_route(uintptr_t ids, uintptr_t local, uintptr_t slots, int64_t tokens, i
 void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t gate_up,
                        uintptr_t down, uintptr_t y, int64_t tokens, int64_t experts, int64_t hidden,
                        int64_t outputs, int64_t width, uintptr_t bins, uintptr_t counts,
-                       uintptr_t rows, int64_t n_bins, int activation, int signal,
-                       double threshold) {
+                       uintptr_t rows, int64_t n_bins, int activation, float limit, float alpha,
+                       float beta, float linear_beta, int signal, double threshold) {
   if (!py_has_amx()) fail_without_amx("routed_experts");
   RoutedExperts p{pointer<uint16_t>(x), pointer<int64_t>(token), pointer<int64_t>(begin),
                   pointer<uint16_t>(gate_up), pointer<uint16_t>(down), pointer<uint16_t>(y),
@@ -77,7 +77,9 @@ void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t 
   p.count.n_rows = p.begin[experts];
   p.count.width = width;
   p.count.dtype = Dtype::bf16;
+  p.count.step = 1;
   p.count.activation = Activation(activation);
+  p.count.parameters = {limit, alpha, beta, linear_beta};
   p.count.bins = pointer<int32_t>(bins);
   p.count.counts = pointer<int32_t>(counts);
   p.count.rows = pointer<int32_t>(rows);

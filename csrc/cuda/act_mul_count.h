@@ -1,6 +1,6 @@
 // act_mul_count on CUDA: what one thread does. It also compiles as plain C++, for the emulation.
 //
-//   h[r, i]             = round(f(gate[r, i])) * up[r, i]          (ungated: round(f(gate[r, i])))
+//   h[r, i]             = round(f(gate[r, i])) * u(up[r, i])       (ungated: round(f(gate[r, i])))
 //   out[r, i]           = h[r, i] * keep[expert[r], i] + fill[expert[r], i]     (each optional)
 //   counts[bins[r], i] += x in counted,  x = gate[r, i] or h[r, i]
 //   rows[bins[r]]      += 1
@@ -69,8 +69,9 @@ SPARCOM_DEVICE void count(const Ranges& counted, const Vec<T, n>& x, int32_t (&s
       sums[i] += ((x.bits(i) - counted.first[range]) & mask) < counted.size[range];
 }
 
-// The usual calls, gated or ungated, count by one range of the gate and ablate nothing. They do
-// without the branches and registers that `any` other call needs.
+// The usual calls, gated or ungated, count by one range of the gate, ablate nothing, and have an
+// activation without parameters and a gate apart from up. They do without the branches and
+// registers that `any` other call needs.
 enum class Call { gated, ungated, any };
 
 // What a thread keeps from row to row: where it is, and the run so far.
@@ -111,6 +112,10 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
   int32_t bins[at_once];
   SPARCOM_UNROLL for (int j = 0; j < at_once; ++j) {
     bins[j] = at.bins[j];
+    if (!usual && gated && p.step == 2) {
+      V::load_turns(at.gate + j * p.gate_stride, g[j], u[j]);
+      continue;
+    }
     g[j] = V::load_once(at.gate + j * p.gate_stride);
     if (gated) u[j] = V::load_once(at.up + j * p.up_stride);
   }
@@ -124,8 +129,14 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
 
     float x[n];
     g[j].widen(x);
-    activate_all<T>(activation, x);
+    activate_all<T>(activation, x, p.parameters);
     V h = V::narrow(x);
+    if (!usual && gated && activation >= int(Activation::swiglu)) {  // it shapes up
+      u[j].widen(x);
+      SPARCOM_UNROLL for (int i = 0; i < n; ++i)
+        x[i] = shape_up_of(activation, x[i], p.parameters);
+      u[j] = V::narrow(x);
+    }
     if (gated) h = h * u[j];
     count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
     if (ablates && known) {
@@ -165,8 +176,8 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
   const T* const up = static_cast<const T*>(p.up);
   Place<T, n> at{p.bins + begin,
                  p.expert ? p.expert + begin : nullptr,
-                 static_cast<const T*>(p.gate) + begin * p.gate_stride + col,
-                 up ? up + begin * p.up_stride + col : nullptr,
+                 static_cast<const T*>(p.gate) + begin * p.gate_stride + col * p.step,
+                 up ? up + begin * p.up_stride + col * p.step : nullptr,
                  static_cast<T*>(p.out) + begin * p.width + col,
                  col,
                  no_bin,
@@ -179,7 +190,8 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
 }
 
 // Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
-// activation and kind of call if memory is aligned, one for each dtype if it is not.
+// activation and kind of call if memory is aligned, one for each dtype if it is not. Activations with
+// parameters have only Call::any.
 template <class T, int n, int A, class Run>
 void with_kernel_of_activation(const ActMulCount& p, Run& run) {
   if (p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1)
@@ -198,6 +210,10 @@ void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
       return with_kernel_of_activation<T, n, int(Activation::gelu_tanh)>(p, run);
     case Activation::relu: return with_kernel_of_activation<T, n, int(Activation::relu)>(p, run);
     case Activation::relu2: return with_kernel_of_activation<T, n, int(Activation::relu2)>(p, run);
+    case Activation::swiglu: return run.template of<T, n, int(Activation::swiglu), Call::any>();
+    case Activation::swiglu_step:
+      return run.template of<T, n, int(Activation::swiglu_step), Call::any>();
+    case Activation::situ: return run.template of<T, n, int(Activation::situ), Call::any>();
   }
 }
 

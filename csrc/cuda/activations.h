@@ -82,35 +82,60 @@ SPARCOM_DEVICE float gelu_half(float x, Half t) {
 
 SPARCOM_DEVICE float relu_half(float x) { return x <= 0 ? 0 : x; }  // NaN stays
 
+SPARCOM_DEVICE float swiglu_half(float x, const Parameters& c) {
+  const float y = at_most<Lane>(x, c.limit);
+  return over_one_plus(y, exp2_approx(-0.721347520f * c.alpha * Lane::abs(y)));
+}
+
+SPARCOM_DEVICE float situ_half(float x, const Parameters& c) {
+  return over_one_plus(soft_clamp<Lane>(x, c.beta), exp2_approx(-0.721347520f * Lane::abs(x)));
+}
+
 template <class Half>
-SPARCOM_DEVICE float activate_half(int activation, float x, Half t) {
+SPARCOM_DEVICE float activate_half(int activation, float x, const Parameters& c, Half t) {
   switch (activation) {
     case int(Activation::silu): return silu_half(x);
     case int(Activation::gelu): return gelu_half(x, t);
     case int(Activation::gelu_tanh): return gelu_tanh_half(x);
     case int(Activation::relu): return relu_half(x);
-    default: return relu_half(x) * relu_half(x);
+    case int(Activation::relu2): return relu_half(x) * relu_half(x);
+    case int(Activation::swiglu): return swiglu_half(x, c);
+    case int(Activation::swiglu_step): return at_most<Lane>(silu_half(x), c.limit);
+    default: return situ_half(x, c);
   }
 }
 
-SPARCOM_DEVICE Lane::Pair activate_pair(int activation, Lane::Pair x) {
+SPARCOM_DEVICE Lane::Pair activate_pair(int activation, Lane::Pair x, const Parameters& c) {
+  constexpr float t = 0;
   switch (activation) {
-    case int(Activation::silu): return activate<Lane, Activation::silu>(x, float{});
-    case int(Activation::gelu): return activate<Lane, Activation::gelu>(x, float{});
-    case int(Activation::gelu_tanh): return activate<Lane, Activation::gelu_tanh>(x, float{});
-    case int(Activation::relu): return activate<Lane, Activation::relu>(x, float{});
-    default: return activate<Lane, Activation::relu2>(x, float{});
+    case int(Activation::silu): return activate<Lane, Activation::silu>(x, c, t);
+    case int(Activation::gelu): return activate<Lane, Activation::gelu>(x, c, t);
+    case int(Activation::gelu_tanh): return activate<Lane, Activation::gelu_tanh>(x, c, t);
+    case int(Activation::relu): return activate<Lane, Activation::relu>(x, c, t);
+    case int(Activation::relu2): return activate<Lane, Activation::relu2>(x, c, t);
+    case int(Activation::swiglu): return activate<Lane, Activation::swiglu>(x, c, t);
+    case int(Activation::swiglu_step): return activate<Lane, Activation::swiglu_step>(x, c, t);
+    default: return activate<Lane, Activation::situ>(x, c, t);
+  }
+}
+
+// u(up), not yet rounded, of an activation that shapes it.
+SPARCOM_DEVICE float shape_up_of(int activation, float up, const Parameters& c) {
+  switch (activation) {
+    case int(Activation::swiglu): return shape_up<Lane, Activation::swiglu>(up, c);
+    case int(Activation::swiglu_step): return shape_up<Lane, Activation::swiglu_step>(up, c);
+    default: return shape_up<Lane, Activation::situ>(up, c);
   }
 }
 
 // x = f(x), not yet rounded to T.
 template <class T, int n>
-SPARCOM_DEVICE void activate_all(int activation, float (&x)[n]) {
+SPARCOM_DEVICE void activate_all(int activation, float (&x)[n], const Parameters& c) {
   if constexpr (sizeof(T) == 2) {
-    SPARCOM_UNROLL for (int i = 0; i < n; ++i) x[i] = activate_half(activation, x[i], T{});
+    SPARCOM_UNROLL for (int i = 0; i < n; ++i) x[i] = activate_half(activation, x[i], c, T{});
   } else {
     SPARCOM_UNROLL for (int i = 0; i < n; i += 2) {
-      const Lane::Pair y = activate_pair(activation, {x[i], x[n == 1 ? i : i + 1]});
+      const Lane::Pair y = activate_pair(activation, {x[i], x[n == 1 ? i : i + 1]}, c);
       x[i] = y.a;
       if constexpr (n > 1) x[i + 1] = y.b;
     }

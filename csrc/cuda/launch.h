@@ -19,14 +19,17 @@ struct Launch {
   uint32_t blocks;
 };
 
-// True if every access of 16 bytes is aligned to 16 bytes.
+// True if every access of 16 bytes is aligned to 16 bytes. Gate and up take turns in calls of
+// activations with parameters; there is no vector kernel for others that do.
 inline bool vectors_fit(const ActMulCount& p) {
   const int64_t size = element_size(p.dtype);
   const auto aligned = [](const void* base, int64_t bytes) {
     return reinterpret_cast<uintptr_t>(base) % 16 == 0 && bytes % 16 == 0;
   };
+  if (p.step == 2 && !shapes_up(p.activation)) return false;
   return p.width > 0 && aligned(p.gate, p.gate_stride * size) &&
-         (!p.up || aligned(p.up, p.up_stride * size)) && aligned(p.out, p.width * size) &&
+         (!p.up || p.step == 2 || aligned(p.up, p.up_stride * size)) &&
+         aligned(p.out, p.width * size) &&
          aligned(p.keep, 0) && aligned(p.fill, 0);
 }
 

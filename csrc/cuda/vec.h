@@ -50,6 +50,21 @@ struct Vec {
     }
     return v;
   }
+  // The elements of 2n in memory that have even places, and those that have odd ones.
+  static SPARCOM_DEVICE void load_turns(const T* p, Vec& even, Vec& odd) {
+    if constexpr (n == 1) {
+      even = load(p);
+      odd = load(p + 1);
+    } else {
+      const Vec both[2] = {load_once(p), load_once(p + n)};
+      SPARCOM_UNROLL for (int i = 0; i < words; ++i) {
+        const uint32_t(&from)[4] = both[i / 2].word;
+        const uint32_t first = from[i % 2 * 2], second = from[i % 2 * 2 + 1];
+        even.word[i] = halves ? (first & 0xffffu) | second << 16 : first;
+        odd.word[i] = halves ? first >> 16 | (second & 0xffff0000u) : second;
+      }
+    }
+  }
   // The bits of element i.
   SPARCOM_DEVICE uint32_t bits(int i) const {
     if constexpr (!halves) return word[i];

@@ -26,7 +26,7 @@ class Site:
     kind: "dense" | "routed" | "shared".
     layer: index of the decoder layer, from 0.
     width: neurons per expert (routed) or of the MLP (dense, shared).
-    activation: name of f, a key of `sparcom.counting.ops.ACTIVATIONS`.
+    activation: name of f, with its parameters (`sparcom.counting.activations`).
     gated: whether f(gate) is multiplied by an up projection.
     experts: number of routed experts; 0 for dense and shared sites.
     top_k: experts per token; 0 for dense and shared sites.

@@ -2,17 +2,19 @@
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from sparcom.config_values import check_value, typed
+from sparcom.corpus.prompts.date import parse_date
 from sparcom.corpus.prompts.prompts import SCOPES
 from sparcom.corpus.reading.corpus import ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
 from sparcom.corpus.schema import CATEGORIES, parse_categories
 from sparcom.errors import InputError
+from sparcom.formatting import shorten
 from sparcom.selection.bits import TIES
 from sparcom.selection.rules import Selection
 from sparcom.store import RETAIN
@@ -70,6 +72,9 @@ class RunConfig:
     template: str = _key("model", "what wraps the instruction: model, plain, raw or from:MODEL",
                          "prompts")  # fmt: skip
     system: str | None = _key(None, "system prompt (default: the template's own)", "prompts")
+    date: str | None = _key(None, "what a chat template takes for today, YYYY-MM-DD (default: the "
+                            "day on which the run is created; --resume keeps it)",
+                            "prompts")  # fmt: skip
     bos: str = _key("auto", "first token: as template and tokenizer have it, always, or never",
                     "prompts", choices=("auto", "always", "never"))  # fmt: skip
     scope: str = _key("instruction", "which tokens are counted", "prompts", choices=SCOPES,
@@ -79,7 +84,7 @@ class RunConfig:
                          meaning=True)  # fmt: skip
     temperature: float = _key(0.0, "of written tokens; 0 takes the likeliest", "counts", vllm=True,
                               least=0, meaning=True)  # fmt: skip
-    seed: int = _key(0, "of written tokens", "counts", vllm=True)
+    seed: int = _key(0, "of written tokens", "counts", vllm=True, least=0)
     max_tokens: int | None = _key(None, "count at most the first N tokens of each instruction",
                                   "prompts", least=1, meaning=True)  # fmt: skip
     truncate: bool = _key(False, "cut prompts that are longer than the model's context", "prompts")
@@ -134,17 +139,14 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value, choices = getattr(self, f.name), f.metadata.get("choices")
-            least = f.metadata.get("least")
-            if choices and value not in choices:
-                raise InputError(f"{flag(f.name)}: expected {', '.join(choices)}, got {value!r}")
-            if None not in (least, value) and not least <= value < math.inf:
-                raise InputError(f"{flag(f.name)}: must be at least {least}, got {value}")
+            check_value(flag(f.name), f.type, f.metadata, getattr(self, f.name))
         if not math.isfinite(self.threshold):
             raise InputError(f"--threshold: must be a number, got {self.threshold}")
         if self.generate and self.engine != "vllm":
             raise InputError("--generate: only --engine vllm writes answers; without it the model "
                              "reads the reference")  # fmt: skip
+        if self.date is not None:
+            parse_date(self.date)
         self._check_cluster()
         self.selection()
         self.reading()
@@ -178,11 +180,16 @@ class RunConfig:
         for pair in filter(None, (text.strip() for text in self.resources.split(","))):
             name, _, amount = pair.partition("=")
             try:
-                out[name.strip()] = float(amount)
+                number = float(amount)
             except ValueError:
-                out[name.strip()] = math.nan
-            if not name.strip() or not out[name.strip()] > 0:
+                number = math.nan
+            if not name.strip() or name.strip() in out or not 0 < number < math.inf:
                 raise InputError(f"--resources: expected NAME=AMOUNT,..., got {self.resources!r}")
+            if name.strip() in ("CPU", "GPU", "memory"):
+                raise InputError(
+                    f"--resources: {name.strip()} has a flag of its own: --cpus, --gpus, --memory"
+                )
+            out[name.strip()] = number
         return out
 
     def _maps(self) -> tuple[str, ...]:
@@ -215,11 +222,12 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """The config of `to_json`'s keys and values, of this version or an older one."""
-        known: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in stored(values).items()
-        }
-        return cls(**known)
+        """The config of `to_json`'s keys and values, of this version or an older one.
+
+        Raises InputError for an unknown key or a value of the wrong type.
+        """
+        known = stored(values).items()
+        return cls(**{name: typed_value(name, value, "run.json: config") for name, value in known})
 
     def to_json(self) -> dict[str, Any]:
         """The keys and values, as JSON holds them."""
@@ -249,50 +257,19 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def typed_value(name: str, value: Any, where: str) -> Any:
+    """The value of a key as the key's type.
+
+    Raises InputError, naming `where`, for an unknown key or a value of the wrong type.
+    """
+    known = {f.name: f.type for f in fields(RunConfig)}
+    if name not in known:
+        raise InputError(
+            f"{where}: unknown key {shorten(name, 60)!r}; did you mean {near_key(name, known)!r}?"
+        )
+    return typed(f"{where}: {name}", known[name], value)
+
+
 def near_key(name: str, known: Iterable[str]) -> str:
     """The known key that a misspelt one is nearest to."""
-    return difflib.get_close_matches(name, list(known), 1, cutoff=0.0)[0]
-
-
-def load_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """A config from a TOML file (None: the defaults) and overriding values.
-
-    Raises InputError for a missing file, bad TOML, an unknown key (naming the nearest one) or a
-    value of the wrong type.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise InputError(f"config {path}: cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"config {path}: not TOML: {error}") from error
-    known = {f.name: f for f in fields(RunConfig)}
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        if name in RENAMED:
-            raise InputError(f"config {path}: {key!r} is now called {RENAMED[name]!r}")
-        if name not in known:
-            raise InputError(
-                f"config {path}: unknown key {key!r}; did you mean {near_key(name, known)!r}?"
-            )
-        checked[name] = typed(f"config {path}: {key}", known[name].type, value)
-    return replace(RunConfig(**checked), **overrides)
-
-
-def typed(where: str, kind: Any, value: Any) -> Any:
-    """The value as a config field's type; an int becomes a float where a float is meant.
-
-    Raises InputError, naming `where`, if it is of another type.
-    """
-    if kind == tuple[str, ...] and isinstance(value, list):
-        return tuple(typed(where, str, item) for item in value)
-    allowed = getattr(kind, "__args__", (kind,))
-    if float in allowed and type(value) is int:
-        return float(value)
-    if type(value) not in allowed:
-        names = " or ".join(k.__name__ for k in allowed if k is not type(None))
-        raise InputError(f"{where}: expected {names}, got {type(value).__name__} {value!r}")
-    return value
+    return difflib.get_close_matches(name[:60], list(known), 1, cutoff=0.0)[0]

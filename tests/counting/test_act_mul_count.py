@@ -3,10 +3,10 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from kernel_cases import Case, cases, check, draw
+from kernel_cases import ACTIVATIONS, Case, cases, check, draw
 from torch import Tensor
 
-from sparcom.counting.ops import ACTIVATIONS, DTYPES, act_mul_count
+from sparcom.counting.ops import DTYPES, act_mul_count
 from sparcom.errors import InputError
 
 # Almost empty, one off a vector (4, 8, 16) or a block (8, 16, 32), one past the widest tile.

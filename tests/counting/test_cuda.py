@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from hypothesis import given, settings
-from kernel_cases import Case, cases, check, check_activation, draw
+from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
 
-from sparcom.counting.ops import ACTIVATIONS, DTYPES, act_mul_count
+from sparcom.counting.ops import DTYPES, act_mul_count
 from sparcom.errors import InputError
 
 pytestmark = pytest.mark.gpu

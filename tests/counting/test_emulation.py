@@ -7,9 +7,9 @@ import torch
 from emulation import act_mul_count, emulation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Case, cases, check, check_activation, draw
+from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
 
-from sparcom.counting.ops import ACTIVATIONS, DTYPES
+from sparcom.counting.ops import DTYPES
 from sparcom.errors import InputError
 
 HALVES = [torch.bfloat16, torch.float16]

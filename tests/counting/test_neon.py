@@ -5,9 +5,9 @@ import pytest
 import torch
 from aarch64 import act_mul_count
 from hypothesis import given, settings
-from kernel_cases import Case, cases, check, check_activation
+from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation
 
-from sparcom.counting.ops import ACTIVATIONS, DTYPES
+from sparcom.counting.ops import DTYPES
 from sparcom.errors import InputError
 
 pytestmark = [

@@ -1,11 +1,10 @@
 """Synthetic runs whose truth is known, written as the product writes its own."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from store_helpers import store_corpus, store_part
+from store_helpers import manifest_of, store_corpus, store_part
 
 from sparcom.analysis.data.bitsets import pack
 from sparcom.analysis.data.membership import Membership
@@ -128,14 +127,13 @@ def write_run(
         kept = None if retain == "profile" else sets
         store_part(store, part, counted if retain == "counts" else None, kept, [], profile)
     store.write_manifest(
-        {
-            "status": status,
-            "corpus": {"instructions": n},
-            "cells": rule.to_json(),
-            "sites": space.to_json(),
-            "config": {"scope": "instruction", "threshold": 0.0, **(config or {})},
-            "selection": asdict(Selection()),
-        }
+        manifest_of(
+            space,
+            n,
+            status=status,
+            cells=rule.to_json(),
+            config={"retain": retain, **(config or {})},
+        )
     )
     return Run(folder)
 

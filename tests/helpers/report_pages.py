@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-from store_helpers import store_corpus, store_part
+from store_helpers import manifest_of, store_corpus, store_part
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.components import ComponentSpace, Site
@@ -76,42 +76,17 @@ def stored(
     keys = rule.keys(store.corpus.table(["id", "category", "source"]), tokens)
     kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
     store_part(store, 0, *kept, failures, part_profile(counted, sets, keys))
-    store.write_manifest(
-        {
-            "status": "complete",
-            "cells": rule.to_json(),
-            "config": {
-                "corpus": "c.jsonl",
-                "template": "model",
-                "scope": "instruction",
-                "signal": "gate",
-                "threshold": 0.0,
-                "retain": retain,
-            },
-            "model": {"path": "/models/tiny", "weights": "ab" * 32},
-            "corpus": {"instructions": len(ids), "hash": "cd" * 32},
-            "sites": space.to_json(),
-            "selection": {
-                "rule": "top:0.1",
-                "expert_rule": "top:0.1",
-                "ties": "inclusive",
-                "pool": False,
-            },
-            "engine": {
-                "name": "transformers",
-                "device": "cpu",
-                "dtype": "float32",
-                "threads": 1,
-                "batch_tokens": 64,
-                "versions": {"torch": "2"},
-            },
-            "tokens": int(tokens.sum()),
-            "failed": failed,
-            "seconds": 1.0,
-            "created": "2026-01-01T00:00:00Z",
-            **manifest,
-        }
-    )
+    engine = {"name": "transformers", "device": "cpu", "dtype": "float32", "threads": 1}
+    facts = {
+        "cells": rule.to_json(),
+        "config": {"corpus": "c.jsonl", "retain": retain},
+        "selection": {"rule": "top:0.1"},
+        "engine": {**engine, "batch_tokens": 64, "versions": {"torch": "2"}},
+        "tokens": int(tokens.sum()),
+        "failed": failed,
+        "seconds": 1.0,
+    }
+    store.write_manifest(manifest_of(space, len(ids), **{**facts, **manifest}))
     return str(folder)
 
 

@@ -1,17 +1,21 @@
 """Random counts of two small component spaces; runs written as the pipeline writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sparcom.components import ComponentSpace, Site
+from sparcom.config import RunConfig
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
 from sparcom.engines.count_part import Failure
+from sparcom.selection.rules import Selection
 from sparcom.selection.sets import Sets
-from sparcom.store import RunStore, writing_corpus
+from sparcom.store import CellRule, RunStore, writing_corpus
 
 DENSE = ComponentSpace((Site("dense", 0, 11, "silu"), Site("dense", 1, 6, "silu")))
 MOE = ComponentSpace(
@@ -39,6 +43,32 @@ def assert_equal(a: object, b: object) -> None:
         else:
             np.testing.assert_array_equal(value, getattr(b, name))
             assert value.shape == getattr(b, name).shape
+
+
+def manifest_of(space: ComponentSpace, instructions: int = 1, **changes: Any) -> dict[str, Any]:
+    """A whole run.json, of a run whose files were written without stamps.
+
+    changes: values of its keys; what is given for a table is added to it.
+    """
+    corpus = {"instructions": instructions, "hash": "", "labels": ""}
+    whole: dict[str, Any] = {
+        "status": "complete",
+        "config": RunConfig().to_json(),
+        "model": {"path": "/models/tiny", "weights": "ab" * 32},
+        "corpus": {**corpus, "prompt_tokens": 0, "counted_tokens": 0},
+        "cells": CellRule((4, 6)).to_json(),
+        "sites": space.to_json(),
+        "selection": asdict(Selection()),
+        "threads": 1,
+        "versions": {"torch": "2"},
+        "created": "2026-01-01T00:00:00Z",
+        "stamps": dict.fromkeys(("corpus", "counts", "failed", "sets", "profiles"), ""),
+        "run": "abcdef",
+    }
+    for key, value in changes.items():
+        table = isinstance(whole.get(key), Mapping) and isinstance(value, Mapping)
+        whole[key] = {**whole[key], **value} if table else value
+    return whole
 
 
 def store_corpus(

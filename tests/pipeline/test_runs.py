@@ -314,6 +314,39 @@ def test_what_changes_no_count_may_change_on_resuming(work, tmp_path) -> None:
     assert plan.config.cpus == plan.work.options.threads == 1  # as before, on any machine
 
 
+def dated_model(folder: Path) -> str:
+    """A model whose chat template writes the date, as those of Llama 3.2 and Mistral Small do."""
+    model = save_tiny_llm(folder / "model")
+    chat = "Today is {{ strftime_now('%d %b %Y') }}. {{ messages[-1]['content'] }}"
+    (model / "chat_template.jinja").write_text(chat)
+    return str(model)
+
+
+def test_a_run_keeps_the_day_on_which_it_was_created(work, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sparcom.pipeline.plan.today", lambda: "2024-02-29")
+    config = config_of(work, tmp_path / "run", model=dated_model(tmp_path))
+    first = prepare(config)
+    assert first.manifest["config"]["date"] == "2024-02-29"
+    monkeypatch.setattr("sparcom.pipeline.plan.today", lambda: "2024-03-01")
+    resumed = prepare(config, resume=True)  # after midnight
+    assert resumed.manifest["corpus"] == first.manifest["corpus"]
+    assert resumed.manifest["config"]["date"] == "2024-02-29"
+    with pytest.raises(InputError, match=r"date \('2024-02-29' -> '2024-03-01'\); the corpus, its"):
+        prepare(replace(config, date="2024-03-01"), resume=True)
+    other = prepare(replace(config, out=str(tmp_path / "next")))
+    assert other.manifest["corpus"]["hash"] != first.manifest["corpus"]["hash"]
+    same = prepare(replace(config, out=str(tmp_path / "same"), date="2024-02-29"))
+    assert same.manifest["stamps"] == first.manifest["stamps"]  # two days made comparable
+
+
+def test_the_day_changes_no_stamp_if_the_template_writes_none(work, tmp_path) -> None:
+    stamps = [
+        prepare(config_of(work, tmp_path / day, date=day)).manifest["stamps"]
+        for day in ("2024-02-29", "2025-01-01")
+    ]
+    assert stamps[0] == stamps[1]
+
+
 def test_a_part_of_another_kind_of_engine_stops_the_run_and_is_not_done(
     work, tmp_path, monkeypatch, ray_local
 ) -> None:

@@ -1,13 +1,22 @@
 """The run directory: what is written comes back, whole or not at all."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from store_helpers import DENSE, MOE, assert_equal, counted_of, store_corpus, store_part
+from store_helpers import (
+    DENSE,
+    MOE,
+    assert_equal,
+    counted_of,
+    manifest_of,
+    store_corpus,
+    store_part,
+)
 
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
@@ -57,7 +66,7 @@ def stored(folder: Path, space: ComponentSpace = DENSE, n: int = 5, part: int = 
         ids = tuple(f"i{k}" for k in range(start, min(start + part, n)))
         counted = counted_of(space, ids, number)
         write(store, number, counted, space)
-    store.write_manifest({"status": "complete", "sites": space.to_json()})
+    store.write_manifest(manifest_of(space, n))
     return store
 
 
@@ -95,7 +104,7 @@ def test_labels_follow_the_sets_where_instructions_are_missing(tmp_path: Path) -
     counted = counted_of(DENSE, ("i3", "i0"))
     sets = identify(counted, DENSE, Selection())
     store_part(store, 0, counted, sets, [Failure("i1", "why"), Failure("i2", "so")])
-    store.write_manifest({"sites": DENSE.to_json()})
+    store.write_manifest(manifest_of(DENSE, 4))
     run = Run(tmp_path / "run")
     assert run.labels["id"].to_pylist() == ["i3", "i0"]
     assert run.labels["category"].to_pylist() == ["SUM", "QA"]
@@ -302,9 +311,11 @@ def test_an_unknown_schema_version_is_refused(tmp_path: Path) -> None:
     stored(tmp_path / "run")
     path = tmp_path / "run/run.json"
     assert json.loads(path.read_text())["schema_version"] == SCHEMA_VERSION
-    for version in (SCHEMA_VERSION + 1, None, "1"):
+    for version in (SCHEMA_VERSION + 1, None, "1", True, [2]):
         path.write_text(json.dumps({"schema_version": version}))
-        with pytest.raises(InputError, match=rf"schema version {version}, but .* reads version"):
+        with pytest.raises(
+            InputError, match=rf"schema version {re.escape(repr(version))}, but .* reads version"
+        ):
             Run(tmp_path / "run")
 
 
@@ -312,7 +323,7 @@ def test_an_unknown_schema_version_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
     stored(tmp_path / "run")
     (tmp_path / "run/run.json").write_bytes(content)
-    with pytest.raises(InputError, match="run.json: not "):
+    with pytest.raises(InputError, match="run.json: (not JSON: |expected a JSON object, got )"):
         Run(tmp_path / "run")
 
 
@@ -320,7 +331,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match="no run here .it has no run.json"):
             Run(place)
-    RunStore(tmp_path / "laid_out").write_manifest({"sites": []})
+    laid_out = RunStore(tmp_path / "laid_out")
+    laid_out.write_manifest(manifest_of(DENSE, status="running"))
     with pytest.raises(InputError, match="no sets in this run; it is not complete"):
         _ = Run(tmp_path / "laid_out").sets
 

@@ -23,6 +23,7 @@
 #include "../dispatch.h"
 #include "../parallel.h"
 #include "activations.h"
+#include "table.h"
 
 namespace sparcom {
 
@@ -52,14 +53,15 @@ constexpr bool looks_up<V, T, std::void_t<decltype(V::lookup(nullptr, typename V
 
 // round(f) of one block, as floats; not yet rounded if only `narrow` follows, which rounds.
 template <class V, class T, Activation A, bool gated>
-SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, const float* table) {
+SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, const float* table,
+                                          const Parameters& c) {
   const T tag{};
-  if constexpr (looks_up<V, T> && A != Activation::relu && A != Activation::relu2) {
+  if constexpr (looks_up<V, T> && has_table(A)) {
     return V::lookup(table, gate, tag);
   } else {
-    const auto y = activate<V, A>(V::widen(gate, tag), tag);
+    const auto y = activate<V, A>(V::widen(gate, tag), c, tag);
     if constexpr (!gated || A == Activation::relu) return y;
-    else if constexpr (A == Activation::relu2)
+    else if constexpr (A == Activation::relu2 || shapes_up(A))
       return {V::round_to(y.a, tag), V::round_to(y.b, tag)};
     else return {V::near_to(y.a, tag), V::near_to(y.b, tag)};
   }
@@ -68,13 +70,17 @@ SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, cons
 // h of one block, and the mask of its counted elements.
 template <class V, class T, Activation A, bool gated, Count C>
 SPARCOM_INLINE typename V::template Raw<T> block(const T* gate, const T* up, const float* table,
+                                                 const Parameters& parameters,
                                                  const Ranges& counted, Signal signal,
                                                  typename V::Mask& mask) {
   const T tag{};
   const auto g = V::load(gate);
-  auto y = activated<V, T, A, gated>(g, table);
+  auto y = activated<V, T, A, gated>(g, table, parameters);
   if constexpr (gated) {
-    const auto u = V::widen(V::load(up), tag);
+    auto u = V::widen(V::load(up), tag);
+    if constexpr (shapes_up(A))
+      u = {V::round_to(shape_up<V, A>(u.a, parameters), tag),
+           V::round_to(shape_up<V, A>(u.b, parameters), tag)};
     y = {V::mul(y.a, u.a), V::mul(y.b, u.b)};
   }
   const auto h = V::narrow(y, tag);
@@ -93,6 +99,7 @@ template <class V, class T, Activation A, bool gated, Count C>
 SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   constexpr int64_t n = 2 * V::lanes;
   const Ranges counted = p.counted;
+  const Parameters parameters = p.parameters;
   const Signal signal = p.signal;
   typename V::Mask mask{};
   int64_t i = 0;
@@ -100,7 +107,8 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
     // Beyond the end of a row too: a prefetch of memory that does not exist does nothing.
     __builtin_prefetch(reinterpret_cast<const char*>(r.gate + i) + ahead);
     if (gated) __builtin_prefetch(reinterpret_cast<const char*>(r.up + i) + ahead);
-    const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, r.table, counted, signal, mask);
+    const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, r.table, parameters, counted,
+                                            signal, mask);
     if (r.stream) V::stream(r.out + i, h);
     else V::store(r.out + i, h);
     V::tally(r.counters + i, mask);
@@ -111,7 +119,7 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   T gate[n] = {}, up[n] = {}, out[n];
   __builtin_memcpy(gate, r.gate + i, bytes);
   if (gated) __builtin_memcpy(up, r.up + i, bytes);
-  V::store(out, block<V, T, A, gated, C>(gate, up, r.table, counted, signal, mask));
+  V::store(out, block<V, T, A, gated, C>(gate, up, r.table, parameters, counted, signal, mask));
   __builtin_memcpy(r.out + i, out, bytes);
   V::tally(r.counters + i, mask);
 }
@@ -154,12 +162,22 @@ void ablate(T* out, const T* keep, const T* fill, int64_t width) {
   __builtin_memcpy(out + i, h, bytes);
 }
 
+// Takes a row apart in which gate and up take turns.
+template <class T>
+void take_apart(const T* both, T* gate, T* up, int64_t width) {
+  for (int64_t i = 0; i < width; ++i) {
+    gate[i] = both[2 * i];
+    up[i] = both[2 * i + 1];
+  }
+}
+
 // One tile of at most max_columns columns.
 template <class V, class T, Activation A, bool gated, Count counting>
 void narrow_tile(const ActMulCount& p, const Tile& t) {
   alignas(64) uint8_t counters[max_columns + 2 * V::lanes];
-  const auto at = [&](const void* base, int64_t r, int64_t stride) {
-    return base ? static_cast<const T*>(base) + r * stride + t.col_begin : nullptr;
+  alignas(64) T apart[2][max_columns];  // touched only if gate and up take turns
+  const auto at = [&](const void* base, int64_t r, int64_t stride, int64_t step = 1) {
+    return base ? static_cast<const T*>(base) + r * stride + t.col_begin * step : nullptr;
   };
   const int64_t width = t.col_end - t.col_begin;
   for (int64_t begin = t.row_begin, end; begin < t.row_end; begin = end) {
@@ -169,8 +187,13 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
     for (int64_t r = begin; r < end; ++r) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
       const bool stream = t.stream && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-      const Row<T> one{at(p.gate, r, p.gate_stride), at(p.up, r, p.up_stride), out, counters,
-                       width,                         t.table,                 stream};
+      Row<T> one{at(p.gate, r, p.gate_stride, p.step), at(p.up, r, p.up_stride, p.step),
+                 out, counters, width, t.table, stream};
+      if (p.step == 2) {
+        take_apart(one.gate, apart[0], apart[1], width);
+        one.gate = apart[0];
+        one.up = apart[1];
+      }
       row<V, T, A, gated, counting>(p, one);
       const int64_t e = p.expert ? p.expert[r] : 0;
       if (p.keep || p.fill)
@@ -212,6 +235,9 @@ void tile_of_activation(const ActMulCount& p, const Tile& t) {
     case Activation::gelu_tanh: return tile_of_gating<V, T, Activation::gelu_tanh>(p, t);
     case Activation::relu: return tile_of_gating<V, T, Activation::relu>(p, t);
     case Activation::relu2: return tile_of_gating<V, T, Activation::relu2>(p, t);
+    case Activation::swiglu: return tile_of_gating<V, T, Activation::swiglu>(p, t);
+    case Activation::swiglu_step: return tile_of_gating<V, T, Activation::swiglu_step>(p, t);
+    case Activation::situ: return tile_of_gating<V, T, Activation::situ>(p, t);
   }
 }
 

@@ -5,6 +5,8 @@
 //   gelu_tanh(x) = x / (1 + e^-2u),  u = sqrt(2/pi) (x + 0.044715 x^3)
 //   relu(x)      = max(x, 0),  relu2(x) = relu(x)^2
 //
+// and those with parameters (../../act_mul_count.h).
+//
 // The dtype that the result is rounded to sets the accuracy: one unit in the last place for bf16
 // and fp16, four for fp32. This holds in the tails too: every form has the tail as a product, none
 // as a difference from 1. NaN gives NaN, +inf gives +inf, and -inf gives NaN for silu and gelu, as
@@ -79,13 +81,58 @@ SPARCOM_INLINE typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<
   else return {V::div(x.a, da), V::div(x.b, db)};
 }
 
+// e^-x
+template <class V, class T>
+SPARCOM_INLINE Exp<V> exp_minus(typename V::F x, T t) {
+  if constexpr (sizeof(T) == 2) return exp2_split<V>(V::mul(x, V::set(-1.44269504f)), t);
+  else return exp_split<V>(V::sub(V::set(0), x), V::set(0));
+}
+
 template <class V, class T>
 SPARCOM_INLINE typename V::Pair silu(typename V::Pair x, T t) {
-  const auto exp_minus = [t](typename V::F v) {
-    if constexpr (sizeof(T) == 2) return exp2_split<V>(V::mul(v, V::set(-1.44269504f)), t);
-    else return exp_split<V>(V::sub(V::set(0), v), V::set(0));
+  return over_one_plus<V>(x, exp_minus<V>(x.a, t), exp_minus<V>(x.b, t), t);
+}
+
+// x / (1 + e^(-alpha x)). For fp32 the exponent is kept in two floats.
+template <class V, class T>
+SPARCOM_INLINE typename V::Pair scaled_silu(typename V::Pair x, float alpha, T t) {
+  const auto exp_of = [=](typename V::F v) {
+    if constexpr (sizeof(T) == 2) {
+      return exp2_split<V>(V::mul(v, V::set(-1.44269504f * alpha)), t);
+    } else {
+      const auto minus = V::set(-alpha), hi = V::mul(v, minus);
+      return exp_split<V>(hi, V::fma(v, minus, V::sub(V::set(0), hi)));
+    }
   };
-  return over_one_plus<V>(x, exp_minus(x.a), exp_minus(x.b), t);
+  return over_one_plus<V>(x, exp_of(x.a), exp_of(x.b), t);
+}
+
+// tanh, to two units of fp32: an odd polynomial (minimax, relative error 2^-27.8) below 0.625,
+// (1 - e) / (1 + e) with e = e^-2|x| beyond.
+template <class V>
+SPARCOM_INLINE typename V::F tanh(typename V::F x) {
+  static constexpr float c[] = {-0.333332819f, 0.133314422f, -0.053739715f, 0.020639087f,
+                                -0.00570498677f};
+  const auto a = V::min(V::set(20), V::abs(x)), one = V::set(1);
+  const auto square = V::mul(x, x);
+  const auto near = V::fma(V::mul(x, square), horner<V>(square, c), x);
+  const Exp<V> e = exp_split<V>(V::mul(V::set(-2), a), V::set(0));
+  const auto small = V::scale(e.p, e.n);
+  const auto far = V::div(V::sub(one, small), V::add(one, small));
+  const auto signed_far = V::if_negative(x, V::sub(V::set(0), far), far);
+  return V::if_negative(V::sub(a, V::set(0.625f)), near, signed_far);
+}
+
+// scale tanh(x / scale)
+template <class V>
+SPARCOM_INLINE typename V::F soft_clamp(typename V::F x, float scale) {
+  return V::mul(V::set(scale), tanh<V>(V::div(x, V::set(scale))));
+}
+
+// The smaller of x and the limit; NaN stays.
+template <class V>
+SPARCOM_INLINE typename V::F at_most(typename V::F x, float limit) {
+  return V::min(V::set(limit), x);
 }
 
 // e^-2u = e^(x (c0 + c1 x^2)). For |x| > 40, gelu_tanh is x or 0 in every dtype.
@@ -179,9 +226,17 @@ SPARCOM_INLINE typename V::F gelu(typename V::F x, T t) {
 }
 
 template <class V, Activation A, class T>
-SPARCOM_INLINE typename V::Pair activate(typename V::Pair x, T t) {
+SPARCOM_INLINE typename V::Pair activate(typename V::Pair x, const Parameters& c, T t) {
   if constexpr (A == Activation::silu) {
     return silu<V>(x, t);
+  } else if constexpr (A == Activation::swiglu) {
+    return scaled_silu<V>({at_most<V>(x.a, c.limit), at_most<V>(x.b, c.limit)}, c.alpha, t);
+  } else if constexpr (A == Activation::swiglu_step) {
+    const auto y = silu<V>(x, t);
+    return {at_most<V>(y.a, c.limit), at_most<V>(y.b, c.limit)};
+  } else if constexpr (A == Activation::situ) {
+    const typename V::Pair y{soft_clamp<V>(x.a, c.beta), soft_clamp<V>(x.b, c.beta)};
+    return over_one_plus<V>(y, exp_minus<V>(x.a, t), exp_minus<V>(x.b, t), t);
   } else if constexpr (A == Activation::gelu) {
     return {gelu<V>(x.a, t), gelu<V>(x.b, t)};
   } else if constexpr (A == Activation::gelu_tanh) {
@@ -191,6 +246,15 @@ SPARCOM_INLINE typename V::Pair activate(typename V::Pair x, T t) {
     if constexpr (A == Activation::relu) return y;
     else return {V::mul(y.a, y.a), V::mul(y.b, y.b)};
   }
+}
+
+// u(up), not yet rounded, of an activation that shapes it.
+template <class V, Activation A>
+SPARCOM_INLINE typename V::F shape_up(typename V::F up, const Parameters& c) {
+  if constexpr (A == Activation::situ)
+    return c.linear_beta > 0 ? soft_clamp<V>(up, c.linear_beta) : up;
+  const auto clamped = V::max(V::set(-c.limit), at_most<V>(up, c.limit));
+  return A == Activation::swiglu ? V::add(clamped, V::set(c.beta)) : clamped;
 }
 
 }  // namespace sparcom

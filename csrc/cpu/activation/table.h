@@ -10,8 +10,13 @@
 
 namespace sparcom {
 
-// round(f(x)) as a float, at index x's bit pattern. Built at the first call, once per process.
-// dtype: bf16 or fp16.
+// True if f has a table: it is neither cheaper to compute, nor has it parameters.
+constexpr bool has_table(Activation a) {
+  return a == Activation::silu || a == Activation::gelu || a == Activation::gelu_tanh;
+}
+
+// round(f(x)) as a float, at index x's bit pattern; null if f has no table. Built at the first
+// call, once per process. dtype: bf16 or fp16.
 const float* activation_table(Activation activation, Dtype dtype);
 
 }  // namespace sparcom

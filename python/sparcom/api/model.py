@@ -61,6 +61,7 @@ class Model:
         scope: str = RunConfig.scope,
         template: str = RunConfig.template,
         system: str | None = None,
+        date: str | None = None,
         max_tokens: int | None = None,
         truncate: bool = False,
         generate: int = 0,
@@ -70,7 +71,7 @@ class Model:
         inputs: a string; a list of strings, of chats (`[system, ]user[, assistant]`, each a dict of
             role and content) or of `Instruction`s; a DataFrame or Arrow table with a column
             `instruction`.
-        scope, template, system, max_tokens, truncate, generate: as in `RunConfig`.
+        scope, template, system, date, max_tokens, truncate, generate: as in `RunConfig`.
         Returns `Counts`, in the order of the inputs. Raises InputError for inputs of another form,
         or a prompt that does not fit the model; SparcomError if the model fails on an instruction.
         """
@@ -80,8 +81,8 @@ class Model:
             raise SparcomError("this model is closed")
         instructions, systems = to_instructions(inputs)
         config = replace(
-            self.config, scope=scope, template=template, system=system, max_tokens=max_tokens,
-            truncate=truncate, generate=generate,
+            self.config, scope=scope, template=template, system=system, date=date,
+            max_tokens=max_tokens, truncate=truncate, generate=generate,
         )  # fmt: skip
         prompts = self._prompts(config, instructions, systems)
         with self._lock:

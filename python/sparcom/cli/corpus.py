@@ -1,7 +1,6 @@
 """`sparcom corpus ...`: build a corpus, check it, describe it, show one of its prompts."""
 
 import argparse
-import datetime as dt
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -65,18 +64,11 @@ def _add_prompting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", default="model",
                         help="what wraps the text: model, plain, raw or from:MODEL")  # fmt: skip
     parser.add_argument("--system", help="system prompt")
-    parser.add_argument("--date", type=_date, metavar="YYYY-MM-DD",
+    parser.add_argument("--date", metavar="YYYY-MM-DD",
                         help="what a template takes for today (default: today)")  # fmt: skip
     parser.add_argument("--bos", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--scope", default="instruction")
     parser.add_argument("--max-tokens", type=int, metavar="L")
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected YYYY-MM-DD, got {text!r}") from None
 
 
 @contextmanager
@@ -123,6 +115,7 @@ def _stats(arguments: argparse.Namespace) -> Result:
 def _show(arguments: argparse.Namespace) -> Result:
     from sparcom.corpus.checking.show import find_instruction, show
     from sparcom.corpus.prompts.chat_template import make_template
+    from sparcom.corpus.prompts.date import parse_date
     from sparcom.corpus.prompts.prompts import make_prompts
     from sparcom.corpus.prompts.tokenizer import load_tokenizer
     from sparcom.models import resolve_model
@@ -142,7 +135,7 @@ def _show(arguments: argparse.Namespace) -> Result:
         system=arguments.system,
         donor=tokenizer_of(other) if other else None,
         bos=arguments.bos,
-        date=arguments.date,
+        date=parse_date(arguments.date) if arguments.date else None,
     )
     (prompt,) = make_prompts(
         [instruction],

@@ -6,7 +6,8 @@ from types import NoneType
 from typing import Any
 
 from sparcom.cli.renamed import add_renamed
-from sparcom.config import RENAMED, RunConfig, flag, load_config
+from sparcom.config import RENAMED, RunConfig, flag
+from sparcom.config_file import load_config
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

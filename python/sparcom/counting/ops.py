@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sparcom import native
+from sparcom.counting.activations import parse_activation
 from sparcom.errors import InputError
 
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
 SIGNALS = {"gate": 0, "product": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
@@ -48,17 +48,18 @@ def act_mul_count(
 ) -> Tensor:
     """Apply an FFN activation and count, per bin, how often each neuron fires.
 
-        h[r, :]            = round(f(gate[r, :])) * up[r, :]
+        h[r, :]            = round(f(gate[r, :])) * u(up[r, :])        (u: mostly up itself)
         out[r, :]          = h[r, :] * keep[expert[r], :] + fill[expert[r], :]
         counts[bins[r], :] += f(gate[r, :]) > threshold        (signal "product": h > threshold)
         rows[bins[r]]      += 1                                 (bins[r] == -1: not counted)
 
     gate: [n, width] float32, bfloat16 or float16; unit stride along a row, any stride between rows.
-    up: as gate (they may be halves of one tensor), or None: h = round(f(gate)).
+    up: as gate (they may be halves of one tensor), or None: h = round(f(gate)). Or gate and up take
+        turns in a tensor x: gate = x[:, ::2] and up = x[:, 1::2].
     bins: [n] int32, the row of `counts` that each row of gate adds to, or -1.
     counts: [bins, width] int32, contiguous; added to.
     rows: [bins] int32, contiguous; added to.
-    activation: a key of ACTIVATIONS.
+    activation: a name of `activations`, with its parameters; u is up for those without.
     threshold: what f must exceed. For signal "gate" the exact real-valued f of the gate decides,
         never a rounded one; with 0 this is gate > 0. For "product" the computed h decides, before
         keep and fill. NaN never counts.
@@ -153,10 +154,11 @@ def _launch(
             gate.shape[1],
             gate.stride(0),
             0 if up is None else up.stride(0),
+            2 if _take_turns(gate, up) else 1,
             rows.shape[0],
             0 if tables is None else tables.shape[0],
             DTYPES[gate.dtype],
-            ACTIVATIONS[activation],
+            *parse_activation(activation).numbers,
             SIGNALS[signal],
             threshold,
             *where,
@@ -181,17 +183,20 @@ def _check(
     signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
 ) -> None:  # fmt: skip
     """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
-    if activation not in ACTIVATIONS or signal not in SIGNALS:
-        _fail_name("activation", activation, ACTIVATIONS)
-        _fail_name("signal", signal, SIGNALS)
-    if gate.dim() != 2 or gate.dtype not in DTYPES or not _rows_are_dense(gate):
+    if signal not in SIGNALS:
+        raise InputError(
+            f"act_mul_count: signal must be one of {', '.join(SIGNALS)}, got {signal!r}"
+        )
+    parse_activation(activation)
+    turns = _take_turns(gate, up)
+    if gate.dim() != 2 or gate.dtype not in DTYPES or not (_rows_are_dense(gate) or turns):
         _fail("gate", "[rows, width] float32, bfloat16 or float16 with unit stride", gate)
     n, width = gate.shape
     if up is not None and not (
         up.dtype is gate.dtype
         and up.shape == gate.shape
         and up.device == gate.device
-        and _rows_are_dense(up)
+        and (_rows_are_dense(up) or turns)
     ):
         _fail("up", f"[{n}, {width}] {_name(gate.dtype)} with unit stride on {gate.device}", up)
     _check_tensor("bins", bins, torch.int32, gate, (n,))
@@ -217,7 +222,19 @@ def _check(
 
 
 def _rows_are_dense(x: Tensor) -> bool:
-    return x.stride(1) == 1 or x.shape[1] <= 1
+    return x.stride(1) == 1 or x.shape[1] <= 1 or x.shape[0] == 0
+
+
+def _take_turns(gate: Tensor, up: Tensor | None) -> bool:
+    """True for gate = x[:, ::2] and up = x[:, 1::2]; the kernel checks that x is one tensor."""
+    return (
+        up is not None
+        and gate.dim() == 2
+        and gate.stride(1) == 2
+        and gate.shape[1] > 1
+        and up.stride() == gate.stride()
+        and up.storage_offset() == gate.storage_offset() + 1
+    )
 
 
 def _check_tensor(
@@ -237,8 +254,3 @@ def _fail(name: str, expected: str, x: Tensor) -> NoReturn:
         f"act_mul_count: {name} must be {expected}; got {list(x.shape)} {_name(x.dtype)} with "
         f"strides {list(x.stride())} on {x.device}"
     )
-
-
-def _fail_name(what: str, value: str, known: dict[str, int]) -> None:
-    if value not in known:
-        raise InputError(f"act_mul_count: {what} must be one of {', '.join(known)}, got {value!r}")

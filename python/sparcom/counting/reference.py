@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from sparcom.counting.activations import Activation, parse_activation
+
 
 def silu(x: Tensor) -> Tensor:
     """x / (1 + e^-x)."""
@@ -35,7 +37,30 @@ def relu2(x: Tensor) -> Tensor:
     return torch.relu(x) ** 2
 
 
-FUNCTIONS = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "relu2": relu2}
+_PLAIN = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "relu2": relu2}
+
+
+def activate(activation: str, gate: Tensor) -> Tensor:
+    """f(gate) in double precision."""
+    c, x = parse_activation(activation), gate.double()
+    if c.name == "swiglu":
+        y = x.clamp(max=c.limit)
+        return y / (1 + torch.exp(-c.alpha * y))
+    if c.name == "swiglu_step":
+        return silu(x).clamp(max=c.limit)
+    if c.name == "situ":
+        return c.beta * torch.tanh(x / c.beta) / (1 + torch.exp(-x))
+    return _PLAIN[c.name](x)
+
+
+def shape_up(c: Activation, up: Tensor) -> Tensor:
+    """u(up), computed in double precision and rounded to the dtype of up."""
+    x = up.double()
+    if c.name == "situ":
+        x = c.linear_beta * torch.tanh(x / c.linear_beta) if c.linear_beta > 0 else x
+    elif c.shapes_up:
+        x = x.clamp(-c.limit, c.limit) + c.beta
+    return x.to(up.dtype)
 
 
 def act_mul_count(
@@ -52,10 +77,10 @@ def act_mul_count(
     fill: Tensor | None = None,
     expert: Tensor | None = None,
 ) -> Tensor:
-    """h * keep + fill, h = round(f(gate)) * up; counts and rows grow. See ops.act_mul_count."""
-    exact = FUNCTIONS[activation](gate.double())
+    """h * keep + fill, h = round(f(gate)) * u(up); counts and rows grow. See ops.act_mul_count."""
+    exact = activate(activation, gate)
     value = exact.to(gate.dtype)
-    h = value if up is None else value * up
+    h = value if up is None else value * shape_up(parse_activation(activation), up)
     count(exact if signal == "gate" else h.double(), threshold, bins, counts, rows)
     row = torch.zeros_like(bins) if expert is None else expert
     out = h if keep is None else h * keep[row.long()]

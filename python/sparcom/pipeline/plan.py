@@ -11,6 +11,7 @@ from typing import Any
 
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
+from sparcom.corpus.prompts.date import today
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.planning.changes import check_same
@@ -83,39 +84,77 @@ def prepare(
     """
     store = store or RunStore(config.run_dir())
     check_location(store, resume=resume, overwrite=overwrite)
-    resumed = resume and store.is_run()
-    if resumed and config.cpus is None:  # other threads would round differently
-        config = replace(config, cpus=store.manifest().get("threads"))
+    before = store.manifest() if resume and store.is_run() else None
+    if before is None:
+        config = _dated(config)
+    else:
+        require_stamps(store.location, before)
+        config = _as_stored(config, before)
     options = engine_options(config)
     maker = PromptMaker(config, options)
-    tally = Tally()
-    if resumed:
-        for part in maker.parts():
-            tally.add(*part)
-        manifest = make_manifest(config, options, maker.space, tally)
-        before = store.manifest()
-        require_stamps(store.location, before)
-        check_same(store.location, before, manifest)
-        manifest = {**before, **manifest, "created": before["created"]}
+    if before is None:
+        manifest, tokens = _lay_out(config, store, options, maker, overwrite=overwrite)
     else:
-        if store.is_abandoned():
-            store.files.sweep(())
-        with writing_corpus(store.files) as writer:
-            for instructions, prompts in maker.parts():
-                writer.add(instructions, prompts)
-                tally.add(instructions, prompts)
-            _check_space(config, store, maker.space, tally.instructions)
-            manifest = make_manifest(config, options, maker.space, tally)
-            writer.stamp(manifest["stamps"]["corpus"])
-            manifest["skipped_rows"] = {
-                "count": maker.skipped.count,
-                "first": [str(problem) for problem in maker.skipped.kept],
-            }
-            if overwrite and store.is_run():
-                store.delete()
-        store.write_manifest(manifest)
+        manifest, tokens = _read_again(config, store, options, maker, before)
     store.bind(manifest["stamps"])
-    return _plan(config, store, options, manifest, tally.tokens_of_part, check if resumed else None)
+    return _plan(config, store, options, manifest, tokens, None if before is None else check)
+
+
+def _lay_out(
+    config: RunConfig,
+    store: RunStore,
+    options: EngineOptions,
+    maker: PromptMaker,
+    *,
+    overwrite: bool,
+) -> tuple[dict[str, Any], list[int]]:
+    """Write corpus.parquet and run.json; returns the manifest and the tokens of each part."""
+    if store.is_abandoned():
+        store.files.sweep(())
+    tally = Tally()
+    with writing_corpus(store.files) as writer:
+        for instructions, prompts in maker.parts():
+            writer.add(instructions, prompts)
+            tally.add(instructions, prompts)
+        _check_space(config, store, maker.space, tally.instructions)
+        manifest = make_manifest(config, options, maker.space, tally)
+        writer.stamp(manifest["stamps"]["corpus"])
+        manifest["skipped_rows"] = {
+            "count": maker.skipped.count,
+            "first": [str(problem) for problem in maker.skipped.kept],
+        }
+        if overwrite and store.is_run():
+            store.delete()
+    store.write_manifest(manifest)
+    return manifest, tally.tokens_of_part
+
+
+def _read_again(
+    config: RunConfig,
+    store: RunStore,
+    options: EngineOptions,
+    maker: PromptMaker,
+    before: dict[str, Any],
+) -> tuple[dict[str, Any], list[int]]:
+    """Check that the corpus and the config of a stored run are the same; as `_lay_out` returns."""
+    tally = Tally()
+    for part in maker.parts():
+        tally.add(*part)
+    manifest = make_manifest(config, options, maker.space, tally)
+    check_same(store.location, before, manifest)
+    return {**before, **manifest, "created": before["created"]}, tally.tokens_of_part
+
+
+def _as_stored(config: RunConfig, manifest: dict[str, Any]) -> RunConfig:
+    """The config with what a resumed run fixed when it was created, unless it is given now."""
+    # Other threads would round differently, and another day is another prompt in some templates.
+    date = manifest["config"].get("date")
+    return replace(config, cpus=config.cpus or manifest["threads"], date=config.date or date)
+
+
+def _dated(config: RunConfig) -> RunConfig:
+    """The config with the day on which its run is created, unless it names one."""
+    return replace(config, date=config.date or today())
 
 
 def check_location(store: RunStore, *, resume: bool, overwrite: bool) -> None:

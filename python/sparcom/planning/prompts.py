@@ -9,6 +9,7 @@ from sparcom.config import RunConfig
 from sparcom.corpus.opening import open_corpus
 from sparcom.corpus.prompts import rendering
 from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
+from sparcom.corpus.prompts.date import parse_date
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.corpus.prompts.tokenizer import load_tokenizer
 from sparcom.corpus.reading.problems import ProblemLog
@@ -94,5 +95,10 @@ class PromptMaker:
         _, _, other = config.template.partition("from:")
         donor = load_tokenizer(resolve_model(other), trust_remote_code=trust) if other else None
         return make_template(
-            config.template, self._tokenizer, system=config.system, donor=donor, bos=config.bos
+            config.template,
+            self._tokenizer,
+            system=config.system,
+            donor=donor,
+            bos=config.bos,
+            date=parse_date(config.date) if config.date else None,
         )

@@ -6,7 +6,8 @@ from sparcom.store.profiles.cells import CellRule, fold_of, length_edges
 from sparcom.store.profiles.profile_part import part_profile
 from sparcom.store.profiles.spans import MergeTree, Span, part_name
 from sparcom.store.run import Run
-from sparcom.store.run_store import RETAIN, SCHEMA_VERSION, RunStore
+from sparcom.store.run_json import RETAIN, SCHEMA_VERSION
+from sparcom.store.run_store import RunStore
 from sparcom.store.tables import (
     FAILED_SCHEMA,
     concat_counted,

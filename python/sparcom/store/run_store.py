@@ -10,7 +10,6 @@ analysis/*.parquet           what the analysis found
 lock/                        who is writing
 """
 
-import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,12 +27,9 @@ from sparcom.store.lock import FOLDER as LOCK_FOLDER
 from sparcom.store.profiles.files import ProfileFiles
 from sparcom.store.profiles.spans import covered
 from sparcom.store.results import Kind, ResultFiles
+from sparcom.store.run_json import read_run_json, write_run_json
 from sparcom.store.stamped import HINT, StampedFiles
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schema versions that this version opens; 1 has no stamps in run.json."""
-RETAIN = ("counts", "sets", "profile")
 FOLDERS: dict[str, tuple[Kind, ...]] = {
     "counts": ("counts", "sets"),
     "sets": ("sets",),
@@ -85,27 +81,14 @@ class RunStore:
         return not left or (left == {CORPUS} and is_corpus_of_a_run(self.files))
 
     def manifest(self) -> dict[str, Any]:
-        """run.json; raises InputError if there is none or its schema version is unknown."""
+        """run.json; raises InputError if there is none, or if it is not whole (`run_json`)."""
         if not self.is_run():
             raise InputError(f"{self.location}: no run here (it has no run.json)")
-        try:
-            manifest = json.loads(self.files.read_bytes("run.json").decode("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{self.location}/run.json: not JSON: {error}") from error
-        if not isinstance(manifest, dict):
-            raise InputError(f"{self.location}/run.json: not a run's manifest: {manifest!r:.40}")
-        version = manifest.get("schema_version")
-        if version not in READABLE:
-            raise InputError(
-                f"{self.location}/run.json: schema version {version}, but this sparcom reads "
-                f"versions {READABLE[0]} to {READABLE[-1]}; open it with the version that wrote it"
-            )
-        return manifest
+        return read_run_json(self.files)
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write run.json."""
-        text = json.dumps({**manifest, "schema_version": SCHEMA_VERSION}, indent=1) + "\n"
-        self.files.write_bytes("run.json", text.encode())
+        write_run_json(self.files, manifest)
 
     def delete(self) -> None:
         """Remove the whole run but for its lock; raises InputError if no run lies here."""

@@ -20,7 +20,7 @@ def check(model: nn.Module) -> None:
     check_accounted(model, sites.find_ffns(model))
 
 
-@pytest.mark.parametrize("family", [f for f in DENSE | MOE if f != "gpt_oss"])
+@pytest.mark.parametrize("family", DENSE | MOE)
 def test_every_matrix_of_a_known_family_is_accounted_for(family: str) -> None:
     check(model_of(family))
 

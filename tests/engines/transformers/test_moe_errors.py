@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from tiny_models import save_tiny_model, tiny_config
+from tiny_models import save_tiny_model
 from torch import nn
 from transformers_tools import assert_equal, count_all, load, make_prompts
 
 from sparcom.engines.packing import Pass
 from sparcom.engines.transformers import sites
 from sparcom.engines.transformers.engine import TransformersEngine
-from sparcom.engines.transformers.loading import describe_model
 from sparcom.errors import CountError, InputError
 
 
@@ -90,10 +89,16 @@ def test_experts_without_a_router_are_an_error(engine) -> None:
         sites.find_ffns(engine.model)
 
 
-def test_gpt_oss_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"layers\.0\.mlp\.experts \(GptOssExperts\) is not "
-                       r"supported: its gating is not f\(gate\) \* up"):  # fmt: skip
-        describe_model(tiny_config("gpt_oss"))
+def test_an_unknown_gating_is_refused_by_name(engine, monkeypatch) -> None:
+    experts = engine.model.model.layers[1].mlp.experts
+
+    def odd(self, gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, -1)
+        return torch.sin(gate) * up
+
+    monkeypatch.setattr(type(experts), "_apply_gate", odd)
+    with pytest.raises(InputError, match=r"experts .* not supported: its gating is none that is k"):
+        sites.find_ffns(engine.model)
 
 
 def test_an_unknown_experts_module_is_refused_by_name(engine) -> None:

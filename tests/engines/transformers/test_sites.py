@@ -44,10 +44,6 @@ def config_only(folder: Path, config: PreTrainedConfig) -> EngineOptions:
     ("config", "message"),
     [
         (
-            small("gpt_oss", num_local_experts=4, head_dim=8),
-            r"layers\.0\.mlp\.experts \(GptOssExperts\).*its gating is not f\(gate\) \* up",
-        ),
-        (
             small("jetmoe", num_local_experts=4),
             r"layers\.0\..*\(JetMoeParallelExperts\).*experts interface",
         ),

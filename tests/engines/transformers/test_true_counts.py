@@ -36,6 +36,11 @@ RIGHT = {
     "deepseek_v32": (ALONE, {}),
     "glm_moe_dsa": (ALONE, {}),
     "doge": (ALONE, {}),
+    # clamped and scaled gates: with biases and interleaved, in dense layers too, hashed routing
+    "gpt_oss": (PACKED, {}),
+    "minimax_m3_vl_text": (PACKED, {}),
+    "hy_v4": (ALONE, {}),
+    "deepseek_v4": (ALONE, {}),
 }
 
 
@@ -49,7 +54,6 @@ def test_counts_are_those_of_transformers_own_modules(tmp_path, family: str) -> 
 
 REFUSALS = {
     "hrm_text": ({}, r"model\.H_module\.layers\.0 is a decoder layer as .*several lists of layers"),
-    "gpt_oss": ({}, r"\(GptOssExperts\) is not supported: its gating is not f\(gate\) \* up"),
     "lfm2": ({}, r"\(Lfm2DecoderLayer\) is not supported: no FFN found in it"),
     "qwen4_exp_text": ({}, r"weights of no attention, norm, router or FFN that is known"),
 }

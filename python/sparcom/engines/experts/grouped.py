@@ -2,6 +2,8 @@
 
     y[t] = sum over k of weight[t, k] * down[e](f(gate[e](x[t])) * up[e](x[t])),  e = ids[t, k]
 
+gate, up and down may have biases.
+
 The ids come with the call, so they are those that the model follows. Each call checks them: every
 id is an expert, and no token has an expert twice.
 
@@ -20,7 +22,8 @@ from torch import Tensor
 
 from sparcom import native
 from sparcom.components import Site
-from sparcom.counting.ops import ACTIVATIONS, DTYPES, SIGNALS
+from sparcom.counting.activations import parse_activation
+from sparcom.counting.ops import DTYPES, SIGNALS
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.tiles import Sizes, Tiles, plan_tiles
 from sparcom.errors import CountError
@@ -53,16 +56,19 @@ class GroupedExperts:
     sizes: numbers of rows for torch's products on CPU (`tiles`); None: the weights are packed.
     name: the module's, for messages.
     local: ids of the experts in gate_up and down, in their order; (): all experts of the site.
+    biases: of gate_up [local, 2 width] and of down [local, hidden]; (): none.
+    turns: gate and up take turns in gate_up, instead of lying side by side.
     """
 
     def __init__(
         self, gate_up: Tensor, down: Tensor, site: Site, site_index: int,
         recorder: Recorder, workspace: Workspace, sizes: Sizes | None, name: str,
-        local: Sequence[int] = (),
+        local: Sequence[int] = (), biases: tuple[Tensor, ...] = (), turns: bool = False,
     ) -> None:  # fmt: skip
         self.gate_up, self.down = gate_up.detach(), down.detach()
         self.site, self.site_index, self.recorder = site, site_index, recorder
         self.workspace, self.name = workspace, name
+        self.biases, self.turns = biases, turns
         self.width = recorder.sites[site_index].width  # of each local expert
         self._local: np.ndarray | None = None  # [experts] index among the local ones, or -1
         if local:
@@ -106,7 +112,8 @@ class GroupedExperts:
         take, rows, width = self.workspace.take, len(token), self.width
         y = take("y", rows, hidden.shape[1], hidden)
         small = self.gate_up[0].nbytes + self.down[0].nbytes <= _CACHED_BYTES
-        if small and (buffers := self.recorder.buffers_of(self.site_index)):
+        plain = small and not self.biases and not self.turns
+        if plain and (buffers := self.recorder.buffers_of(self.site_index)):
             routed_experts(
                 hidden, token, begin, self.gate_up, self.down, y, bins, *buffers,
                 self.site.activation, self.recorder.signal, self.recorder.threshold,
@@ -116,11 +123,12 @@ class GroupedExperts:
         torch.index_select(hidden, 0, token, out=x)
         gate_up = take("gate_up", rows, width * (1 + self.site.gated), hidden)
         grouped_product(x, self.gate_up, begin, gate_up)
-        expert = np.repeat(np.arange(len(self.down), dtype=np.int32), np.diff(begin))
+        of_row = np.repeat(np.arange(len(self.down), dtype=np.int32), np.diff(begin))
+        expert = torch.from_numpy(of_row)
         h = take("h", rows, width, hidden)
-        h = self._activate(gate_up, token, torch.from_numpy(expert), h)
+        h = self._activate(gate_up, token, expert, h)
         grouped_product(h, self.down, begin, y)
-        return y, row
+        return self._biased(y, expert, 1), row
 
     def _tiled(self, sizes: Sizes, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """By torch's products, on CPU, of rows laid out in tiles."""
@@ -132,11 +140,12 @@ class GroupedExperts:
         torch.index_select(hidden, 0, token.clamp(min=0), out=x)
         gate_up = take("gate_up", rows, self.gate_up.shape[2], hidden)
         _tiled_product(tiles, x, self.gate_up, gate_up)
+        expert = torch.from_numpy(tiles.expert)
         h = take("h", rows, self.width, hidden)
-        self._activate(gate_up, token, torch.from_numpy(tiles.expert), h)
+        self._activate(gate_up, token, expert, h)
         y = take("y", rows, self.down.shape[2], hidden)
         _tiled_product(tiles, h, self.down, y)
-        return y, row.view(ids.shape)
+        return self._biased(y, expert, 1), row.view(ids.shape)
 
     def _grouped(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """By torch's grouped products, on a GPU."""
@@ -146,7 +155,7 @@ class GroupedExperts:
         ends = torch.bincount(expert, minlength=self.site.experts).cumsum(0).to(torch.int32)
         gate_up = F.grouped_mm(hidden[token], self.gate_up, offs=ends)
         h = self._activate(gate_up, token, expert.to(torch.int32))
-        y = F.grouped_mm(h, self.down, offs=ends)
+        y = self._biased(F.grouped_mm(h, self.down, offs=ends), expert, 1)
         row = torch.empty_like(order)
         row[order] = torch.arange(len(order), device=order.device)
         return y, row.view(ids.shape)
@@ -154,8 +163,18 @@ class GroupedExperts:
     def _activate(
         self, gate_up: Tensor, token: Tensor, expert: Tensor, out: Tensor | None = None
     ) -> Tensor:
-        gate, up = gate_up.chunk(2, dim=-1) if self.site.gated else (gate_up, None)
+        gate_up = self._biased(gate_up, expert, 0)
+        if not self.site.gated:
+            gate, up = gate_up, None
+        elif self.turns:
+            gate, up = gate_up[:, ::2], gate_up[:, 1::2]
+        else:
+            gate, up = gate_up.chunk(2, dim=-1)
         return self.recorder.count_routed(self.site_index, gate, up, token, expert, out)
+
+    def _biased(self, y: Tensor, expert: Tensor, which: int) -> Tensor:
+        """y += the bias of each row's expert; rows of no expert may hold anything."""
+        return y.add_(self.biases[which][expert.long().clamp(min=0)]) if self.biases else y
 
 
 def _tiled_product(tiles: Tiles, x: Tensor, weight: Tensor, out: Tensor) -> None:
@@ -252,8 +271,8 @@ def routed_experts(
     native.cpu().routed_experts(
         x.data_ptr(), token.data_ptr(), begin.ctypes.data, gate_up.data_ptr(), down.data_ptr(),
         y.data_ptr(), len(x), len(gate_up), x.shape[1], gate_up.shape[1], down.shape[2],
-        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(), len(rows), ACTIVATIONS[activation],
-        SIGNALS[signal], threshold,
+        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(), len(rows),
+        *parse_activation(activation).numbers, SIGNALS[signal], threshold,
     )  # fmt: skip
 
 

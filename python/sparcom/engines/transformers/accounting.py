@@ -17,6 +17,7 @@ _KNOWN_CLASSES = re.compile(
     "Attention|Attn|Mamba|Mixer|DeltaNet|ShortConv|RecurrentBlock"  # mix tokens
     "|Norm|Embedding"
     "|Router"
+    "|HyperConnection"  # DeepSeek-V4: mixes the streams of the residual, token by token
     "|Laurel|AltUp"  # Gemma 3n: linear maps of the residual, without an activation
 )
 # Gemma 3n and 4: a gate on an embedding of the token. It has an activation, but no neurons that

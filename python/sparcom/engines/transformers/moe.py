@@ -15,6 +15,7 @@ from sparcom.components import Site
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.grouped import GroupedExperts, Workspace
 from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
+from sparcom.engines.transformers.gating import gating_of_experts
 from sparcom.errors import CountError, InputError
 
 NAME = "sparcom_counting"
@@ -35,17 +36,12 @@ def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str 
     activation: name of the f of its activation module; None if that is not known.
     Raises InputError saying what is not supported.
     """
-    shape = _weights_shape(module)
-    if type(module)._apply_gate.__name__ != "_default_apply_gate":
-        raise InputError("its gating is not f(gate) * up")
-    if activation is None:
+    experts, width = _weights_shape(module)
+    if type(module)._apply_gate.__name__ != "_default_apply_gate" and module.has_gate:
+        activation = gating_of_experts(module, activation)
+    elif activation is None:
         what = type(getattr(module, "act_fn", None)).__name__
         raise InputError(f"activation {what}")
-    if module.has_bias:
-        raise InputError("its experts have biases")
-    if not module.is_concatenated and module.has_gate:
-        raise InputError("its gate and up projections are interleaved")
-    experts, width = shape
     router, top_k, known = _router_of(owner)
     if not isinstance(top_k, int) or not known:
         raise InputError("no router with top_k and weight was found beside it")
@@ -61,6 +57,11 @@ def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str 
 def weight_names(module: Any) -> tuple[str, str]:
     """Names of the fused weights of experts."""
     return ("gate_up_proj" if module.has_gate else "up_proj"), "down_proj"
+
+
+def bias_names(module: Any) -> tuple[str, ...]:
+    """Names of the biases of experts; () if they have none."""
+    return tuple(f"{name}_bias" for name in weight_names(module)) if module.has_bias else ()
 
 
 def _weights_shape(module: Any) -> tuple[int, int]:
@@ -112,7 +113,11 @@ def prepare_experts(
         key = first.shape, down.shape, first.dtype
         if key not in sizes:
             sizes[key] = agreeing_sizes([first, down], batch_tokens * site.top_k // site.experts)
-        runner = GroupedExperts(first, down, site, at, recorder, workspace, sizes[key], name)
+        biases = tuple(getattr(module, part).detach() for part in bias_names(module))
+        runner = GroupedExperts(
+            first, down, site, at, recorder, workspace, sizes[key], name,
+            biases=biases, turns=module.has_gate and not module.is_concatenated,
+        )  # fmt: skip
         setattr(module, _RUNNER, runner)
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from sparcom.components import ComponentSpace, Site
+from sparcom.counting.activations import ACTIVATIONS
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.transformers import moe
+from sparcom.engines.transformers import gating, moe
 from sparcom.errors import InputError
 
 # Class names of transformers' and torch's activation modules, and their f.
@@ -59,8 +60,8 @@ class Ffn:
     """One FFN of a model: the module, its place, and how gate and up come out of it.
 
     form: "gated" | "merged" | "ungated" | "routed".
-    act: name of the activation's attribute.
-    parts: names of the projections (`_PARTS`), or of the fused weights of routed experts.
+    act: name of the activation's attribute; "" if its activation is no module.
+    parts: names of the projections (`_PARTS`), or of the fused weights and biases of experts.
     """
 
     site: Site
@@ -139,8 +140,14 @@ def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
                 site = moe.describe_experts(module, owner, layer, f)
             except InputError as error:
                 raise InputError(_unsupported(None, child_name, module, str(error))) from None
-            yield Ffn(site, child_name, module, form, act, moe.weight_names(module))
+            fused = (*moe.weight_names(module), *moe.bias_names(module))
+            yield Ffn(site, child_name, module, form, act, fused)
             continue
+        if form != "ungated" and gating.has_limit(module):
+            try:
+                f = gating.gating_of_mlp(module, f, parts)
+            except InputError as error:
+                raise InputError(_unsupported(None, child_name, module, str(error))) from None
         if f is None:
             what = type(getattr(module, act)).__name__ if act else "none"
             raise InputError(_unsupported(None, child_name, module, f"activation {what}"))
@@ -168,7 +175,7 @@ def _unsupported(model: nn.Module | None, name: str, module: nn.Module, why: str
     owner = f"model {type(model).__name__}: " if model is not None else ""
     return (
         f"{owner}{name} ({type(module).__name__}) is not supported: {why}; supported are FFNs of "
-        f"{SUPPORTED} with activations {', '.join(sorted(set(ACTIVATION_MODULES.values())))}"
+        f"{SUPPORTED} with activations {', '.join(ACTIVATIONS)}"
     )
 
 

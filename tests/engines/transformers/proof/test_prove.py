@@ -18,7 +18,7 @@ from sparcom.engines.transformers.proof import prompts as proof_prompts
 from sparcom.engines.transformers.proof.passes import orders
 from sparcom.errors import InputError
 
-FAMILIES = [family for family in DENSE | MOE if family != "gpt_oss"]
+FAMILIES = tuple(DENSE | MOE)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ add up from layer to layer, and each layer is judged by itself.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -176,11 +177,30 @@ def _keep_routing(trace: Trace, at: int, module: nn.Module) -> Callable[[], None
 
 
 def _keep_gates(trace: Trace, at: int, ffn: Ffn) -> Callable[[], None]:
-    def hook(_: nn.Module, args: tuple) -> None:
-        gate = args[0].detach()
+    """Keep what the activation of an FFN takes in; without an activation module, the gate."""
+
+    def keep(gate: torch.Tensor) -> None:
+        gate = gate.detach()
         trace.gates.setdefault(at, []).append(gate.reshape(-1, gate.shape[-1]).clone())
 
-    return getattr(ffn.module, ffn.act).register_forward_pre_hook(hook).remove
+    module: Any = ffn.module
+    if ffn.act:
+        act = getattr(module, ffn.act)
+        return act.register_forward_pre_hook(lambda _, args: keep(args[0])).remove
+    if ffn.form == "routed":
+        plain = module._apply_gate
+
+        def kept_apply_gate(gate_up: torch.Tensor) -> torch.Tensor:
+            keep(gate_up.chunk(2, -1)[0] if module.is_concatenated else gate_up[..., ::2])
+            return plain(gate_up)
+
+        module._apply_gate = kept_apply_gate
+        return lambda: delattr(module, "_apply_gate")
+
+    def hook(_: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        keep(output.chunk(2, -1)[0] if ffn.form == "merged" else output)
+
+    return getattr(module, ffn.parts[0]).register_forward_hook(hook).remove
 
 
 def first_tensor(value: object) -> torch.Tensor | None:

@@ -34,11 +34,13 @@ class StepCounter:
 
     max_rows: rows of the largest step.
     experts: site -> the routed experts that run here.
+    turns: sites whose gate and up take turns in a row, instead of lying side by side.
     """
 
     def __init__(self, recorder: Recorder, max_rows: int) -> None:
         self.recorder = recorder
         self.experts: dict[int, GroupedExperts] = {}
+        self.turns: set[int] = set()
         self.host = torch.full((max_rows,), -1, dtype=torch.int32)
         on_host = recorder.device.type == "cpu"
         self._bins = self.host if on_host else self.host.to(recorder.device)
@@ -60,12 +62,9 @@ class StepCounter:
         self.begin()
 
     def count(self, site: int, x: Tensor, paired: bool) -> Tensor:
-        """f(gate) * up of one site; x: [rows, 2 width], gate then up, or [rows, width]."""
+        """f(gate) * up of one site; x: [rows, 2 width], gate and up, or [rows, width]."""
         self._expect(len(x))
-        if not paired:
-            return self.recorder.count(site, x, None)
-        gate, up = x.chunk(2, dim=1)
-        return self.recorder.count(site, gate, up)
+        return self.recorder.count(site, *(self._split(site, x) if paired else (x, None)))
 
     def run_experts(
         self, site: int, hidden: Tensor, weights: Tensor, ids: Tensor, out: Tensor
@@ -88,8 +87,14 @@ class StepCounter:
         expert = ids.reshape(-1)
         if place is not None:
             expert = place[expert.long()]
+        self.recorder.count_routed(site, *self._split(site, x), token, expert.to(torch.int32), out)
+
+    def _split(self, site: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """gate and up of x [rows, 2 width]."""
+        if site in self.turns:
+            return x[:, ::2], x[:, 1::2]
         gate, up = x.chunk(2, dim=1)
-        self.recorder.count_routed(site, gate, up, token, expert.to(torch.int32), out)
+        return gate, up
 
     def _expect(self, rows: int) -> None:
         """Any site may be the first of a pass."""

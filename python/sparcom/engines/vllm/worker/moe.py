@@ -14,22 +14,29 @@ import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.platforms import current_platform
 
 from sparcom.components import LocalSite, Site
+from sparcom.counting.activations import name_activation
 from sparcom.engines.experts.grouped import GroupedExperts, Workspace, can_pack, pack
 from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
 from sparcom.engines.vllm.worker import counting_op
 from sparcom.errors import InputError
 
-_ACTIVATIONS = {
+_PLAIN = {
     MoEActivation.SILU: "silu",
     MoEActivation.GELU: "gelu",
     MoEActivation.GELU_TANH: "gelu_tanh",
 }
+_COUNTED = {
+    *_PLAIN, MoEActivation.SWIGLUOAI, MoEActivation.SWIGLUOAI_UNINTERLEAVE,
+    MoEActivation.SWIGLUSTEP, MoEActivation.SITU,
+}  # fmt: skip
+_STEP_LIMIT = 7.0  # vLLM's, whatever the config says
 UNBOUND = -1
 
 
@@ -102,12 +109,13 @@ class Bank:
         _refuse(name, runner)
         self.name = name
         self._layer, config = runner.routed_experts, runner.moe_config
+        self.turns = config.activation is MoEActivation.SWIGLUOAI
         width, parallel = config.intermediate_size_per_partition, config.moe_parallel_config
         site = Site(
             "routed",
             layer,
             width * parallel.tp_size,
-            _ACTIVATIONS[config.activation],
+            _activation(config),
             experts=config.num_logical_experts,
             top_k=config.experts_per_token,
         )
@@ -128,6 +136,13 @@ class Bank:
         """gate and up side by side [experts, 2 width, hidden], down [experts, hidden, width]."""
         return self._layer.w13_weight, self._layer.w2_weight
 
+    @property
+    def biases(self) -> tuple[Tensor, ...]:
+        """Those of gate and up [experts, 2 width] and of down [experts, hidden]; () if none."""
+        if not hasattr(self._layer, "w13_bias"):
+            return ()
+        return self._layer.w13_bias, self._layer.w2_bias
+
 
 def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: int) -> None:
     """Count the experts into this counter from now on. rows: of the largest pass."""
@@ -135,6 +150,8 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
     sizes: dict[tuple, Sizes] = {}
     for bank in banks:
         at = bank.implementation.sparcom_site = bank.site_index
+        if bank.turns:
+            counter.turns.add(at)
         if not isinstance(bank.implementation, CountedExperts):
             continue
         site, weights, fit = bank.local.site, bank.weights, None
@@ -146,8 +163,9 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
             fit = sizes[key]
         some = bank.local.experts if bank.local.partial else ()
         counter.experts[at] = GroupedExperts(
-            *weights, site, at, counter.recorder, workspace, fit, bank.name, some
-        )
+            *weights, site, at, counter.recorder, workspace, fit, bank.name, some,
+            biases=bank.biases, turns=bank.turns,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -177,21 +195,36 @@ def implementation() -> tuple[UnquantizedMoeBackend, type]:
     )
 
 
+def _activation(config: FusedMoEConfig) -> str:
+    """The activation of experts, with its parameters."""
+    kind, limit = config.activation, config.swiglu_limit
+    if kind is MoEActivation.SWIGLUOAI:
+        return name_activation("swiglu", limit=7.0, alpha=1.702, beta=1.0)
+    if kind is MoEActivation.SWIGLUSTEP:
+        return name_activation("swiglu_step", limit=_STEP_LIMIT)
+    if kind is MoEActivation.SITU:
+        linear = config.activation_situ_linear_beta or 0.0
+        return name_activation("situ", beta=config.activation_situ_beta, linear_beta=linear)
+    if kind is MoEActivation.SWIGLUOAI_UNINTERLEAVE or (
+        kind is MoEActivation.SILU and limit is not None
+    ):
+        alpha = 1.0 if config.swiglu_alpha is None else config.swiglu_alpha
+        return name_activation("swiglu", limit=limit, alpha=alpha, beta=config.swiglu_beta or 0.0)
+    return _PLAIN[kind]
+
+
 def _refuse(name: str, runner: MoERunner) -> None:
-    """Raise InputError if a layer's experts are not f(gate) * up in full precision, or if its rows
+    """Raise InputError if experts are not f(gate) * u(up) in full precision, or if their rows
     are not those of this worker's pass."""
     config, parallel = runner.moe_config, runner.moe_config.moe_parallel_config
     kernel = getattr(runner.routed_experts.quant_method, "moe_kernel", None)
     ours = isinstance(getattr(kernel, "fused_experts", None), CountedExperts | TokenOrder)
-    limits = (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)
     for what, found in (
         ("sequence-parallel experts", parallel.is_sequence_parallel),
         ("all-to-all between data-parallel ranks", parallel.use_all2all_kernels),
         ("expert load balancing (EPLB)", parallel.enable_eplb),
         ("LoRA on experts", config.is_lora_enabled),
-        ("experts with biases", config.has_bias),
-        (f"activation {config.activation.value}", config.activation not in _ACTIVATIONS),
-        ("a clamped or scaled activation", any(limit is not None for limit in limits)),
+        (f"activation {config.activation.value}", config.activation not in _COUNTED),
         ("router weights on the input", runner.routed_experts.apply_router_weight_on_input),
         ("shared experts inside the routed ones", config.num_experts != config.num_logical_experts),
         ("experts that vLLM quantises or runs by an implementation of its own", not ours),

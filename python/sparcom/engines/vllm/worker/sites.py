@@ -6,12 +6,14 @@ compiled passes both meet them: what is exchanged or hooked later, a compiled gr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.model_executor.layers.linear import RowParallelLinear
 
 from sparcom.components import LocalSite, Site, site_order
+from sparcom.counting.activations import name_activation
 from sparcom.engines.vllm.worker.counting_op import CountedActivation
 from sparcom.engines.vllm.worker.moe import Bank
 from sparcom.errors import InputError
@@ -19,6 +21,7 @@ from sparcom.errors import InputError
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
 # Modules whose input is gate and up side by side, and their f.
 _PAIRED = {"SiluAndMul": "silu"}
+_SHAPED = ("SiluAndMulWithClamp", "SwigluStepAndMul", "SituAndMul")  # they have parameters
 _SINGLE = {
     "SiLU": "silu", "SiLUActivation": "silu", "ReLU": "relu", "NewGELU": "gelu_tanh",
     "NewGELUActivation": "gelu_tanh", "FastGELU": "gelu_tanh", "FastGELUActivation": "gelu_tanh",
@@ -109,14 +112,27 @@ def _function(name: str, module: nn.Module) -> tuple[str, bool]:
     kind = type(module).__name__
     if kind in _PAIRED:
         return _PAIRED[kind], True
+    if kind in _SHAPED:
+        return _with_parameters(module), True
     if kind in ("GeluAndMul", "GELU"):
         exact = getattr(module, "approximate", "none") == "none"
         return "gelu" if exact else "gelu_tanh", kind == "GeluAndMul"
     if kind in _SINGLE:
         return _SINGLE[kind], False
-    known = sorted([*_PAIRED, *_SINGLE, "GeluAndMul", "GELU"])
+    known = sorted([*_PAIRED, *_SHAPED, *_SINGLE, "GeluAndMul", "GELU"])
     raise InputError(
         f"{name}: activation module {kind} is not supported; supported are {', '.join(known)}"
+    )
+
+
+def _with_parameters(module: Any) -> str:
+    kind = type(module).__name__
+    if kind == "SituAndMul":
+        return name_activation("situ", beta=module.beta, linear_beta=module.linear_beta or 0.0)
+    if kind == "SwigluStepAndMul":
+        return name_activation("swiglu_step", limit=module.limit)
+    return name_activation(
+        "swiglu", limit=module.swiglu_limit, alpha=module.alpha, beta=module.beta
     )
 
 

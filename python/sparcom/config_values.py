@@ -1,0 +1,58 @@
+"""The values of a config: of the type that a key has, and in its range."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sparcom.errors import InputError
+from sparcom.formatting import shorten
+
+LARGEST = (1 << 31) - 1
+"""Of every whole number: torch, Ray and vLLM do not hold larger ones everywhere."""
+TEXTS = tuple[str, ...]
+
+
+def typed(where: str, kind: Any, value: Any) -> Any:
+    """The value as the type of a config's field.
+
+    A list becomes a tuple, a whole number a float if one is meant, a date of TOML its text.
+    Raises InputError, naming `where`, if it is of another type.
+    """
+    if kind == TEXTS and isinstance(value, (list, tuple)):
+        return tuple(typed(where, str, item) for item in value)
+    allowed = () if kind == TEXTS else getattr(kind, "__args__", (kind,))
+    if float in allowed and type(value) is int and abs(value) <= LARGEST:
+        return float(value)
+    if str in allowed and type(value) is dt.date:
+        return value.isoformat()
+    if type(value) not in allowed:
+        names = " or ".join(k.__name__ for k in allowed if k is not type(None)) or "list"
+        shown = shorten(repr(value), 80)
+        raise InputError(f"{where}: expected {names}, got {type(value).__name__} {shown}")
+    return value
+
+
+def check_value(where: str, kind: Any, metadata: Mapping[str, Any], value: Any) -> None:
+    """Raise InputError, naming `where`, if a value is of another type or out of its range.
+
+    metadata: of the field: `choices`, and `least`, the smallest allowed value.
+    """
+    typed(where, kind, value)
+    if value is None:
+        return
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not _is_text(text):
+            raise InputError(f"{where}: expected text, got {shorten(repr(text), 80)}")
+    choices, least = metadata.get("choices"), metadata.get("least")
+    if choices and value not in choices:
+        raise InputError(f"{where}: expected {', '.join(choices)}, got {shorten(repr(value), 80)}")
+    if least is not None and not least <= value < math.inf:
+        raise InputError(f"{where}: must be at least {least}, got {shorten(str(value), 40)}")
+    if type(value) is int and value > LARGEST:
+        raise InputError(f"{where}: must be at most {LARGEST}, got {shorten(str(value), 40)}")
+
+
+def _is_text(text: str) -> bool:
+    """True for text that files, paths and JSON hold: no NUL, and no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
