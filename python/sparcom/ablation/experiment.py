@@ -24,7 +24,6 @@ from sparcom.ablation.target import CrossTarget, Target
 from sparcom.ablation.use import Use, measure_use, output_norms
 from sparcom.ablation.verdict import ALPHA, draw_sets, fewest_sets
 from sparcom.config import RunConfig
-from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
@@ -128,9 +127,8 @@ class Experiment:
         scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
-        if options.plain_sets and options.how != "route":
-            plain = plain_prompts(maker, self._config)
-            measured = list(self._with_plain(ablator, scorer, scored, measured, plain))
+        if options.plain_sets and options.how != "route":  # too few may be routed around
+            measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
 
     def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
@@ -161,10 +159,10 @@ class Experiment:
     def _with_plain(
         self,
         ablator: Ablator,
+        maker: PromptMaker,
         scorer: Scorer,
         scored: Scored,
         measured: Sequence[Measured],
-        prompts: Sequence[Prompt],
     ) -> Iterator[Measured]:
         """The targets that matter get the control on plain text."""
         claimed = [
@@ -172,7 +170,8 @@ class Experiment:
             for said in verdicts(scored, measured)
         ]
         self._planned += sum(claimed) * self._options.plain_sets
-        whole = ablator.losses(prompts) if any(claimed) else np.zeros(0)
+        prompts = plain_prompts(maker, self._config) if any(claimed) else []
+        whole = ablator.losses(prompts) if prompts else np.zeros(0)
 
         def rise(target: Target) -> float:
             with ablator.ablated(target):
