@@ -103,6 +103,43 @@ def test_kl_and_changed_tokens(tmp_path: Path) -> None:
     assert found.changed.max() > 0
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2_moe", "gemma2", "gpt_neox"])
+def test_layers_before_the_first_ablated_one_are_not_computed_again(tmp_path, family) -> None:
+    engine = engine_of(tmp_path, family)
+    ablator = TransformersAblator(engine)
+    start = int(np.searchsorted(engine.space.neuron_layers, 2))
+    target = Target("t", "neurons", np.arange(start, start + 9))
+    assert ablator.first_layer(target) == 2
+    prefix = ablator.prefix(2, PROMPTS)
+    answers = ablator.answers(PROMPTS)
+    with ablator.ablated(target):
+        straight = ablator.scores(PROMPTS, answers)
+        ran = []
+        hooks = [
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+            for name, module in engine.model.named_modules()
+            if "attn" in name.rpartition(".")[2] or name.endswith("attention")
+        ]
+        short = ablator.scores(PROMPTS, answers, prefix)
+        for hook in hooks:
+            hook.remove()
+    assert {name.split(".")[2] for name in ran} == {"2"}
+    for name in ("loss", "kl", "changed"):
+        np.testing.assert_array_equal(getattr(short, name), getattr(straight, name))
+    assert ablator.scores(PROMPTS, answers).kl.max() < 1e-6  # all layers are computed again
+    assert ablator.prefix(0, PROMPTS) is None
+
+
+def test_a_model_that_cannot_be_continued_is_computed_whole(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path, "llama")
+    ablator, layers = TransformersAblator(engine), engine.model.model.layers
+    assert ablator.prefix(1, PROMPTS) is not None
+    left = [0]  # what the first layer leaves beside its output, and the last one takes
+    layers[0].mlp.register_forward_hook(lambda *_: left.append(1))
+    layers[2].mlp.register_forward_hook(lambda _, __, out: out * left.pop())
+    assert ablator.prefix(1, PROMPTS) is None
+
+
 def test_the_mean_fills_what_calibration_saw(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "llama")
     ablator = TransformersAblator(engine, "mean")

@@ -15,8 +15,8 @@ from sparcom.ablation.verdict import (
     weights_of,
 )
 
-FULL = 4000
-"""Data sets of a slow simulation: a rate of 0.05 is then known to 0.007 (two standard errors)."""
+FULL = 3000
+"""Data sets of a slow simulation: a rate of 0.05 is then known to 0.008 (two standard errors)."""
 
 
 def figures(rng: np.random.Generator, rows: int, cells: int) -> np.ndarray:

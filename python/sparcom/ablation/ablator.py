@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
 
 Answers = dict[str, torch.Tensor]
 """Prompt id -> [tokens, vocabulary] logits at the tokens before its counted ones."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The outputs of the last of the first `layers` layers, by the ids of a pass's prompts."""
+
+    layers: int
+    outputs: dict[tuple[str, ...], Any]
 
 
 @dataclass(frozen=True)
@@ -86,14 +95,21 @@ class Ablator(ABC):
         finally:
             self._ablate(np.zeros(0, np.int64), None)
 
-    def scores(self, prompts: Sequence[Prompt], whole: Answers | None = None) -> Scores:
+    def scores(
+        self,
+        prompts: Sequence[Prompt],
+        whole: Answers | None = None,
+        prefix: Prefix | None = None,
+    ) -> Scores:
         """How well the model predicts each prompt's counted tokens.
 
         prompts: of scope "response", so that these are the reference answer's, read after the
             prompt. whole: what `answers` of the whole model returned, to compare with.
+        prefix: what `prefix` of the whole model returned for these prompts; nothing of the layers
+            before it may be ablated.
         Raises SparcomError if a loss is not finite.
         """
-        out = self._scores(prompts, whole)
+        out = self._scores(prompts, whole, prefix)
         wrong = np.flatnonzero(~np.isfinite(out.loss))
         if len(wrong):
             raise SparcomError(f"ablate: the loss of {prompts[wrong[0]].id} is not finite")
@@ -106,6 +122,16 @@ class Ablator(ABC):
     def answers(self, prompts: Sequence[Prompt]) -> Answers | None:
         """The model's distributions at each prompt's counted tokens; None if the engine does not
         show them."""
+        return None
+
+    def first_layer(self, target: Target) -> int:
+        """The first layer that a target has a component in."""
+        space = self.engine.space
+        return int(space.neuron_layers[neurons_of(target, space)].min())
+
+    def prefix(self, layer: int, prompts: Sequence[Prompt]) -> Prefix | None:
+        """What the layers before `layer` put out for prompts, so that they are not computed again;
+        None if the engine, or the model, has to compute them."""
         return None
 
     def bytes_of_answers(self, prompts: Sequence[Prompt]) -> int:
@@ -124,7 +150,9 @@ class Ablator(ABC):
         """Within the block h is summed over counted tokens; yields what returns the [neurons]."""
 
     @abstractmethod
-    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+    def _scores(
+        self, prompts: Sequence[Prompt], whole: Answers | None, prefix: Prefix | None
+    ) -> Scores:
         """As `scores`; NaN if there is none."""
 
 

@@ -24,7 +24,6 @@ from sparcom.ablation.target import CrossTarget, Target
 from sparcom.ablation.use import Use, measure_use, output_norms
 from sparcom.ablation.verdict import ALPHA, draw_sets, fewest_sets
 from sparcom.config import RunConfig
-from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
@@ -125,23 +124,25 @@ class Experiment:
         self._planned = 1 + len(drawn) + fair * sets
         scorer = Scorer(ablator, prompts, chosen.half)
         self.warnings += scorer.warnings
-        scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.whole.loss)
+        scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
-        if options.plain_sets and options.how != "route":
-            plain = plain_prompts(maker, self._config)
-            measured = list(self._with_plain(ablator, scorer, scored, measured, plain))
+        if options.plain_sets and options.how != "route":  # too few may be routed around
+            measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
 
     def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
         """One target and, if a fair comparison exists, its random sets."""
         cells = scored.cells(one.target)
-        effects = scorer.effects((one.target.scored_on(0), one.target.scored_on(1)))
+        editions = one.target.scored_on(0), one.target.scored_on(1)
+        # The random sets are of the target's own sites, hence of its layers.
+        prefixes = scorer.prefixes(editions) if one.balance.fair else (None, None)
+        effects = scorer.effects(editions, prefixes)
         self._tick()
         draws: list[Effects] = []
 
         def draw(number: int) -> np.ndarray:
-            draws.append(scorer.effects(one.random(number)))
+            draws.append(scorer.effects(one.random(number), prefixes))
             self._tick()
             return scored.figures(draws[-1].loss, cells)
 
@@ -158,10 +159,10 @@ class Experiment:
     def _with_plain(
         self,
         ablator: Ablator,
+        maker: PromptMaker,
         scorer: Scorer,
         scored: Scored,
         measured: Sequence[Measured],
-        prompts: Sequence[Prompt],
     ) -> Iterator[Measured]:
         """The targets that matter get the control on plain text."""
         claimed = [
@@ -169,7 +170,8 @@ class Experiment:
             for said in verdicts(scored, measured)
         ]
         self._planned += sum(claimed) * self._options.plain_sets
-        whole = ablator.losses(prompts) if any(claimed) else np.zeros(0)
+        prompts = plain_prompts(maker, self._config) if any(claimed) else []
+        whole = ablator.losses(prompts) if prompts else np.zeros(0)
 
         def rise(target: Target) -> float:
             with ablator.ablated(target):

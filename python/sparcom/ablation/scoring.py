@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.ablator import Ablator, Prefix
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 
@@ -28,19 +28,24 @@ class Effects:
     changed: np.ndarray
 
 
+Prefixes = tuple[Prefix | None, Prefix | None]
+"""What is not computed again for the first and the second half."""
+
+
 class Scorer:
     """Scores instructions with sets of components ablated.
 
     prompts: of scope "response". half: [n] of each, 0 or 1.
-    whole: scores of the whole model. warnings: what is not measured, and why.
+    loss: [n] of the whole model. warnings: what is not measured, and why.
     """
 
     def __init__(self, ablator: Ablator, prompts: Sequence[Prompt], half: np.ndarray) -> None:
         self._ablator = ablator
         self._rows = [np.flatnonzero(half == h) for h in (0, 1)]
         self._prompts = [[prompts[row] for row in rows] for rows in self._rows]
-        self._size = len(prompts)
-        self.whole = ablator.scores(prompts)
+        self.loss = np.zeros(len(prompts))
+        for rows, some in zip(self._rows, self._prompts, strict=True):
+            self.loss[rows] = ablator.scores(some).loss
         self.warnings: list[str] = []
         self._answers = None
         needed = ablator.bytes_of_answers(prompts)
@@ -52,15 +57,23 @@ class Scorer:
         else:
             self._answers = ablator.answers(prompts)
 
-    def effects(self, editions: Editions) -> Effects:
+    def prefixes(self, editions: Editions) -> Prefixes:
+        """What the layers before each edition's first component put out: it need not be computed
+        again for any set of the same layers."""
+        first, second = (
+            self._ablator.prefix(self._ablator.first_layer(target), prompts)
+            for target, prompts in zip(editions, self._prompts, strict=True)
+        )
+        return first, second
+
+    def effects(self, editions: Editions, prefixes: Prefixes = (None, None)) -> Effects:
         """The effects of one set, in its two editions."""
-        out = Effects(*(np.full(self._size, np.nan) for _ in range(3)))
-        for rows, prompts, target in zip(self._rows, self._prompts, editions, strict=True):
-            if not prompts:
-                continue
+        out = Effects(*(np.full(len(self.loss), np.nan) for _ in range(3)))
+        for h, target in enumerate(editions):
+            rows, prompts = self._rows[h], self._prompts[h]
             with self._ablator.ablated(target):
-                scores = self._ablator.scores(prompts, self._answers)
-            out.loss[rows] = scores.loss - self.whole.loss[rows]
+                scores = self._ablator.scores(prompts, self._answers, prefixes[h])
+            out.loss[rows] = scores.loss - self.loss[rows]
             out.kl[rows], out.changed[rows] = scores.kl, scores.changed
         return out
 

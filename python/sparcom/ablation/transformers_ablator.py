@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from sparcom.ablation.ablator import Ablator, Answers, Scores
+from sparcom.ablation.ablator import Ablator, Answers, Prefix, Scores
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import predicted
 from sparcom.engines.transformers.engine import TransformersEngine
+from sparcom.engines.transformers.sites import decoder_layers
 from sparcom.errors import CountError, InputError, SparcomError
 
 
@@ -29,6 +30,7 @@ class TransformersAblator(Ablator):
 
     engine: TransformersEngine
     engine_name = "transformers"
+    _reading: tuple[str, ...] = ()  # ids of the current pass
 
     @contextmanager
     def ablated(self, target: Target) -> Iterator[None]:
@@ -100,15 +102,53 @@ class TransformersAblator(Ablator):
         """As `Ablator.bytes_of_answers`."""
         return sum(_sizes(prompts)) * self.engine.vocabulary * self.engine.model.dtype.itemsize
 
-    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+    def prefix(self, layer: int, prompts: Sequence[Prompt]) -> Prefix | None:
+        """As `Ablator.prefix`; None too if the model does not read them as it reads its own."""
+        if not layer:
+            return None
+        _, last = decoder_layers(self.engine.model)[layer - 1]
+        made = Prefix(layer, {})
+
+        def record(module: torch.nn.Module, given: object, out: object) -> None:
+            made.outputs[self._reading] = out
+
+        hook = last.register_forward_hook(record)
+        try:
+            straight = self.scores(prompts)
+        finally:
+            hook.remove()
+        same = np.array_equal(straight.loss, self.scores(prompts, prefix=made).loss)
+        return made if same else None
+
+    def _scores(
+        self, prompts: Sequence[Prompt], whole: Answers | None, prefix: Prefix | None
+    ) -> Scores:
         found: dict[str, list[float]] = {}
-        for held, logits in self._passes(prompts):
-            beside = None if whole is None else torch.cat([whole[prompt.id] for prompt in held])
-            columns = [part.split(_sizes(held)) for part in _by_token(logits, held, beside)]
-            for prompt, *parts in zip(held, *columns, strict=True):
-                found[prompt.id] = [float(part.mean()) for part in parts]
+        with self._continuing(prefix):
+            for held, logits in self._passes(prompts):
+                beside = None if whole is None else torch.cat([whole[p.id] for p in held])
+                columns = [part.split(_sizes(held)) for part in _by_token(logits, held, beside)]
+                for prompt, *parts in zip(held, *columns, strict=True):
+                    found[prompt.id] = [float(part.mean()) for part in parts]
         rows = np.array([found[prompt.id] for prompt in prompts]).reshape(-1, 3)
         return Scores(*rows.T)
+
+    @contextmanager
+    def _continuing(self, prefix: Prefix | None) -> Iterator[None]:
+        """Within the block, the first layers put out what a prefix holds."""
+        layers = decoder_layers(self.engine.model)[: prefix.layers if prefix else 0]
+
+        def recorded(*given: object, **named: object) -> Any:
+            return prefix.outputs[self._reading] if prefix else None
+
+        forwards = [module.forward for _, module in layers]
+        for _, module in layers:
+            module.forward = recorded
+        try:
+            yield
+        finally:
+            for (_, module), forward in zip(layers, forwards, strict=True):
+                module.forward = forward
 
     @torch.inference_mode()
     def _passes(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[Prompt], torch.Tensor]]:
@@ -118,6 +158,7 @@ class TransformersAblator(Ablator):
             starts = np.cumsum([0, *(len(p.token_ids) for p in held)])
             rows = [start + at - 1 for start, p in zip(starts, held, strict=False)
                     for at in predicted(p)]  # fmt: skip
+            self._reading = tuple(prompt.id for prompt in held)
             logits = self.engine.forward(held, one, logits=True, keep=torch.tensor(rows))
             self._recorder().discard()
             yield held, logits

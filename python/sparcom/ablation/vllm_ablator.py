@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from sparcom.ablation.ablator import Ablator, Answers, Scores
+from sparcom.ablation.ablator import Ablator, Answers, Prefix, Scores
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.vllm.engine import VllmEngine
 
@@ -27,6 +27,8 @@ class VllmAblator(Ablator):
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         return self.engine.summing()
 
-    def _scores(self, prompts: Sequence[Prompt], whole: Answers | None) -> Scores:
+    def _scores(
+        self, prompts: Sequence[Prompt], whole: Answers | None, prefix: Prefix | None
+    ) -> Scores:
         unknown = np.full(len(prompts), np.nan)
         return Scores(self.engine.losses(prompts), unknown, unknown)

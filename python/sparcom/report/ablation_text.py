@@ -124,12 +124,12 @@ def _matters(row: Row) -> str:
 def _not_shown(row: Row) -> str:
     if row["category"] == "all":
         return (
-            f"That the model needs {row['target']} more than random sets like it is not shown: "
+            f"No effect of {row['target']} beyond that of random sets like it is shown: without it "
             f"the loss rises by {_figure(row, 'effect', 'random')}."
         )
     return (
-        f"That {row['target']} matters for {row['category']} more than for the others is not "
-        f"shown: the difference is {_figure(row, 'selectivity', 'selectivity_random')}."
+        f"No selective effect of {row['target']} on {row['category']} is shown: the difference "
+        f"from the other categories is {_figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 

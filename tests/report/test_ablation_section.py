@@ -1,0 +1,97 @@
+"""What the page says of an ablation: no sentence that its table does not bear."""
+
+import pyarrow as pa
+import pytest
+
+from sparcom.ablation.ablation import schema
+from sparcom.report.ablation_section import ablation_sections
+from sparcom.report.ablation_text import sentences
+
+
+def row(**changes: object) -> dict:
+    """A row of the table, of a target that matters."""
+    kinds = {pa.string(): "x", pa.int64(): 7, pa.float64(): 0.5, pa.bool_(): False}
+    whole = {field.name: kinds[field.type] for field in schema()}
+    return whole | {
+        "target": "specific:20:MATH", "own": "MATH", "category": "MATH",
+        "found": "on the other half",
+        "verdict": "matters", "effect": 0.3, "selectivity": 0.25, "p": 0.01, "random_sets": 99,
+        "selectivity_random_low": -0.04, "selectivity_random_high": 0.06, "sets_needed": 39,
+        "plain_sets": 0,
+    } | changes  # fmt: skip
+
+
+class Rows:
+    """Tables with one table."""
+
+    def __init__(self, rows: list[dict]) -> None:
+        self._rows = rows
+
+    def rows(self, name: str, **values: object) -> list[dict]:
+        assert name == "ablation"
+        return [r for r in self._rows if all(r[k] == v for k, v in values.items())]
+
+
+def test_a_target_that_matters() -> None:
+    assert sentences([row()]) == [
+        "specific:20:MATH matters for MATH: without it the loss of MATH rises by 0.300 nats per "
+        "token and that of the other categories by 0.050, a difference of 0.250 (95 % of 99 "
+        "matched random sets lie between -0.040 and 0.060; p 0.01, corrected)."
+    ]
+
+
+def test_a_list_is_no_cross_fit() -> None:
+    assert "only if the list was not found on these" in sentences([row(found="as listed")])[1]
+
+
+def test_nothing_is_claimed_where_nothing_is_shown() -> None:
+    few = {"selectivity_random_low": None, "selectivity_random_high": None, "random_sets": 12}
+    (said,) = sentences([row(verdict="not shown", p=0.4, **few)])
+    assert said == (
+        "No selective effect of specific:20:MATH on MATH is shown: the difference from the other "
+        "categories is 0.250 (12 matched random sets; p 0.4, corrected)."
+    )
+    (said,) = sentences([row(verdict="undetermined", p=None, random_sets=5)])
+    assert said == "specific:20:MATH: undetermined: 5 random sets, and at least 39 are needed."
+    (said,) = sentences([row(verdict=None, p=None)])
+    assert "undetermined: it is compared with other categories, and there are none" in said
+    unfair = row(verdict="no fair comparison", p=None, frequency=0.998, frequency_random=0.064)
+    assert sentences([unfair, unfair])[0].startswith(
+        "No fair comparison exists for specific:20:MATH, and none is made: it fires on 0.998 of "
+        "the tokens and contributes 0.500, its random sets 0.064 and 0.500 (standardised "
+    )
+
+
+def test_a_target_without_a_category() -> None:
+    words = {"target": "top:9", "own": None, "random_low": 0.0, "random_high": 0.1}
+    rows = [
+        row(**words, category="QA", verdict="not shown", p=0.9),
+        row(**words, category="SUM", verdict="not shown", p=0.2),
+        row(**words, category="all", effect=0.4, selectivity=None),
+    ]
+    assert sentences(rows) == [
+        "The model needs top:9 more than random sets like it: without it the loss rises by 0.400 "
+        "(95 % of 99 matched random sets lie between 0.000 and 0.100; p 0.01, corrected).",
+        "Not shown for top:9 in QA, SUM (p 0.2 or more).",
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["matters", "not shown", "undetermined", "no fair comparison"])
+def test_the_section_shows_every_target_and_its_balance(verdict: str) -> None:
+    rows = [row(verdict=verdict), row(category="all", verdict=None, selectivity=None, p=None)]
+    (section,) = ablation_sections(Rows(rows))
+    assert ("matters for" in section.statements[0]) == (verdict == "matters")
+    heads = [table.head[0] for table in section.tables]
+    assert heads == ["target", "specific:20:MATH: 7 x, x"]
+    assert [r[0] for r in section.tables[1].rows] == ["MATH", "all"]
+    assert len(section.pictures) == (verdict in ("matters", "not shown"))
+    if section.pictures:
+        axes = section.pictures[0].figure.axes[0]
+        (bar,) = axes.patches  # the prediction interval
+        assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((-0.04, 0.06))
+
+
+def test_plain_text_stands_beside_what_matters() -> None:
+    (section,) = ablation_sections(Rows([row(plain_sets=3, plain_selectivity=0.01)]))
+    assert section.tables[-1].rows[0][-1] == "+0.010"
+    assert ablation_sections(Rows([])) == []
