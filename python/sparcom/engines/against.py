@@ -14,7 +14,8 @@ from sparcom.counting.counted import Counted
 from sparcom.engines.base import Engine, EngineOptions
 from sparcom.engines.proof import Proof
 from sparcom.errors import InputError
-from sparcom.models import model_folder, weight_files
+from sparcom.model_files import weight_files
+from sparcom.models import model_folder
 
 if TYPE_CHECKING:  # it imports transformers
     from sparcom.engines.transformers.proof.end_to_end import Expected

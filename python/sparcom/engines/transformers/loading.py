@@ -17,7 +17,8 @@ from sparcom.engines.transformers import weights
 from sparcom.engines.transformers.accounting import check_accounted
 from sparcom.engines.transformers.sites import Ffn, decoder_layers, find_ffns, space_of
 from sparcom.errors import InputError
-from sparcom.models import check_plain_weights, model_folder, quantisation_of, weight_files
+from sparcom.model_files import weight_files
+from sparcom.models import check_plain_weights, model_folder, quantisation_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 NO_HEAD = "its weights hold no language model head"
