@@ -78,11 +78,7 @@ def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis])
     ]  # fmt: skip
     confirmed = planted[1].tables["confirmations_neurons"].to_pylist()
     assert all(row["confirmed"] <= row["discovered"] for row in confirmed)
-    every = [row for row in confirmed if row["category"] == "all"]
-    assert all(row["discovered"] >= 10 and row["share"] > 0.5 for row in every)
-    for row in [row for row in confirmed if row["discovered"]]:
-        assert row["share"] == row["confirmed"] / row["discovered"]
-        assert row["low"] <= row["share"] <= row["high"]
+    assert {row["clusters"] for row in confirmed} == {5, None}  # of all categories, no number
 
 
 def test_the_sentence_can_be_written(planted: tuple[Run, Analysis]) -> None:

@@ -41,6 +41,6 @@ def always_on(
             f"baseline: {options.baseline} is of a model of another shape than "
             f"{run.store.location}; count plain text with the same model"
         )
-    cells, sums = plain.store.profiles.read((), (_COLUMNS[family],))
+    cells, sums = plain.store.profiles.read(("fold",), (_COLUMNS[family],))
     share = sums[_COLUMNS[family]].sum(0) / max(int(cells["tokens"].to_numpy().sum()), 1)
     return share >= options.always_on, "plain text"
