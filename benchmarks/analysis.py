@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from common import emit, print_card, print_table
 from sparcom.analysis.analyse import analyse
@@ -93,7 +92,7 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
     """A run of n instructions over 352,256 neurons: general, unique and null ones.
 
     repeat: draw so many sets and use them again and again (what they hold does not matter to a
-    stream).
+    stream), and retain no counts.
     """
     rng = np.random.default_rng(0)
     base = rng.beta(0.25, 20, SPACE.neurons)
@@ -116,8 +115,11 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
     for part in range(-(-n // PART)):
         rows = np.arange(part * PART, min(n, (part + 1) * PART))
         sets = _sets(rows, tokens[rows], drawn[rows % len(drawn)])
-        store.results.write_sets(part, sets)
-        store.profiles.write(part, _profile(store, cells, part, sets))
+        counted = _counted(sets)
+        store.results.write(part, None if repeat else counted, sets, [])
+        labels = store.corpus.part(part, ["id", "category", "source"])
+        profile = part_profile(counted, sets, cells.keys(labels, sets.tokens))
+        store.profiles.write(part, profile)
     store.profiles.merge(Span(0, store.corpus.parts()))
     hashes = {"hash": "", "labels": ""}  # of a corpus that no model has read
     store.write_manifest(
@@ -139,12 +141,11 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
     return store.location
 
 
-def _profile(store: RunStore, cells: CellRule, part: int, sets: Sets) -> pa.Table:
-    """The profile of a part; a neuron of a set fires at every token."""
+def _counted(sets: Sets) -> Counted:
+    """Counts of sets; a neuron of a set fires at every token."""
     members = np.unpackbits(sets.neurons, axis=1, bitorder="little").astype(np.int32)
-    counted = Counted(sets.ids, sets.tokens, members * sets.tokens[:, None], sets.expert_sizes)
-    labels = store.corpus.part(part, ["id", "category", "source"])
-    return part_profile(counted, sets, cells.keys(labels, sets.tokens))
+    return Counted(sets.ids, sets.tokens, members * sets.tokens[:, None].astype(np.int32),
+                   sets.expert_sizes)  # fmt: skip
 
 
 def _corpus(tokens: np.ndarray) -> tuple[list[Instruction], list[Prompt]]:
@@ -152,7 +153,7 @@ def _corpus(tokens: np.ndarray) -> tuple[list[Instruction], list[Prompt]]:
     for row, length in enumerate(tokens.tolist()):
         source = ("human", "ai")[row // len(CATEGORIES) % 2]
         category = CATEGORIES[row % len(CATEGORIES)]
-        origin = f"{source}-{category}-{row % 5}:{row}"
+        origin = f"{source}-{category}-{row // (2 * len(CATEGORIES)) % 12}:{row}"
         instructions.append(
             Instruction(f"i{row}", category, source=source, origin=origin, instruction="text")
         )
@@ -186,7 +187,7 @@ def timed_analysis(location: str, options: AnalysisOptions) -> dict[str, Any]:
         "seconds": seconds,
         "peak_mb": _peak_mb(),
         "specific": {
-            name: neurons.test.tested[row].tolist()
+            name: np.flatnonzero(row).tolist()
             for name, row in zip(neurons.test.categories, neurons.test.specific, strict=True)
         },
         "general": np.flatnonzero(neurons.generality.general).tolist(),

@@ -14,9 +14,10 @@ from planted import (
 )
 
 from sparcom.analysis.analyse import Analysis, analyse
-from sparcom.analysis.data.bitsets import pack
+from sparcom.analysis.data.bitsets import intersections, pack
 from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.overlap.measures import pair_matrix
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -70,43 +71,50 @@ def test_planted_components_are_recovered_exactly(planted: tuple[Run, Analysis])
     assert result.test.specific.sum(1) == pytest.approx([15] * 6, abs=2)
     for c, name in enumerate(CATEGORIES):
         block = np.arange(20 + 15 * c, 35 + 15 * c)
-        found = result.test.tested[result.test.specific[c]]
-        assert np.isin(block, found).all(), name
+        assert result.test.specific[c, block].all(), name
+        assert result.test.enriched[c, block].all(), name
     assert [(c.found_in, c.tested_in) for c in result.confirmations] == [
         ("ai", "human"), ("human", "ai")
     ]  # fmt: skip
     confirmed = planted[1].tables["confirmations_neurons"].to_pylist()
-    planted_ones = [15] * 6 + [90]  # of each category, of all
-    assert [row["confirmed"] for row in confirmed] == planted_ones * 2
-    for row in confirmed:
-        assert row["share"] == row["confirmed"] / row["discovered"]
-        assert row["low"] <= row["share"] <= row["high"]
+    assert all(row["confirmed"] <= row["discovered"] for row in confirmed)
+    assert {row["clusters"] for row in confirmed} == {5, None}  # of all categories, no number
 
 
 def test_the_sentence_can_be_written(planted: tuple[Run, Analysis]) -> None:
     first = planted[1].tables["specific_neurons"].to_pylist()[0]
     assert first["q"] < 0.05
-    assert first["prevalence"] > 0.5 > first["elsewhere"]
-    assert first["prevalence_low"] < first["prevalence"] < first["prevalence_high"]
+    others = [first[f"frequency_{name}"] for name in CATEGORIES if name != first["category"]]
+    assert first[f"frequency_{first['category']}"] > 0.5 > max(others) + 0.1
+    assert first["low"] < first["difference"] < first["high"]
+    assert first["gap"] > 0.1 > 0.05 >= first["gap_q"]
     assert {"layer", "kind", "expert", "unit", "category"} <= set(first)
 
 
 def test_pair_statistics_see_the_categories(planted: tuple[Run, Analysis]) -> None:
     overlap = planted[1].overlaps["neurons"]
-    for effect in (overlap.effect, overlap.adjusted.effect, *(s.effect for s in overlap.sources)):
+    effects = overlap.effects
+    found = (effects.adjusted, effects.between, *(s.effect for s in overlap.sources))
+    for effect in found:
         assert effect.low > 0
         assert effect.chance == pytest.approx(0, abs=0.003)
         assert effect.p <= 0.05
-    assert overlap.adjusted.explained.value == pytest.approx(0, abs=0.1)
-    assert np.diagonal(overlap.matrix.mean).min() > overlap.effect.value
+    assert effects.explained.value == pytest.approx(0, abs=0.1)
+    values = pair_matrix(intersections(planted[0].sets.neurons))
+    rows, columns = np.triu_indices(240, 1)
+    alike = CODES[rows] == CODES[columns]
+    pairs = values[rows, columns]
+    assert effects.raw.value == pytest.approx(pairs[alike].mean() - pairs[~alike].mean())
+    assert np.diagonal(overlap.matrix.mean).min() > effects.raw.value
     assert (overlap.corrected.mean < overlap.matrix.mean).all()
+    assert (overlap.chance_prevalence.mean > overlap.chance.mean).all()
     assert len(overlap.by_layer) == 3
     assert overlap.by_layer[0].effect.value > overlap.by_layer[2].effect.value
-    assert all(e.value > 0.5 for e in overlap.reliability.prevalence)
     assert overlap.superiority.value > 0.6
     assert overlap.superiority.low > overlap.superiority.chance_high > 0.5 - 0.05
-    within, across = overlap.sources[0], overlap.sources[1]
-    assert within.estimates[0][0].value > within.estimates[0][0].chance_high
+    cells = overlap.adjusted
+    assert all(cells[c][c].p <= 0.05 and cells[c][c].value > cells[c][c].chance for c in range(6))
+    across = overlap.sources[1]
     assert across.estimates[0][1].value < across.estimates[0][0].value
 
 
@@ -131,8 +139,9 @@ def test_nothing_is_silently_nan_and_the_same_run_gives_the_same_figures(
 
 def test_permuted_labels_leave_nothing(tmp_path: Path) -> None:
     labels = list(np.random.default_rng(1).permutation(LABELS))
-    result = analyse(write_run(tmp_path / "r", _planted(), labels, dense_space()), QUICK)
-    assert result.overlaps["neurons"].effect.p > 0.01
+    run = write_run(tmp_path / "r", _planted(), labels, dense_space(), retain="counts")
+    result = analyse(run, QUICK)
+    assert result.overlaps["neurons"].effects.adjusted.p > 0.01
     assert result.components["neurons"].test.specific.sum() <= 1
     assert (result.components["neurons"].generality.unique_counts() == 0).all()
 
@@ -144,7 +153,7 @@ def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
     experts = rng.random((240, space.experts)) < 0.3
     experts[CODES == 2, 4] = True
     experts[CODES != 2, 4] = False
-    run = write_run(tmp_path / "r", mask, LABELS, space, experts=experts)
+    run = write_run(tmp_path / "r", mask, LABELS, space, experts=experts, retain="counts")
     result = analyse(run, QUICK)
     assert result.components["experts"].lape.selected.shape == (6, 10)
     assert list(result.overlaps) == ["neurons", "dense", "routed", "shared", "experts"]
@@ -157,14 +166,15 @@ def test_every_kind_of_site_is_a_family(tmp_path: Path) -> None:
 
 
 def test_a_sample_of_pairs_beyond_the_limit(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), retain="counts")
     options = replace(QUICK, pair_limit=100, pair_sample=60)
     result = analyse(run, options, write=False)
     whole = analyse(run, QUICK, write=False)
     assert (result.paired, result.instructions) == (60, 240)
     assert any("sample of 60 of 240" in w for w in result.warnings)
-    exact = whole.overlaps["neurons"].effect.value
-    assert result.overlaps["neurons"].effect.low < exact < result.overlaps["neurons"].effect.high
+    exact = whole.overlaps["neurons"].effects.between.value
+    sampled = result.overlaps["neurons"].effects.between
+    assert sampled.low < exact < sampled.high
     np.testing.assert_array_equal(
         result.components["neurons"].test.q, whole.components["neurons"].test.q
     )
@@ -175,9 +185,9 @@ def test_one_category_only(tmp_path: Path) -> None:
     result = analyse(run, QUICK)
     assert any("one category only" in w for w in result.warnings)
     assert any("LAPE rule needs two categories" in w for w in result.warnings)
-    assert result.overlaps["neurons"].effect.value is None
+    assert result.overlaps["neurons"].effects.raw.value is None
     assert result.overlaps["neurons"].distributions is None
-    assert not result.components["neurons"].test.specific.any()
+    assert result.components["neurons"].test is None
     _assert_no_silent_nan(result)
 
 
@@ -193,7 +203,7 @@ def test_one_instruction_in_a_category(tmp_path: Path) -> None:
 def test_two_instructions(tmp_path: Path) -> None:
     labels = ["QA", "SUM"]
     result = analyse(write_run(tmp_path / "r", _planted()[:2], labels, dense_space()), QUICK)
-    assert result.overlaps["neurons"].effect.value is None
+    assert result.overlaps["neurons"].effects.raw.value is None
     assert result.overlaps["neurons"].reliability is None
     _assert_no_silent_nan(result)
 
@@ -209,7 +219,8 @@ def test_empty_sets_are_left_out_and_named(tmp_path: Path) -> None:
     result = analyse(nothing, QUICK)
     assert result.overlaps == {}
     assert any("fewer than two non-empty sets" in w for w in result.warnings)
-    assert any("no component is held often enough" in w for w in result.warnings)
+    assert any("retains no counts, so that no component can be tested" in w
+               for w in result.warnings)  # fmt: skip
     _assert_no_silent_nan(result)
 
 
@@ -217,8 +228,11 @@ def test_equal_sets_everywhere(tmp_path: Path) -> None:
     mask = np.tile(np.arange(600) < 30, (240, 1))
     result = analyse(write_run(tmp_path / "r", mask, LABELS, dense_space()), QUICK)
     assert any("all pairs overlap alike" in w for w in result.warnings)
-    assert result.overlaps["neurons"].effect.value == pytest.approx(0, abs=1e-12)
-    assert result.overlaps["neurons"].effect.p == 1
+    effects = result.overlaps["neurons"].effects
+    assert effects.raw.value == pytest.approx(0, abs=1e-12)
+    assert effects.adjusted.value == pytest.approx(0, abs=1e-6)
+    assert effects.adjusted.p == 1
+    assert effects.adjusted.low is None
     _assert_no_silent_nan(result)
 
 
@@ -237,12 +251,17 @@ def test_a_truncated_run_says_so(tmp_path: Path) -> None:
 
 def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:
     tokens = 10 * 2**CODES + np.arange(240) // 6 % 3
-    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens)
+    run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens,
+                    retain="counts")  # fmt: skip
     result = analyse(run, QUICK)
     assert any("cannot be told from length and source" in w for w in result.warnings)
     assert any(w.startswith("category SUM: only 0%") for w in result.warnings)
-    assert result.overlaps["neurons"].adjusted.effect.value is None
-    assert result.components["neurons"].test.specific.sum() == 0
+    assert result.overlaps["neurons"].effects.adjusted.value is None
+    test = result.components["neurons"].test
+    assert not test.determined.any()
+    assert np.isnan(test.q).all()
+    assert not test.specific.any()
+    assert not test.enriched.any()
     _assert_no_silent_nan(result)
 
 
@@ -252,9 +271,9 @@ def test_an_equal_t_run_says_who_is_shorter(tmp_path: Path) -> None:
                       config=config)  # fmt: skip
     result = analyse(equal, QUICK)
     assert not any("shorter" in w for w in result.warnings)
-    adjusted = result.overlaps["neurons"].by_length
-    assert adjusted.effect.value == pytest.approx(result.overlaps["neurons"].effect.value)
-    assert adjusted.explained.value == pytest.approx(0, abs=1e-9)
+    effects = result.overlaps["neurons"].effects
+    assert effects.by_length.value == pytest.approx(effects.between.value, rel=1e-4)
+    assert effects.explained_by_length.value == pytest.approx(0, abs=1e-4)
     tokens[:7] = 9
     short = write_run(tmp_path / "s", _planted(), LABELS, dense_space(), tokens=tokens,
                       config=config)  # fmt: skip
@@ -272,7 +291,7 @@ def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Pat
     assert thin.overlaps == {}
     assert any("retains only its profile" in w for w in thin.warnings)
     assert not thin.tables["set_sizes"].num_rows
-    for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
+    for table in ("components_neurons", "prevalence_matrix"):
         assert thin.tables[table].equals(whole.tables[table]), table
     comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
     assert comparable[0].equals(comparable[1])
@@ -310,6 +329,7 @@ def test_sets_of_a_part_whose_profile_was_not_written_are_left_out(tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"least_difference": 1}, "least_difference: expected 0 <= difference < 1, got 1"),
         ({"alpha": 0}, "alpha: expected between 0 and 1, got 0"),
         ({"low": 0.6}, "expected 0 <= low < high <= 1, got 0.6, 0.5"),
         ({"permutations": 0}, "permutations: must be at least 1, got 0"),
@@ -341,7 +361,7 @@ def test_a_profile_alone_knows_the_lengths_of_answers(tmp_path: Path) -> None:
         for name in ("sets", "profile")
     ]  # fmt: skip
     whole, thin = (analyse(run, QUICK) for run in runs)
-    for table in ("components_neurons", "specific_neurons", "prevalence_matrix"):
+    for table in ("components_neurons", "prevalence_matrix"):
         assert thin.tables[table].equals(whole.tables[table]), table
     comparable = [result.tables["categories"]["comparable"] for result in (thin, whole)]
     assert comparable[0].equals(comparable[1])
@@ -361,7 +381,7 @@ def test_a_profile_by_the_lengths_of_prompts_says_so(tmp_path: Path, retain: str
     loaded = load(run, QUICK)
     assert any("generated tokens are not controlled" in w for w in loaded.warnings)
     expected = load(plain, QUICK).strata
-    assert loaded.strata.codes.tolist() == (expected.codes.tolist() if retain == "sets" else [])
+    assert loaded.strata.codes.tolist() == expected.codes.tolist()
 
 
 @pytest.mark.parametrize("retain", ["sets", "profile"])

@@ -37,7 +37,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.where(codes == 4, 0.05, 0.005)[:, None]
     for name, flip in (("base", 0), ("base-fp32", 0.005), ("chat", noise)):
         mask = base ^ (rng.random(base.shape) < flip)
-        write_run(tmp_path / "runs" / name, mask, labels, dense_space())
+        write_run(tmp_path / "runs" / name, mask, labels, dense_space(), retain="counts")
     monkeypatch.chdir(tmp_path)
 
 

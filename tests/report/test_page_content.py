@@ -15,9 +15,12 @@ from report_pages import (
     visible,
 )
 
+from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.tuning.compare import compare
 from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
+from sparcom.report.component_section import component_name
+from sparcom.report.tables import Tables
 from sparcom.store import Run
 
 
@@ -25,17 +28,25 @@ def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
     location = stored(tmp_path / "run", SIX * 40, sources=("human",) * 6 + ("ai",) * 6)
     html, _ = page_of(location)
     text = visible(html)
-    sentence = re.search(r"Neuron \((\d), (\d+)\) is (\w+)-specific at q < 0.05", text)
-    layer, unit, category = sentence.groups()
-    table = Run(location).store.read_table("specific_neurons").to_pylist()
-    named = next(r for r in table if (r["layer"], r["unit"]) == (int(layer), int(unit)))
-    assert named["category"] == category
-    assert f"{named['prevalence']:.0%} ({named['prevalence_low']:.0%} to" in text
+    adjusted = Tables(Run(location)).estimate("effects", family="neurons", figure=PRIMARY)
+    said = f"it is {adjusted.value:.3f} ({adjusted.low:.3f} to {adjusted.high:.3f})"
+    assert f"{said}; under permuted clusters {adjusted.chance:.3f} (p = " in text
+    tests = rows_of(html, "enriched in")
+    table = Run(location).store.read_table("enriched_neurons").to_pylist()
+    for row in tests[1:]:
+        named = next(r for r in table if (r["category"], component_name(r)) == (row[0], row[1]))
+        others = [named[f"frequency_{name}"] for name in SIX if name != row[0]]
+        assert row[2] == f"{named[f'frequency_{row[0]}']:.2f}"
+        assert row[3].startswith(f"{max(others):.2f} (")
+        assert row[5] == f"{named['low']:+.2f} to {named['high']:+.2f}"
+    assert len(tests) > 6
+    rest = rows_of(html, "tests of")
+    assert [row[0] for row in rest[1:]] == list(SIX)
+    assert all(0 < float(row[1]) <= 40 for row in rest[1:])
     figures = {row[0]: row[1:] for row in rows_of(html, "figure")}
-    for name in ("same minus different type", "the same, origins as wholes",
-                 "the same within like length", "share of it that length explains",
-                 "share of it that length and source explain",
-                 "same minus different type, ai against human",
+    for name in ("same minus different type, adjusted (primary)", "pairs of two clusters",
+                 "the same within like length", "the same within like length and source",
+                 "adjusted, ai against human",
                  "probability that a same-type pair overlaps more",
                  "distance between categories&#39; layer shares",
                  "stability of the pattern over depth",
@@ -44,6 +55,10 @@ def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
         assert re.fullmatch(r"-?\d\.\d+", value), name
         assert re.fullmatch(r"-?\d\.\d+ to -?\d\.\d+", interval), name
         assert re.fullmatch(r"-?\d\.\d+", chance), name
+    for name in ("share of it that length explains",
+                 "share that length, source and tokens explain"):  # fmt: skip
+        assert re.fullmatch(r"-?\d\.\d+ to -?\d\.\d+", figures[name][1]), name
+    assert figures["all pairs, nothing held fixed"][1:] == ["-", "-", "-", "-"]
     sizes = rows_of(html, "ranked together")
     assert sizes[1][:3] == ["neurons, dense", "160", "16 (10.00%)"]
     reliability = rows_of(html, "category")
@@ -63,6 +78,7 @@ def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:
     for row, figure in zip(rows[1:], stored_rows, strict=True):
         assert row[1] == f"{figure['value']:.3f}"
         assert row[2] == f"{figure['low']:.3f} to {figure['high']:.3f}"
+        assert figure["chance"] is None
 
 
 def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_noise_floor(

@@ -5,11 +5,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.components.component_tables import component_tables
+from sparcom.analysis.components.always_on import always_on, category_frequencies
+from sparcom.analysis.components.component_tables import TEST_TABLES, component_tables
 from sparcom.analysis.components.conditional import ConditionalFrequency, conditional_frequency
-from sparcom.analysis.components.family_components import FamilyComponents, family_components
+from sparcom.analysis.components.family_components import (
+    Evidence,
+    FamilyComponents,
+    family_components,
+)
 from sparcom.analysis.components.lape import Lape, lape
 from sparcom.analysis.data.bitsets import set_sizes
+from sparcom.analysis.data.frequencies import read_frequencies
 from sparcom.analysis.data.labels import Labels, encode
 from sparcom.analysis.data.load import Loaded, load
 from sparcom.analysis.data.membership import Membership
@@ -20,6 +26,7 @@ from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
 from sparcom.analysis.overlap.overlap_tables import OVERLAP_TABLES, overlap_tables
 from sparcom.analysis.run_tables import categories_table, options_table, warnings_table
+from sparcom.clusters import is_unclustered
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
@@ -83,8 +90,8 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
 
 
 def _write(run: Run, tables: dict[str, pa.Table]) -> None:
-    """Write the tables; those of pairs that an earlier analysis wrote go if there are none now."""
-    for name in set(OVERLAP_TABLES) - set(tables):
+    """Write the tables; those of an earlier analysis that this one has not are deleted."""
+    for name in {*OVERLAP_TABLES, *TEST_TABLES} - set(tables):
         run.store.files.delete(f"analysis/{name}.parquet")
     for name, table in tables.items():
         run.store.write_table(name, table)
@@ -108,7 +115,9 @@ def _overlaps(
             warnings.append(f"{family}: fewer than two non-empty sets, so there are no pairs")
             continue
         kept = np.flatnonzero(~empty)
-        labels, strata = loaded.labels.take(loaded.sample[kept]), loaded.strata.take(kept)
+        rows = loaded.sample[kept]
+        labels, strata = loaded.labels.take(rows), loaded.strata.take(rows)
+        lexical = loaded.lexical[np.ix_(kept, kept)]
         left = np.bincount(labels.codes, minlength=len(labels.categories))
         before = np.bincount(loaded.labels.codes, minlength=len(left))
         warnings += [
@@ -116,7 +125,7 @@ def _overlaps(
             "with it"
             for code in np.flatnonzero((left == 0) & (before > 0))
         ]
-        out[family] = family_overlap(family, bits[kept], sites, labels, strata, options)
+        out[family] = family_overlap(family, bits[kept], sites, labels, strata, lexical, options)
         warnings += _overlap_warnings(out[family])
     return out
 
@@ -134,12 +143,18 @@ def _family_bits(loaded: Loaded, family: str, sites: list[FamilySite]) -> np.nda
 
 def _overlap_warnings(result: FamilyOverlap) -> list[str]:
     out = []
-    if result.effect.value is None:
+    if result.effects.raw.value is None:
         out.append(f"{result.family}: no category effect: no pair of one type, or none of two")
-    elif result.adjusted.effect.value is None:
+    elif result.effects.adjusted.value is None:
         out.append(
             f"{result.family}: no two categories share a stratum, so the category effect cannot "
             "be told from length and source"
+        )
+    elif not result.determined:
+        clusters = len(np.unique(result.nodes.cluster))
+        out.append(
+            f"{result.family}: undetermined: {clusters} clusters are too few to tell the category "
+            "effect from what each cluster has in common"
         )
     diagonal = result.distributions
     if diagonal and diagonal.same.sd == 0 and diagonal.different.sd == 0:
@@ -151,16 +166,60 @@ def _components(
     run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
 ) -> dict[str, FamilyComponents]:
     lapes = _lapes(run, loaded.labels, options, warnings)
+    found = read_frequencies(run, loaded.labels, options.seed)
     whole = bool(loaded.bits) and len(loaded.sample) == len(loaded.labels.ids)
+    if not found:
+        warnings.append(
+            "the run retains no counts, so that no component can be tested: count it again with "
+            "--retain counts"
+        )
     out = {}
     for name, membership in loaded.memberships.items():
+        frequency = category_frequencies(run, loaded.labels.categories, name)
+        evidence = Evidence(
+            labels=loaded.labels,
+            strata=loaded.strata,
+            frequencies=found.get(name),
+            bits=loaded.bits[name] if whole else None,
+        )
         out[name] = family_components(
-            name, membership, run.space, loaded.strata, lapes.get(name), options,
+            name, membership, run.space, evidence, lapes.get(name), frequency,
+            always_on(run, frequency, name, options), options,
             conditional=_conditional(run, membership) if name == "neurons" else None,
-            sets=(loaded.bits[name], loaded.labels.codes) if whole else None,
         )  # fmt: skip
-        if not len(out[name].test.tested):
-            warnings.append(f"{name}: no component is held often enough to be tested")
+        warnings += _test_warnings(out[name])
+        if name in found and len(found[name].rows) < len(loaded.labels.ids):
+            warnings.append(f"{name}: the tests rest on a sample of {len(found[name].rows)} "
+                            f"of {len(loaded.labels.ids)} instructions")  # fmt: skip
+    return out
+
+
+def _test_warnings(result: FamilyComponents) -> list[str]:
+    test = result.test
+    if test is None:
+        return []
+    few = [
+        f"{name} ({clusters} clusters)"
+        for name, clusters, known in zip(
+            test.categories, test.inside_clusters, test.determined, strict=True
+        )
+        if not known
+    ]
+    out = []
+    if few:
+        out.append(
+            f"{result.family}: undetermined: too few clusters of like length and source to test "
+            f"the components of {', '.join(few)}"
+        )
+    apart = [
+        f"{test.categories[a]} and {test.categories[b]}"
+        for a, b in np.argwhere(np.triu(~test.comparable))
+    ]
+    if apart:
+        out.append(
+            f"{result.family}: {'; '.join(apart)} share too few clusters of like length and source "
+            "to be compared: specific to one of them leaves the other out"
+        )
     return out
 
 
@@ -196,19 +255,14 @@ def _stratum_warnings(labels: Labels, share: np.ndarray) -> list[str]:
     count = np.bincount(labels.codes, minlength=len(share))
     out = [
         f"category {name}: only {part:.0%} of its instructions have others of like length and "
-        "source beside them; its specific components rest on those alone"
+        "source beside them; its tests rest on those alone"
         for name, part, size in zip(labels.categories, share, count, strict=True)
         if size and part < 0.5 and (count > 0).sum() > 1
     ]
-    collections = {
-        name: len(np.unique(labels.clusters[labels.codes == code]))
-        for code, name in enumerate(labels.categories)
-    }
-    for few in (1, 2):
-        names = ", ".join(name for name, n in collections.items() if n == few)
-        if names:
-            out.append(
-                f"{names}: instructions of {few} collection{'s' * (few > 1)} only, so that style "
-                "cannot be told from type, and intervals by origin say little"
-            )
+    alone = sum(is_unclustered(name) for name in labels.cluster_names)
+    if alone:
+        out.append(
+            f"{alone} instructions name neither a cluster nor an origin; each is taken as "
+            "independent of all others: name the field they are alike in with --cluster"
+        )
     return out

@@ -12,7 +12,9 @@ class AnalysisOptions:
 
     alpha: false discovery rate of the component tests.
     high, low: prevalence bounds of general and unique components.
-    min_prevalence: components held by fewer of all instructions are not tested.
+    least_difference: a specific component exceeds every other category's c / T by more than this.
+    always_on: a component that fires on this share of tokens or more is always on.
+    baseline: a run of the same model on plain text, for always-on; "": every category of the run.
     permutations, bootstraps: draws of the nulls and intervals of whole-family figures.
     small_draws: draws of what is repeated per layer, split in halves, or adjusted for strata.
     pair_limit: up to so many instructions all pairs are taken; beyond, those of a random sample
@@ -24,7 +26,9 @@ class AnalysisOptions:
     alpha: float = 0.05
     high: float = 0.5
     low: float = 0.1
-    min_prevalence: float = 0.01
+    least_difference: float = 0.1
+    always_on: float = 0.95
+    baseline: str = ""
     permutations: int = 1000
     bootstraps: int = 1000
     small_draws: int = 200
@@ -34,9 +38,13 @@ class AnalysisOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "min_prevalence"):
+        for name in ("alpha", "always_on"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: expected between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.least_difference < 1:
+            raise InputError(
+                f"least_difference: expected 0 <= difference < 1, got {self.least_difference}"
+            )
         if not 0 <= self.low < self.high <= 1:
             raise InputError(
                 f"low, high: expected 0 <= low < high <= 1, got {self.low}, {self.high}"

@@ -17,6 +17,8 @@ CATEGORY_SCHEMA = pa.schema(
         ("tokens", pa.int64()),
         ("median_tokens", pa.float64()),
         ("comparable", pa.float64()),
+        ("clusters", pa.int64()),
+        ("cut", pa.float64()),
         ("set_size", pa.float64()),
         ("set_size_low", pa.float64()),
         ("set_size_high", pa.float64()),
@@ -28,8 +30,9 @@ def categories_table(loaded: Loaded, comparable: np.ndarray, space: ComponentSpa
     """One row per category.
 
     tokens: summed T; median_tokens: of T. comparable: [C], share of the instructions that share
-    their stratum with another category. set_size, set_size_low, set_size_high: mean, smallest and
-    largest share of all neurons that a set holds; null if the run retains no sets.
+    their stratum with another category. clusters: how many it has. cut: mean c / T at the cut of
+    the first kind of neurons. set_size, set_size_low, set_size_high: mean, smallest and largest
+    share of all neurons that a set holds. The last four are null if the run retains no sets.
     """
     labels, rows = loaded.labels, []
     for code, name in enumerate(labels.categories):
@@ -41,10 +44,12 @@ def categories_table(loaded: Loaded, comparable: np.ndarray, space: ComponentSpa
             "tokens": int(tokens.sum()),
             "median_tokens": float(np.median(tokens)),
             "comparable": float(comparable[code]),
+            "clusters": len(np.unique(labels.clusters[of])),
         }
         if "neurons" in loaded.sizes:
             sizes = loaded.sizes["neurons"][of].sum(1) / space.neurons
             row |= {
+                "cut": float(loaded.cuts[of].mean()),
                 "set_size": float(sizes.mean()),
                 "set_size_low": float(sizes.min()),
                 "set_size_high": float(sizes.max()),

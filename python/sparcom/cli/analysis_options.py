@@ -12,7 +12,9 @@ _HELP = {
     "alpha": "false discovery rate of the component tests",
     "high": "prevalence from which a component is general, or unique to a category",
     "low": "prevalence that a unique component may have in other categories",
-    "min_prevalence": "components in fewer of all sets than this share are not tested",
+    "least_difference": "how much more than every other category a specific component fires",
+    "always_on": "share of tokens from which a component is always on",
+    "baseline": "a run of the same model on plain text, which says what is always on",
     "permutations": "draws of the nulls",
     "bootstraps": "draws of the intervals",
     "seed": "of every draw",
@@ -32,6 +34,8 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
             )  # fmt: skip
     gone = "the length bins are those of the run, fixed before it is counted; leave the flag out"
     add_gone(parser, "--length-bins", gone)
+    every = "every component is tested now; leave the flag out"
+    add_gone(parser, "--min-prevalence", every)
 
 
 def analysis_options(arguments: argparse.Namespace) -> AnalysisOptions:

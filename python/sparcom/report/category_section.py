@@ -8,18 +8,20 @@ from sparcom.report.tables import Row, Tables
 def category_section(tables: Tables) -> Section:
     categories, sizes = tables.rows("categories"), tables.rows("set_sizes")
     with_sets = any(row["set_size"] is not None for row in categories)
-    head = ["category", "instructions", "counted tokens", "median T", "comparable"]
+    head = ["category", "instructions", "clusters", "counted tokens", "median T", "comparable"]
     text = (
-        "T: the counted tokens of an instruction. Comparable: the share of a category's "
-        "instructions that have one of another category and like length and source beside them; "
-        "only these can tell type from length."
+        "T: the counted tokens of an instruction. Clusters: groups that share a task kind, a "
+        "collection or a field named with --cluster; they are the unit of all intervals and tests. "
+        "Comparable: the share of a category's instructions that have at least one of another "
+        "category and like length and source beside them; how many that makes in effect is below."
     )
     if with_sets:
-        head += ["mean set size", "range"]
+        head += ["mean set size", "range", "cut"]
         text += (
             " A set's size is its share of all neurons. The frequencies of an instruction have "
             "T + 1 values, so that a cut falls into a group of ties: short instructions get sets "
-            "that are larger than the rule's nominal size."
+            "that are larger than the rule's nominal size. Cut: the mean share c / T from which a "
+            "neuron is in a set."
         )
     found = [Table(head, [_category_row(row, with_sets) for row in categories])]
     if sizes:
@@ -31,13 +33,14 @@ def _category_row(row: Row, with_sets: bool) -> list[str]:
     out = [
         row["category"],
         f"{row['instructions']:,}",
+        f"{row['clusters']:,}",
         f"{row['tokens']:,}",
         number(row["median_tokens"], 0),
         f"{row['comparable']:.0%}",
     ]
     if with_sets:
         bounds = f"{row['set_size_low']:.2%} to {row['set_size_high']:.2%}"
-        out += [f"{row['set_size']:.2%}", bounds]
+        out += [f"{row['set_size']:.2%}", bounds, number(row["cut"])]
     return out
 
 

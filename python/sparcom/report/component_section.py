@@ -1,11 +1,10 @@
-"""The section of the page about components: general, unique, specific, and tested elsewhere."""
+"""The section of the page about components: general, unique, enriched, specific."""
 
 from typing import Any
 
 from sparcom.analysis.stats.estimate import Estimate
-from sparcom.analysis.stats.hypergeometric import SMALLEST_P
-from sparcom.report.format import estimate_texts, expected
-from sparcom.report.section import Section, Table
+from sparcom.report.format import estimate_texts, expected, number
+from sparcom.report.section import Section, Table, outdated
 from sparcom.report.tables import Row, Tables, distinct
 
 _TOP = 3  # components of each category in the table
@@ -18,54 +17,82 @@ def component_sections(tables: Tables) -> list[Section]:
 
 
 def _section(tables: Tables, family: str) -> Section:
-    options = tables.row("analysis_options")
-    counts = tables.rows("component_counts", family=family)
-    (tests,) = _values(counts, "tests")
-    section = Section(f"General, unique and specific {family}")
-    section.texts.append(
-        f"General: in the sets of at least {options['high']:.0%} of every category's instructions. "
-        f"Unique: of at least {options['high']:.0%} of one category's and at most "
-        f"{options['low']:.0%} of every other's. Specific: held more often by a category than by "
-        "the others, tested among instructions of like length and source, at a false discovery "
-        f"rate of {options['alpha']:.0%} over {tests:,.0f} tests; unadjusted, the same test "
-        "ignores length and source."
-    )
-    found = tables.rows(f"specific_{family}")
-    section.tables.append(_count_table(counts))
-    section.statements.append(_count_statement(family, counts, options["alpha"]))
-    if found:
-        section.statements.append(_strongest_statement(family, found, options["alpha"]))
-    section.tables.append(_top_specific(found, distinct(tables.rows("categories"), "category")))
+    title = f"General, unique and specific {family}"
+    options, counts = tables.row("analysis_options"), tables.rows("component_counts", family=family)
+    if "least_difference" not in options:
+        return outdated(title, "report")
+    categories = distinct(tables.rows("categories"), "category")
+    section = Section(title, [_general_text(options), _test_text(options)])
+    section.tables.append(_count_table(counts, categories))
+    section.statements.append(_general_statement(family, counts, options))
+    tests = [row["value"] for row in counts if row["figure"] == "tests"]
+    if tests:
+        section.statements.append(_test_statement(family, counts, categories, options, tests[0]))
+        section.tables.append(_effective_table(counts, categories))
+        section.tables += _top_tables(tables, family, categories)
     section.tables += _confirmations(tables.rows(f"confirmations_{family}", category="all"))
     section.tables += _conditional(counts)
     return section
 
 
-def _values(counts: list[Row], figure: str) -> list[float]:
-    """The values of a figure, category by category."""
-    return [row["value"] for row in counts if row["figure"] == figure]
+def _general_text(options: Row) -> str:
+    return (
+        f"General: in the sets of at least {options['high']:.0%} of every category's instructions. "
+        f"Unique: of at least {options['high']:.0%} of one category's and at most "
+        f"{options['low']:.0%} of every other's. Always on: fires on at least "
+        f"{options['always_on']:.0%} of the tokens "
+        f"{'of plain text' if options['baseline'] else 'of every category'}. By chance: the mean "
+        "number if clusters exchange their categories among those of like length and source."
+    )
 
 
-def _count_table(counts: list[Row]) -> Table:
-    head = ["category", "unique", "95 % interval", "by chance at most", "specific",
-            "specific, unadjusted"]  # fmt: skip
-    rows = []
-    for unique in (row for row in counts if row["figure"] == "unique"):
-        of = {row["figure"]: row for row in counts if row["category"] == unique["category"]}
-        found = (of[name]["value"] for name in ("specific", "specific, unadjusted"))
-        rows.append(
-            [unique["category"], f"{unique['value']:,.0f}", _bounds(unique),
-             expected(unique["chance"]), *(f"{value:,.0f}" for value in found)]
-        )  # fmt: skip
-        if "LAPE rule" in of:
-            rows[-1].append(f"{of['LAPE rule']['value']:,.0f}")
-    if not _values(counts, "LAPE rule"):
-        return Table(head, rows)
+def _test_text(options: Row) -> str:
+    return (
+        "Enriched (depleted): a category fires the component on a larger (smaller) share c / T of "
+        "its tokens than the others do, among instructions of like length and source, with "
+        f"clusters as the unit, at a false discovery rate of {options['alpha']:.0%} over all "
+        "components and categories. Specific: enriched, and above every other category by more "
+        f"than {options['least_difference']:g}."
+    )
+
+
+def _value(counts: list[Row], figure: str, category: str = "all") -> Row | None:
+    return next(
+        (row for row in counts if (row["figure"], row["category"]) == (figure, category)), None
+    )
+
+
+def _row(counts: list[Row], figure: str, category: str = "all") -> Row:
+    """The row of a figure that every analysis has."""
+    return next(row for row in counts if (row["figure"], row["category"]) == (figure, category))
+
+
+def _count(row: Row | None) -> str:
+    """A number of discoveries; what is not known is undetermined."""
+    if row is None:
+        return "-"
+    return "undetermined" if row["value"] is None else f"{row['value']:,.0f}"
+
+
+def _count_table(counts: list[Row], categories: list[str]) -> Table:
+    tested = any(row["figure"] == "enriched" for row in counts)
+    head = ["category", "unique", "95 % interval", "by chance"]
+    head += ["enriched", "depleted", "specific"] if tested else []
+    lape = any(row["figure"] == "LAPE rule" for row in counts)
+    body = []
+    for name in categories:
+        unique = _row(counts, "unique", name)
+        row = [name, _count(unique), _bounds(unique), _chance(unique)]
+        if tested:
+            row += [_count(_value(counts, f, name)) for f in ("enriched", "depleted", "specific")]
+        body.append([*row, _count(_value(counts, "LAPE rule", name))] if lape else row)
+    if not lape:
+        return Table(head, body)
     text = (
         "The LAPE rule selects the components whose firing has the lowest entropy over "
         "categories; as a rule it always selects its fraction, whatever chance would give."
     )
-    return Table([*head, "LAPE rule"], rows, text)
+    return Table([*head, "LAPE rule"], body, text)
 
 
 def _bounds(row: Row) -> str:
@@ -73,58 +100,117 @@ def _bounds(row: Row) -> str:
     return "-" if row["low"] is None else f"{row['low']:,.0f} to {row['high']:,.0f}"
 
 
-def _count_statement(family: str, counts: list[Row], alpha: float) -> str:
-    (general,) = (row for row in counts if row["figure"] == "general")
+def _chance(row: Row) -> str:
+    return "undetermined" if row["chance"] is None else expected(row["chance"])
+
+
+def _general_statement(family: str, counts: list[Row], options: Row) -> str:
+    general, random, both = (
+        _row(counts, figure)
+        for figure in ("general", "general, random sets", "general and always on")
+    )
+    unique = [row for row in counts if row["figure"] == "unique"]
     interval = "" if general["low"] is None else f" ({_bounds(general)})"
+    where = "plain text" if options["baseline"] else "every category"
+    known = [row["chance"] for row in unique if row["chance"] is not None]
+    chance = expected(sum(known)) if known else "undetermined"
     return (
-        f"{general['value']:,.0f}{interval} {family} are general (random sets: "
-        f"{expected(general['chance'])}), {sum(_values(counts, 'unique')):,.0f} unique to a "
-        f"category, and {sum(_values(counts, 'specific')):,.0f} specific at a false discovery rate "
-        f"of {alpha:.0%}."
+        f"{general['value']:,.0f}{interval} {family} are general, {both['value']:,.0f} of them "
+        f"always on (in {where}); {_chance(general)} are under permuted clusters, and "
+        f"{_chance(random)} in random sets. {sum(row['value'] for row in unique):,.0f} are unique "
+        f"to a category (under permuted clusters: {chance})."
     )
 
 
-def _strength(row: Row) -> tuple[float, float]:
-    """Sorts discoveries: the smallest q first, and among equals the largest difference."""
-    return row["q"], -(row["prevalence"] - row["elsewhere"])
+def _test_statement(
+    family: str, counts: list[Row], categories: list[str], options: Row, tests: float
+) -> str:
+    def total(figure: str) -> int:
+        rows = [_value(counts, figure, name) for name in categories]
+        return int(sum(row["value"] or 0 for row in rows if row is not None))
 
-
-def _strongest_statement(family: str, found: list[Row], alpha: float) -> str:
-    """The sentence that the tests are for, about the clearest discovery."""
-    row = min(found, key=_strength)
-    sign = "<" if row["p"] <= SMALLEST_P else "="
-    return (
-        f"{'Neuron' if family == 'neurons' else 'Expert'} {component_name(row)} is "
-        f"{row['category']}-specific at q < {alpha:g}: in the sets of {row['prevalence']:.0%} "
-        f"({_share_bounds(row, 'prevalence_')}) of its instructions and of {row['elsewhere']:.0%} "
-        f"of the others (q {sign} {row['q']:.1e})."
+    few = [
+        f"{name} ({_count(_value(counts, 'clusters', name))} clusters)"
+        for name in categories
+        if (_value(counts, "enriched", name) or {"value": 0})["value"] is None
+    ]
+    if not tests:
+        return f"Undetermined: too few clusters to test {family}: {', '.join(few)}."
+    enriched, depleted, specific = (total(name) for name in ("enriched", "depleted", "specific"))
+    text = (
+        f"Of {tests:,.0f} pairs of a category with one of the {family}, {enriched:,} are enriched "
+        f"and {depleted:,} depleted; up to {options['alpha']:.0%} of these are expected to be "
+        f"false, {expected(options['alpha'] * (enriched + depleted))}. {specific:,} are specific: "
+        f"above every other category by more than {options['least_difference']:g}"
+        f" (false ones expected: at most {expected(options['alpha'] * specific)})."
     )
+    return f"{text} Undetermined: {', '.join(few)}." if few else text
 
 
-def _share_bounds(row: Row, prefix: str = "") -> str:
-    """The interval of a share, in per cent."""
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    return "-" if low is None else f"{low:.0%} to {high:.0%}"
+def _effective_table(counts: list[Row], categories: list[str]) -> Table:
+    """How much the tests of each category rest on."""
+    body = []
+    for name in categories:
+        apart = [
+            row["figure"].removeprefix("not compared with ")
+            for row in counts
+            if row["category"] == name and row["figure"].startswith("not compared with ")
+        ]
+        effective = _value(counts, "effective instructions", name)
+        body.append(
+            (
+                name,
+                number(None if effective is None else effective["value"], 1),
+                _count(_value(counts, "clusters", name)),
+                _count(_value(counts, "clusters of the others", name)),
+                ", ".join(apart) or "-",
+            )
+        )
+    head = ("tests of", "effective instructions", "clusters", "of the others", "not compared with")
+    text = (
+        "What the tests rest on. Effective: so many instructions, compared with very many of other "
+        "categories and of like length and source, would tell as much. Clusters: those that take "
+        "part. Not compared: too few clusters of like length and source; specific then asks only "
+        "for the plain difference from that category."
+    )
+    return Table(head, body, text)
 
 
-def _top_specific(found: list[Row], categories: list[str]) -> Table:
-    """The most specific components of each category."""
+def _top_tables(tables: Tables, family: str, categories: list[str]) -> list[Table]:
+    """Of each category the discoveries furthest above every other category."""
     rows = []
     for category in categories:
-        of = sorted((row for row in found if row["category"] == category), key=_strength)
-        rows += [
-            (
-                category,
-                component_name(row),
-                f"{row['prevalence']:.0%}",
-                _share_bounds(row, "prevalence_"),
-                f"{row['elsewhere']:.0%}",
-                f"{'< ' if row['p'] <= SMALLEST_P else ''}{row['q']:.1e}",
+        found = tables.rows(f"enriched_{family}", category=category)
+        of = [row for row in found if row["difference"] > 0 and row["gap"] is not None]
+        for row in sorted(of, key=lambda row: -row["gap"])[:_TOP]:
+            others = {name: row[f"frequency_{name}"] or 0.0 for name in categories
+                      if name != category}  # fmt: skip
+            nearest = max(others, key=lambda name: others[name]) if others else None
+            rows.append(
+                (
+                    category,
+                    component_name(row),
+                    f"{row[f'frequency_{category}']:.2f}",
+                    "-" if nearest is None else f"{others[nearest]:.2f} ({nearest})",
+                    f"{row['difference']:+.2f}",
+                    f"{row['low']:+.2f} to {row['high']:+.2f}",
+                    f"{row['q']:.1e}",
+                    "-" if row["gap_q"] is None else f"{row['gap_q']:.2g}",
+                    f"{row['prevalence']:.0%}",
+                )
             )
-            for row in of[:_TOP]
-        ]
-    head = ("most specific to", "component", "held there", "95 % interval", "held elsewhere", "q")
-    return Table(head, rows)
+    if not rows:
+        return []
+    head = ("enriched in", "component", "c / T there", "highest elsewhere", "difference",
+            "95 % interval", "q", "q of specific", "held by")  # fmt: skip
+    text = (
+        "Of the enriched components with the largest differences, those furthest above every other "
+        "category. c / T: share of all counted tokens of a category on which it fires. Difference: "
+        "what was tested, against the rest among instructions of like length and source; its "
+        "interval is adjusted for having been selected. q of specific: at or under the false "
+        "discovery rate it is specific. Held by: share of the category's sets."
+    )
+    return [Table(head, rows, text)]
 
 
 def component_name(row: dict[str, Any]) -> str:
@@ -139,32 +225,36 @@ def component_name(row: dict[str, Any]) -> str:
 
 
 def _confirmations(rows: list[Row]) -> list[Table]:
-    body = [
-        (
-            f"found in {row['found_in']}, tested in {row['tested_in']}",
-            f"{row['discovered']:,}",
-            f"{row['confirmed']:,}",
-            "none found" if row["share"] is None else f"{row['share']:.0%}",
-            _share_bounds(row),
-            f"{row['chance']:.0%}",
-        )
-        for row in rows
-    ]
-    head = ("specific components", "found", "confirmed", "share", "95 % interval", "by chance")
-    return [Table(head, body)] if body else []
+    body = []
+    for row in rows:
+        name = f"found in {row['found_in']}, tested in {row['tested_in']}"
+        if row["confirmed"] is None:
+            body.append((name, f"{row['discovered']:,}", "undetermined: too few clusters",
+                         "-", "-", "-"))  # fmt: skip
+            continue
+        share = "none found" if row["share"] is None else f"{row['share']:.0%}"
+        bounds = "-" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}"
+        body.append((name, f"{row['discovered']:,}", f"{row['confirmed']:,}", share, bounds,
+                     f"{row['chance']:.1%}"))  # fmt: skip
+    text = (
+        "Enriched components of one source that are enriched in another too, at the same false "
+        "discovery rate over those found. By chance: the share among all that were not found."
+    )
+    head = ("enriched components", "found", "confirmed", "share", "95 % interval", "by chance")
+    return [Table(head, body, text)] if body else []
 
 
 def _conditional(counts: list[Row]) -> list[Table]:
     rows = [
         (row["category"],
-         *estimate_texts(Estimate(row["value"], row["low"], row["high"], row["chance"]))[:3])
+         *estimate_texts(Estimate(row["value"], row["low"], row["high"]))[:2])
         for row in counts
         if row["figure"] == "conditional frequency of ISNs"
     ]  # fmt: skip
     text = (
         "Conditional frequency: a routed neuron fires in c of the r tokens that chose its expert. "
-        "c / r: mean over a category's ISNs of routed experts, each weighed by its prevalence; "
-        "chance: a random neuron of the same experts."
+        "c / r: mean over a category's ISNs of routed experts, each weighed by its prevalence. "
+        "Sets hold neurons because they fire often, so that no chance level is given."
     )
-    head = ("routed ISNs of", "c / r", "95 % interval", "chance level")
+    head = ("routed ISNs of", "c / r", "95 % interval")
     return [Table(head, rows, text)] if rows else []

@@ -53,14 +53,25 @@ def _by_layer(axes: Axes, y: str) -> None:
     axes.legend(frameon=False)
 
 
-def category_heatmap(categories: Sequence[str], mean: np.ndarray, title: str) -> Figure:
-    """Mean pairwise overlap between categories, [C, C], every mean as a number."""
-    n = len(categories)
-    size = (max(1.6 + 0.72 * n, 4.0), max(1.1 + 0.62 * n, 2.8))  # room for the colour bar
-    with _drawing(*size, title) as (figure, axes):
-        image = _heatmap(axes, categories, mean, *_range([mean]))
-        figure.colorbar(image, ax=axes, shrink=0.85, label="mean Jaccard of two instructions")
-    return figure
+def category_heatmaps(
+    categories: Sequence[str], parts: Sequence[tuple[str, np.ndarray]], title: str
+) -> Figure:
+    """Mean pairwise overlap between categories, every mean as a number, side by side.
+
+    parts: (what was held fixed, mean [C, C]) each, on one scale.
+    """
+    with matplotlib.rc_context(_STYLE):
+        n = len(categories)
+        size = (len(parts) * max(0.8 + 0.62 * n, 2.4) + 0.8, max(1.5 + 0.56 * n, 3.0))
+        figure = Figure(figsize=size, layout="constrained")
+        row = np.atleast_1d(figure.subplots(1, len(parts)))
+        bounds = _range([mean for _, mean in parts])
+        for axes, (name, mean) in zip(row, parts, strict=True):
+            image = _heatmap(axes, categories, mean, *bounds)
+            axes.set_title(name)
+        figure.colorbar(image, ax=row, shrink=0.85, label="mean Jaccard of two instructions")
+        figure.suptitle(title, x=0.01, ha="left")
+        return figure
 
 
 def source_heatmaps(
@@ -184,7 +195,7 @@ def effect_by_layer(rows: Sequence[Row], title: str) -> Figure:
             _band(axes, layers, [r["low"] for r in of], [r["high"] for r in of], colour)
             if all(row["chance_low"] is not None for row in of):
                 low, high = ([row[f"chance_{end}"] for row in of] for end in ("low", "high"))
-                _band(axes, layers, low, high, "#999999", None if number else "permuted labels")
+                _band(axes, layers, low, high, "#999999", None if number else "permuted clusters")
         axes.axhline(0, color="#999999", linewidth=0.8)
         _by_layer(axes, "difference of mean Jaccard")
     return figure
@@ -265,11 +276,13 @@ def random_set_intervals(rows: Sequence[Row]) -> Figure:
 def _band(
     axes: Axes,
     x: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
+    low: Sequence[float | None],
+    high: Sequence[float | None],
     colour: str,
     label: str | None = None,
 ) -> None:
+    """A band between two curves; nothing where there is no interval."""
+    low, high = np.array(low, np.float64), np.array(high, np.float64)
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, label=label)
 
 

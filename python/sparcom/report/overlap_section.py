@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sparcom.analysis.stats.estimate import estimate_of
+from sparcom.analysis.overlap.overlap_tables import PRIMARY
+from sparcom.analysis.stats.estimate import Estimate, estimate_of
 from sparcom.report import figures
 from sparcom.report.format import estimate_texts, number, p_value, with_interval
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table
@@ -28,7 +29,7 @@ def _section(tables: Tables, family: str) -> Section:
                     tables.rows("pair_summary", family=family),
                     f"Same type against different type, {what}",
                 ),
-                caption="Each pair of instructions once. Dashed: the means.",
+                caption="Each pair of instructions once; nothing is held fixed. Dashed: the means.",
             )
         )
         section.statements.append(_effect_statement(tables, family, what))
@@ -39,8 +40,7 @@ def _section(tables: Tables, family: str) -> Section:
                 tables.rows("layers", family=family), f"{what} over depth", what
             ),
             caption="Mean number in an instruction's set, per layer and category, with 95 % "
-            "intervals over instructions. Dotted: the same number spread evenly over all "
-            "components.",
+            "intervals over clusters. Dotted: the same number spread evenly over all components.",
         )
     )
     section.statements.append(_layer_statement(tables, family, what))
@@ -52,32 +52,49 @@ def _section(tables: Tables, family: str) -> Section:
 
 def _heatmap(tables: Tables, family: str, what: str) -> Picture:
     rows = tables.rows("category_matrix", family=family)
-    chance = array(rows, "J0")
-    known = chance[np.isfinite(chance)]
-    random = number(float(known.mean()) if known.size else None, none="undetermined")
+    uniform, prevalent = (_mean(rows, name) for name in ("J0", "J0_prevalence"))
+    tested = [row for row in rows if row["adjusted_p"] is not None and row["a"] <= row["b"]]
+    apart = sum(row["adjusted_p"] <= 0.05 for row in tested)
+    found = (
+        f"{apart} of {len(tested)} adjusted means differ from those under permuted clusters at "
+        "p <= 0.05, corrected over all of them."
+        if tested
+        else "Undetermined: too few clusters to test the adjusted means."
+    )
     return Picture(
         name=f"{family}-categories",
-        figure=figures.category_heatmap(
-            distinct(rows, "a"), square(rows), f"Overlap of {what} between categories"
+        figure=figures.category_heatmaps(
+            distinct(rows, "a"),
+            [("all pairs", square(rows)), ("adjusted", square(rows, "adjusted"))],
+            f"Overlap of {what} between categories",
         ),
-        caption="Mean Jaccard overlap over all pairs of two different instructions, one of the "
-        "row's category and one of the column's. Random sets with the same size in every layer "
-        f"would have {random}. The interval of every mean and its level under permuted labels: "
-        "analysis/category_matrix.parquet.",
+        caption="Mean Jaccard overlap of two instructions, one of the row's category and one of "
+        "the column's. Left: all pairs as they are. Right: pairs of two clusters, with length, "
+        "source and the share of common tokens held fixed. Random sets with the same size in every "
+        f"layer would have {uniform}; random sets that also keep how often each component is held, "
+        f"{prevalent}. {found}",
     )
+
+
+def _mean(rows: list[Row], column: str) -> str:
+    values = array(rows, column)
+    known = values[np.isfinite(values)]
+    return number(float(known.mean()) if known.size else None, none="undetermined")
 
 
 def _layer_effects(tables: Tables, family: str, what: str) -> list[Picture]:
     rows = tables.rows("layer_effects", family=family)
     if sum(row["low"] is not None for row in rows) < 2:
         return []
+    found = sum(row["p"] is not None and row["p"] <= 0.05 for row in rows)
     return [
         Picture(
             name=f"{family}-effect-by-layer",
-            figure=figures.effect_by_layer(rows, f"Category effect over depth, {what}"),
-            caption="Overlap within each layer alone: mean Jaccard of same-type minus that of "
-            "different-type pairs, with 95 % intervals over instructions. Grey: the central "
-            "95 % with labels permuted among instructions of like length and source.",
+            figure=figures.effect_by_layer(rows, f"Adjusted category effect over depth, {what}"),
+            caption="Overlap within each layer alone: same-type minus different-type pairs of two "
+            "clusters, with length, source and common tokens held fixed; 95 % intervals over "
+            "clusters, each for its layer alone. Grey: the central 95 % under permuted clusters. "
+            f"In {found} of {len(rows)} layers p <= 0.05, corrected over the layers.",
         )
     ]
 
@@ -98,37 +115,57 @@ def _sources(tables: Tables, family: str, what: str) -> list[Picture]:
                 distinct(rows, "a"), parts, f"Overlap of {what} by source"
             ),
             caption="Mean Jaccard over pairs within one source, and over pairs of two: across "
-            "sources no two instructions share an author.",
+            "sources no two instructions share an author. Nothing is held fixed.",
         )
     ]
 
 
 def _effect_statement(tables: Tables, family: str, what: str) -> str:
+    """What the primary figure bears: the adjusted effect, its interval and its test."""
     same, different = (
         tables.row("pair_summary", family=family, pairs=f"{name} type")["mean"]
         for name in ("same", "different")
     )
-    effect = tables.estimate("effects", family=family, figure="category effect")
-    means = f"mean Jaccard {same:.3f} against {different:.3f}"
-    if effect.value is None or effect.value <= 0:
-        return f"Instructions of the same type share no more {what} than others: {means}."
-    null = (
-        f"with labels permuted among instructions of like length and source it is "
-        f"{number(effect.chance, none='undetermined')} (p = {p_value(effect.p)})"
+    raw, adjusted = (
+        tables.estimate("effects", family=family, figure=figure)
+        for figure in ("category effect, raw", PRIMARY)
     )
-    if effect.p is None or effect.p > 0.05:
+    head = (
+        f"{what}: the mean overlap of two instructions of the same type is {same:.3f}, of "
+        f"different types {different:.3f}, a difference of "
+        f"{number(raw.value, none='undetermined')}."
+    )
+    return f"{head} {_adjusted_text(tables, family, adjusted)}"
+
+
+def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
+    if adjusted.value is None:
         return (
-            f"That instructions of the same type share more {what} cannot be told from chance: "
-            f"{means}, difference {with_interval(effect)}; {null}."
+            "No two categories have instructions of like length and source, so that type cannot be "
+            "told from these."
         )
-    text = (
-        f"Two instructions of the same type share more {what} than two of different types: "
-        f"{means}. The difference is {with_interval(effect)}; {null}."
+    size = (
+        "With length, source and the share of common tokens held fixed, among pairs of two "
+        f"clusters, it is {with_interval(adjusted)}"
     )
-    explained = tables.estimate("effects", family=family, figure="share explained by length")
-    if explained.value is not None:
-        text += f" Length explains {with_interval(explained, 2)} of it (1: all)."
-    return text
+    if adjusted.p is None:
+        (clusters,) = (row["value"] for row in tables.rows("effects", family=family,
+                                                           figure="clusters"))  # fmt: skip
+        return f"{size}. Undetermined: {clusters:.0f} clusters are too few to test it."
+    null = (
+        f"under permuted clusters {number(adjusted.chance)} (p = {p_value(adjusted.p)}, one-sided)"
+    )
+    if adjusted.p > 0.05:
+        return f"{size}, which cannot be told from chance: {null}."
+    explained = tables.estimate(
+        "effects", family=family, figure="share explained by length, source and tokens"
+    )
+    if explained.value is None:
+        return f"{size}; {null}."
+    return (
+        f"{size}; {null}. Length, source and tokens explain {with_interval(explained, 2)} of the "
+        "difference between clusters (1: all)."
+    )
 
 
 def _layer_statement(tables: Tables, family: str, what: str) -> str:
@@ -150,7 +187,7 @@ def _layer_statement(tables: Tables, family: str, what: str) -> str:
     if stability.value is not None:
         text += f" Stability of this pattern over categories: {with_interval(stability, 2)}"
         if stability.chance is not None:
-            text += f", and {number(stability.chance, 2)} if the category had no effect"
+            text += f", and {number(stability.chance, 2)} under permuted clusters"
         text += " (1: all alike, 0: as far from each other as from an even spread)."
     return text
 
@@ -162,22 +199,23 @@ def _pair_table(tables: Tables, family: str) -> Table:
         return words, *estimate_texts(tables.estimate("effects", family=family, figure=figure))
 
     rows = [
-        texts("same minus different type", "category effect"),
-        texts("the same, origins as wholes", "category effect, by origin"),
+        texts("same minus different type, adjusted (primary)", PRIMARY),
+        texts("all pairs, nothing held fixed", "category effect, raw"),
+        texts("pairs of two clusters", "category effect, between clusters"),
         texts("the same within like length", "category effect, length held fixed"),
         texts("share of it that length explains", "share explained by length"),
     ]
     sources = tables.rows("source_effects", family=family)
     if len(sources) > 1:
         held = "category effect, length and source held fixed"
-        rows += [
-            texts("the same within like length and source", held),
-            texts(
-                "share of it that length and source explain",
-                "share explained by length and source",
-            ),
-        ]
-        rows += [_source_row(row) for row in sources]
+        rows.append(texts("the same within like length and source", held))
+    rows.append(
+        texts(
+            "share that length, source and tokens explain",
+            "share explained by length, source and tokens",
+        )
+    )
+    rows += [_source_row(row) for row in sources] if len(sources) > 1 else []
     rows += [
         texts("probability that a same-type pair overlaps more", "superiority of same-type pairs"),
         texts("distance between categories' layer shares", "layer distance between categories"),
@@ -187,13 +225,19 @@ def _pair_table(tables: Tables, family: str) -> Table:
     if tables.rows("effects", family=family, figure="category matrix reliability"):
         rows.append(texts("split-half reliability of the heatmap", "category matrix reliability"))
     head = ("figure", "value", "95 % interval", "chance level", "95 % of chance", "p")
-    return Table(head, rows)
+    text = (
+        "Adjusted: length, source and the share of common tokens held fixed. Intervals are over "
+        "clusters. Chance: clusters exchange their categories among those of like length and "
+        "source. Where nothing is held fixed, or only length, p is no evidence of type: the rows "
+        "show what each step takes away. The first row was fixed as the primary figure in advance."
+    )
+    return Table(head, rows, text)
 
 
 def _source_row(row: Row) -> tuple[str, ...]:
     within = row["first"] == row["second"]
     pair = f"within {row['first']}" if within else f"{row['first']} against {row['second']}"
-    return f"same minus different type, {pair}", *estimate_texts(estimate_of(row))
+    return f"adjusted, {pair}", *estimate_texts(estimate_of(row))
 
 
 def _reliability_table(tables: Tables, family: str) -> list[Table]:
@@ -201,10 +245,11 @@ def _reliability_table(tables: Tables, family: str) -> list[Table]:
     if not rows:
         return []
     text = (
-        "Reliability of prevalence: each category is halved at random, many times; the correlation "
-        "of the halves' prevalences over all components, stepped up to the full size. Its chance "
-        "level is the correlation with halves of the other categories: what all categories share."
+        "Reliability of prevalence: the clusters of each category are halved at random, many "
+        "times; the correlation of the halves' prevalences over all components, stepped up to the "
+        "full size. Other categories: the mean correlation with their prevalences, which is what "
+        "all categories share."
     )
-    head = ("category", "reliability", "95 % of splits", "chance level", "95 % of chance")
-    body = [(row["where"], *estimate_texts(estimate_of(row))[:-1]) for row in rows]
+    head = ("category", "reliability", "95 % of splits", "other categories")
+    body = [(row["where"], *estimate_texts(estimate_of(row))[:3]) for row in rows]
     return [Table(head, body, text)]

@@ -113,8 +113,9 @@ def _limit(max_tokens: int | None) -> str:
 def _drawn(options: Row) -> tuple[str, str]:
     return "analysis", (
         f"general from q = {options['high']:g}, unique up to {options['low']:g} elsewhere, FDR "
-        f"{options['alpha']:g}; {options['permutations']} permutations, {options['bootstraps']} "
-        f"bootstraps, seed {options['seed']}"
+        f"{options['alpha']:g}, specific from {options['least_difference']:g}; "
+        f"{options['permutations']} permutations, {options['bootstraps']} bootstraps, seed "
+        f"{options['seed']}"
     )
 
 

@@ -1,5 +1,4 @@
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ from sparcom.analysis.components.generality import (
     classify,
     count_intervals,
     prevalence_entropy,
+    relabelled_counts,
     tau_index,
 )
 from sparcom.analysis.data.bitsets import pack
+from sparcom.analysis.stats.exchange import make_nodes
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.errors import InputError
 
@@ -60,7 +61,6 @@ def test_planted_general_and_unique_components_are_found() -> None:
         np.testing.assert_array_equal(np.flatnonzero(found.unique == c), expected)
     assert found.unique_counts().tolist() == [15] * 6
     assert found.general_chance < 1e-6
-    assert found.unique_chance.max() < 1e-6
 
 
 def test_thresholds_are_inclusive() -> None:
@@ -73,16 +73,35 @@ def test_thresholds_are_inclusive() -> None:
     assert _classify(mask, codes).unique[0] == -1
 
 
-def test_unique_chance_bounds_what_permuted_labels_leave() -> None:
+def test_relabelled_counts_are_those_of_permuted_clusters() -> None:
     rng = np.random.default_rng(0)
-    codes = np.repeat(np.arange(6), 6)
-    mask = rng.random((36, 400)) < np.linspace(0.02, 0.5, 400)
-    chance = _classify(mask, codes, high=0.5, low=0.2).unique_chance
-    seen = np.zeros(6)
-    for _ in range(200):
-        seen += _classify(mask, rng.permutation(codes), high=0.5, low=0.2).unique_counts() / 200
-    assert (seen <= chance + 0.2).all()
-    assert chance.max() < 20 * seen.max()
+    clusters = np.repeat(np.arange(12), 3)
+    codes = clusters // 2
+    mask = rng.random((36, 400)) < np.linspace(0.02, 0.9, 400)
+    nodes = make_nodes(codes, clusters, 0 * codes, np.full(36, 10))
+    draws = nodes.permuted(50, rng)
+    found = relabelled_counts(pack(mask), nodes, draws, 6, high=0.5, low=0.2)
+    seen = [_classify(mask, draw[nodes.node], high=0.5, low=0.2) for draw in draws]
+    general = np.array([one.general.sum() for one in seen])
+    unique = np.array([one.unique_counts() for one in seen])
+    assert general.max() > 0
+    assert unique.max() > 0
+    assert found.general == pytest.approx((general.mean(), *np.quantile(general, [0.025, 0.975])))
+    np.testing.assert_allclose([each[0] for each in found.unique], unique.mean(0))
+
+
+def test_scores_are_compared_with_components_held_as_often() -> None:
+    """One instruction holds it: tau is 1 whatever its category, so that nothing is in excess."""
+    codes = np.repeat(np.arange(6), 10)
+    rng = np.random.default_rng(0)
+    mask = np.stack([rng.permutation(60) < held for held in [1] * 50 + [12] * 200], 1)
+    found = _classify(mask, codes)
+    np.testing.assert_allclose(found.tau[:50], 1)
+    np.testing.assert_allclose(found.tau_excess[:50], 0, atol=1e-12)
+    assert found.tau_excess[50:].mean() == pytest.approx(0, abs=0.03)
+    assert found.entropy_excess[50:].mean() == pytest.approx(0, abs=0.03)
+    alone = _classify((codes == 0)[:, None], codes)
+    assert alone.tau_excess[0] > 0.3
 
 
 def test_general_chance_is_that_of_random_sets() -> None:
@@ -107,30 +126,11 @@ def test_general_chance_is_a_product_of_binomial_tails(fill: float) -> None:
     assert found.general_chance == pytest.approx(by_hand, abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [12, 9000])
-def test_unique_chance_is_the_hypergeometric_tail_of_each_total(n: int) -> None:
-    """Components that no set holds, or all sets hold, cannot be unique."""
-    count = np.array([n // 3, n - n // 3])
-    members = np.array([[0, n // 3, n // 4, 0], [0, n - n // 3, 0, n // 12]])
-    found = classify(("a", "b"), count, members, np.zeros((2, 1)), np.array([4])).unique_chance
-    expected = np.zeros(2)
-    for c, size in enumerate(count):
-        most = math.floor(0.1 * (n - size) + 1e-9)
-        for total in members.sum(0).tolist():
-            least = max(math.ceil(0.5 * size), total - most)
-            ways = sum(
-                math.comb(size, x) * math.comb(n - size, total - x)
-                for x in range(least, min(size, total) + 1)
-            )
-            expected[c] += float(Fraction(ways, math.comb(n, total)))
-    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-300)
-
-
 def test_a_category_without_instructions_decides_nothing() -> None:
     codes = np.repeat(np.arange(5), 10)
     found = _classify(np.ones((50, 2), bool), codes)
     assert found.general.all()
-    assert found.unique_chance[5] == 0
+    assert found.unique_counts()[5] == 0
 
 
 def test_bounds_must_be_in_order() -> None:
@@ -151,5 +151,6 @@ def test_intervals_of_the_counts_are_those_of_resampled_instructions() -> None:
     drawn, point = np.array(drawn), _classify(mask, codes)
     shifted = drawn - drawn.mean(0) + [point.general.sum(), *point.unique_counts()]
     expected = np.maximum(np.quantile(shifted, [0.025, 0.975], axis=0), 0).T
-    np.testing.assert_allclose([general, *unique], expected)
+    assert general is None  # no draw has another number
+    np.testing.assert_allclose(unique, expected[1:])
     assert all(low < n < high for (low, high), n in zip(unique, point.unique_counts(), strict=True))

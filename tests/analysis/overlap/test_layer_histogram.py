@@ -1,7 +1,9 @@
 import numpy as np
 from planted import dense_space, mixed_space
+from scipy import stats
 
 from sparcom.analysis.data.bitsets import pack
+from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.sites import families, family_sites, site_sizes
 from sparcom.analysis.overlap.layer_histogram import LayerHistogram, layer_histogram
 from sparcom.components import ComponentSpace
@@ -26,7 +28,12 @@ def _histogram(
     mask: np.ndarray, space: ComponentSpace, codes: np.ndarray, names: tuple[str, ...]
 ) -> LayerHistogram:
     sites = family_sites(space, "neurons")
-    return layer_histogram(site_sizes(pack(mask), sites), sites, codes, names, "neurons")
+    clusters = np.arange(len(codes)) // len(names) // 2  # two instructions of each category
+    labels = Labels(
+        ids=tuple(map(str, range(len(codes)))), categories=names, codes=codes, tokens=codes + 1,
+        clusters=clusters, cluster_names=tuple(map(str, range(len(codes)))),
+    )  # fmt: skip
+    return layer_histogram(site_sizes(pack(mask), sites), sites, labels, "neurons")
 
 
 def test_histogram_is_the_mean_number_of_components_per_site() -> None:
@@ -39,8 +46,9 @@ def test_histogram_is_the_mean_number_of_components_per_site() -> None:
         for column, site in enumerate(family_sites(space, "neurons")):
             sizes = rows[:, site.part].sum(1)
             assert found.mean[row, column] == sizes.mean()
-            error = sizes.std(ddof=1) / np.sqrt(10)
-            np.testing.assert_allclose(found.high[row, column], sizes.mean() + 1.96 * error)
+            means = sizes.reshape(5, 2).mean(1)  # clusters of equal size: t over their means
+            half = stats.t.ppf(0.975, 4) * means.std(ddof=1) / np.sqrt(5)
+            np.testing.assert_allclose(found.high[row, column], sizes.mean() + half)
     np.testing.assert_allclose(found.share.sum(1), 1)
     assert found.chance.sum() == 1
     assert found.table().num_rows == 2 * len(found.layers)

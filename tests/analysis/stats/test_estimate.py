@@ -10,8 +10,13 @@ def test_p_counts_the_draw_at_hand() -> None:
     assert estimate(98.0, None, null).p == 2 / 100
     assert estimate(-1.0, None, null).p == 1.0
     assert estimate(-1.0, None, null, tail="less").p == 1 / 100
-    assert estimate(200.0, None, null, tail="both").p == 1 / 100
-    assert estimate(98.0, None, null, tail="both").p == 3 / 100
+    assert estimate(200.0, None, null, tail="both").p == 2 / 100  # 2 (1 + 0) / (1 + 99)
+    assert estimate(98.0, None, null, tail="both").p == 4 / 100
+    assert estimate(49.0, None, null, tail="both").p == 1.0
+
+
+def test_resamples_that_do_not_vary_are_no_interval() -> None:
+    assert estimate(0.054, np.full(9, 0.054)) == Estimate(0.054)
 
 
 def test_what_is_not_finite_is_none_and_not_a_number_that_spreads() -> None:

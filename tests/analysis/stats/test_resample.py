@@ -6,7 +6,7 @@ from sparcom.analysis.stats.pair_sums import (
     permutation_draws,
     same_minus_different,
 )
-from sparcom.analysis.stats.resample import bootstrap_weights, permuted_blocks, permuted_codes
+from sparcom.analysis.stats.resample import bootstrap_weights, permuted_codes
 
 N = 30
 
@@ -104,33 +104,3 @@ def test_permutation_p_values_are_uniform_under_the_null() -> None:
         value = permutation_draws(values, codes[None], 3).difference()[0]
         hits += (1 + (null >= value).sum()) / 100 <= 0.1
     assert 8 <= hits <= 34
-
-
-def test_blocks_keep_their_instructions_together_and_their_source() -> None:
-    codes = np.repeat([0, 0, 1, 1, 2, 2], 5)
-    units, within = np.repeat(np.arange(6), 5), np.repeat([0, 1, 0, 1, 0, 1], 5)
-    draws = permuted_blocks(codes, units, within, 200, np.random.default_rng(0))
-    blocks = draws.reshape(200, 6, 5)
-    assert (blocks == blocks[:, :, :1]).all()
-    for source in range(2):
-        assert (np.sort(blocks[:, source::2, 0], 1) == np.arange(3)).all()
-    assert (draws != codes).any(1).mean() > 0.9
-
-
-def test_style_of_an_origin_is_no_effect_when_origins_are_permuted() -> None:
-    """Overlap by origin alone: permuted instructions mislead, permuted origins do not."""
-    rng, hits = np.random.default_rng(0), {"instructions": 0, "origins": 0}
-    origin = np.repeat(np.arange(8), 6)
-    for _ in range(60):
-        codes = np.repeat(rng.permutation(np.arange(8) % 2), 6)
-        half = rng.normal(0, 0.1, (48, 48))
-        values = half + half.T + (origin[:, None] == origin)
-        value = permutation_draws(values, codes[None], 2).difference()[0]
-        for name, draws in (
-            ("instructions", permuted_codes(codes, codes * 0, 99, rng)),
-            ("origins", permuted_blocks(codes, origin, codes * 0, 99, rng)),
-        ):
-            null = permutation_draws(values, draws, 2).difference()
-            hits[name] += (1 + (null >= value - 1e-12).sum()) / 100 <= 0.05
-    assert hits["instructions"] == 60
-    assert hits["origins"] <= 60 * 0.05 + 2 * np.sqrt(60 * 0.05 * 0.95)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from sparcom.analysis.components.enrichment import Enrichment
 from sparcom.analysis.components.family_components import FamilyComponents
 from sparcom.analysis.data.membership import (
     Membership,
@@ -16,6 +17,15 @@ from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.stats.wilson import wilson
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
+
+TEST_TABLES = tuple(
+    f"{kind}_{family}"
+    for kind in ("tests", "enriched", "specific")
+    for family in ("neurons", "experts")
+)
+"""The tables of a run that retains its counts."""
+LARGEST = 100
+"""Discoveries of each category and direction in `enriched_*`; `tests_*` holds all."""
 
 
 def component_tables(
@@ -35,8 +45,11 @@ def component_tables(
             held = memberships[name].totals() > 0
             out["conditional_frequency"] = result.conditional.table(space, held)
         out[f"components_{name}"] = components_table(result, memberships[name], space)
-        out[f"specific_{name}"] = specific_table(result, space)
         out[f"confirmations_{name}"] = confirmations_table(result)
+        if result.test is not None:
+            out[f"tests_{name}"] = tests_table(result, result.test, space)
+            out[f"enriched_{name}"] = enriched_table(result, result.test, memberships[name], space)
+            out[f"specific_{name}"] = specific_table(result, result.test, memberships[name], space)
     return out
 
 
@@ -65,58 +78,81 @@ def prevalence_matrix_table(family: str, membership: Membership, space: Componen
 def component_counts_table(result: FamilyComponents) -> pa.Table:
     """How many components are what: one row per figure and category ("all": over all categories).
 
-    chance: random sets (general), an upper bound under permuted labels (unique), the false ones
-    that the rate allows (specific); none for the LAPE rule, which always selects its fraction.
-    "tests" is the number of tests, one for each category and tested component.
+    chance, chance_low, chance_high: for general and unique, under permuted clusters; for "general,
+    random sets", random sets of the same sizes; for enriched, depleted and specific the false
+    discoveries that the rate allows. value is null for a test that too few clusters leave
+    undetermined. clusters: of the category, that take part in its tests.
     """
-    scores, test = result.generality, result.test
-    unique = result.unique_intervals or [(None, None)] * len(scores.categories)
+    scores, general = result.generality, result.generality.general
+    names = scores.categories
+    again = result.relabelled
     rows = [
-        ("general", "all", int(scores.general.sum()), *(result.general_interval or (None, None)),
-         scores.general_chance),
-        ("tests", "all", test.p.size, None, None, None),
+        ("general", "all", int(general.sum()), *(result.general_interval or (None, None)),
+         *(again.general if again else (None,) * 3)),
+        ("general, random sets", "all", None, None, None, scores.general_chance, None, None),
+        ("always on", "all", int(result.always_on.sum()), *[None] * 5),
+        ("general and always on", "all", int((general & result.always_on).sum()), *[None] * 5),
     ]  # fmt: skip
-    for at, name in enumerate(scores.categories):
-        found, plain = int(test.specific[at].sum()), int(result.plain.specific[at].sum())
-        rows += [
-            ("unique", name, int(scores.unique_counts()[at]), *unique[at],
-             float(scores.unique_chance[at])),
-            ("specific", name, found, None, None, test.alpha * found),
-            ("specific, unadjusted", name, plain, None, None, result.plain.alpha * plain),
-        ]  # fmt: skip
+    for at, name in enumerate(names):
+        bounds = (result.unique_intervals or [None] * len(names))[at] or (None, None)
+        chance = again.unique[at] if again else (None,) * 3
+        rows.append(("unique", name, int(scores.unique_counts()[at]), *bounds, *chance))
         if result.lape is not None:
-            selected = int(result.lape.selected[at].sum())
-            rows.append(("LAPE rule", name, selected, None, None, None))
+            rows.append(("LAPE rule", name, int(result.lape.selected[at].sum()), *[None] * 5))
         if result.conditional is not None:
             item = result.conditional.in_sets[at]
             rows.append(("conditional frequency of ISNs", name, item.value, item.low, item.high,
-                         item.chance))  # fmt: skip
-    names = ("figure", "category", "value", "low", "high", "chance")
-    kinds = (pa.string(), pa.string(), *[pa.float64()] * 4)
+                         *[None] * 3))  # fmt: skip
+    rows += _test_rows(result.test) if result.test else []
+    fields = ("value", "low", "high", "chance", "chance_low", "chance_high")
+    names_, kinds = ("figure", "category", *fields), (pa.string(), pa.string(), *[pa.float64()] * 6)
     columns = {
         name: pa.array(column, kind)
-        for name, kind, column in zip(names, kinds, zip(*rows, strict=True), strict=True)
+        for name, kind, column in zip(names_, kinds, zip(*rows, strict=True), strict=True)
     }
     return pa.table({"family": pa.array([result.family] * len(rows), pa.string()), **columns})
+
+
+def _test_rows(test: Enrichment) -> list[tuple]:
+    rows: list[tuple] = [("tests", "all", test.tests, *[None] * 5)]
+    for at, name in enumerate(test.categories):
+        for figure, found, known in (
+            ("enriched", test.enriched, test.determined[at]),
+            ("depleted", test.depleted, test.determined[at]),
+            ("specific", test.specific, test.testable[at]),
+        ):
+            value = int(found[at].sum()) if known else None
+            chance = None if value is None else test.alpha * value
+            rows.append((figure, name, value, None, None, chance, None, None))
+        rows.append(("effective instructions", name, float(test.effective[at]), *[None] * 5))
+        rows.append(("clusters", name, int(test.inside_clusters[at]), *[None] * 5))
+        rows.append(("clusters of the others", name, int(test.outside_clusters[at]), *[None] * 5))
+        apart = [n for n, known in zip(test.categories, test.comparable[at], strict=True)
+                 if not known]  # fmt: skip
+        rows += [(f"not compared with {other}", name, None, *[None] * 5) for other in apart]
+    return rows
 
 
 def components_table(
     result: FamilyComponents, membership: Membership, space: ComponentSpace
 ) -> pa.Table:
-    """One row per component that any set holds: prevalences and scores."""
+    """One row per component that any set holds: prevalences, frequencies and scores."""
     held = np.flatnonzero(membership.totals())
     prevalence = membership.prevalence()[:, held].astype(np.float32)
     scores = result.generality
     names = pa.array([*scores.categories, None], pa.string())
     unique = scores.unique[held].astype(np.int64)
+    table = component_table(space, result.family, held)
+    graded = ("tau", "tau_excess", "entropy", "entropy_excess")
     columns = {
-        **dict(zip(("layer", "kind", "expert", "unit"), component_table(
-            space, result.family, held).columns, strict=True)),
+        **{name: table[name] for name in ("layer", "kind", "expert", "unit")},
         "members": pa.array(membership.totals()[held], pa.int32()),
         **{f"prevalence_{c}": pa.array(row) for c, row in
            zip(scores.categories, prevalence, strict=True)},
-        "tau": pa.array(scores.tau[held].astype(np.float32), from_pandas=True),
-        "entropy": pa.array(scores.entropy[held].astype(np.float32), from_pandas=True),
+        **_frequencies(result, held),
+        **{name: pa.array(getattr(scores, name)[held].astype(np.float32), from_pandas=True)
+           for name in graded},
+        "always_on": pa.array(result.always_on[held]),
         "general": pa.array(scores.general[held]),
         "unique_to": names.take(pa.array(np.where(unique < 0, len(scores.categories), unique))),
     }  # fmt: skip
@@ -126,31 +162,82 @@ def components_table(
     return pa.table(columns)
 
 
-def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
-    """One row per discovery (component, category), the smallest q first.
+def _frequencies(result: FamilyComponents, components: np.ndarray) -> dict[str, pa.Array]:
+    """frequency_<category>: summed c / summed T."""
+    return {
+        f"frequency_{name}": pa.array(row[components].astype(np.float32), from_pandas=True)
+        for name, row in zip(result.generality.categories, result.frequency, strict=True)
+    }
 
-    inside: instructions of the category whose set holds it, of `instructions`.
-    """
-    test = result.test
+
+def tests_table(result: FamilyComponents, test: Enrichment, space: ComponentSpace) -> pa.Table:
+    """One row per component, in a set or not: difference, error and q for each category."""
+    everyone = np.arange(test.p.shape[1])
+    table = component_table(space, result.family, everyone)
+    columns = _frequencies(result, everyone)
+    for at, name in enumerate(test.categories):
+        for field in ("difference", "error", "q", "gap", "specific_q"):
+            values = getattr(test, field)[at].astype(np.float32)
+            columns[f"{field}_{name}"] = pa.array(values, from_pandas=True)
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def enriched_table(
+    result: FamilyComponents, test: Enrichment, membership: Membership, space: ComponentSpace
+) -> pa.Table:
+    """The `LARGEST` differences of each category, enriched and depleted, among the discoveries."""
+    chosen = []
+    for c in range(len(test.categories)):
+        for found, sign in ((test.enriched[c], -1), (test.depleted[c], 1)):
+            at = np.flatnonzero(found)
+            order = np.argsort(sign * test.difference[c, at], kind="stable")[:LARGEST]
+            chosen += [(c, component) for component in at[order]]
+    return _discoveries(result, test, membership, space, chosen)
+
+
+def specific_table(
+    result: FamilyComponents, test: Enrichment, membership: Membership, space: ComponentSpace
+) -> pa.Table:
+    """One row per specific component and category, the largest gap first."""
     category, at = np.nonzero(test.specific)
-    order = np.lexsort((-test.prevalence[category, at], test.q[category, at]))
-    category, at = category[order], at[order]
-    table = component_table(space, result.family, test.tested[at])
-    inside, size = test.inside[category, at], test.instructions[category]
-    low, high = wilson(inside, size)
+    order = np.argsort(-test.gap[category, at], kind="stable")
+    chosen = list(zip(category[order].tolist(), at[order].tolist(), strict=True))
+    return _discoveries(result, test, membership, space, chosen)
+
+
+def _discoveries(
+    result: FamilyComponents,
+    test: Enrichment,
+    membership: Membership,
+    space: ComponentSpace,
+    chosen: list[tuple[int, int]],
+) -> pa.Table:
+    """One row per (category, component).
+
+    difference, low, high: stratified difference of c / T against the rest, with an interval for
+    what was selected; q: of it. gap: the smallest difference from another category; gap_q: of its
+    exceeding the least difference. prevalence: share of the category's sets that hold it.
+    """
+    category, at = np.array(chosen, np.int64).reshape(-1, 2).T
+    table = component_table(space, result.family, at)
+    low, high = test.bounds(category, at)
     columns = {
         "category": pa.array(test.categories, pa.string()).take(pa.array(category)),
-        "inside": pa.array(inside),
-        "instructions": pa.array(size),
-        "prevalence": pa.array(test.prevalence[category, at]),
-        "prevalence_low": pa.array(low),
-        "prevalence_high": pa.array(high),
-        "elsewhere": pa.array(test.elsewhere[category, at]),
-        "p": pa.array(test.p[category, at]),
-        "q": pa.array(test.q[category, at]),
-        "p_without_strata": pa.array(result.plain.p[category, at]),
+        "difference": test.difference[category, at],
+        "low": low,
+        "high": high,
+        "q": test.q[category, at],
+        "gap": test.gap[category, at],
+        "gap_q": test.specific_q[category, at],
+        "prevalence": membership.prevalence()[category, at],
+        "always_on": pa.array(result.always_on[at], pa.bool_()),
+        **_frequencies(result, at),
     }
     for name, column in columns.items():
+        if isinstance(column, np.ndarray):
+            column = pa.array(column, pa.float64(), from_pandas=True)
         table = table.append_column(name, column)
     return table
 
@@ -158,30 +245,26 @@ def specific_table(result: FamilyComponents, space: ComponentSpace) -> pa.Table:
 def confirmations_table(result: FamilyComponents) -> pa.Table:
     """One row per ordered pair of sources and category ("all" last): found, and confirmed.
 
-    share, low, high: confirmed / discovered with Wilson's interval, null if nothing was found.
+    share, low, high: confirmed / discovered with Wilson's interval, null if nothing was found or
+    the other source has too few clusters; clusters: of the category there.
     """
-    rows = []
-    for c in result.confirmations:
-        names = (*result.test.categories, "all")
-        found = [*c.discovered.tolist(), int(c.discovered.sum())]
-        kept = [*c.confirmed.tolist(), int(c.confirmed.sum())]
-        low, high = wilson(np.array(kept), np.array(found))
-        for at, chance in enumerate((*c.chances.tolist(), c.chance)):
-            known = found[at] > 0
-            rows.append(
-                {
-                    "found_in": c.found_in,
-                    "tested_in": c.tested_in,
-                    "category": names[at],
-                    "discovered": found[at],
-                    "confirmed": kept[at],
-                    "share": kept[at] / found[at] if known else None,
-                    "low": float(low[at]) if known else None,
-                    "high": float(high[at]) if known else None,
-                    "chance": chance,
-                }
-            )
-    texts, counts = ("found_in", "tested_in", "category"), ("discovered", "confirmed")
+    texts, counts = ("found_in", "tested_in", "category"), ("discovered", "confirmed", "clusters")
     fields = [*((n, pa.string()) for n in texts), *((n, pa.int64()) for n in counts)]
     schema = pa.schema([*fields, *((n, pa.float64()) for n in ("share", "low", "high", "chance"))])
+    rows = []
+    for c in result.confirmations:
+        known = np.isfinite(c.confirmed)
+        per = zip(result.generality.categories, c.discovered, c.confirmed, c.chances, c.clusters,
+                  strict=True)  # fmt: skip
+        body = [*per, ("all", c.discovered[known].sum(), np.nansum(c.confirmed), c.chance, None)]
+        for name, found, kept, chance, clusters in body:
+            row = {"found_in": c.found_in, "tested_in": c.tested_in, "category": name,
+                   "discovered": int(found),
+                   "clusters": None if clusters is None else int(clusters)}  # fmt: skip
+            if np.isfinite(kept) and known.any():
+                row |= {"confirmed": int(kept), "chance": float(chance)}
+                if found:
+                    low, high = wilson(np.array(kept), np.array(found))
+                    row |= {"share": kept / found, "low": float(low), "high": float(high)}
+            rows.append(row)
     return pa.Table.from_pylist(rows, schema)

@@ -29,8 +29,8 @@ class ConditionalFrequency:
     value, low, high: [C, F] c / r with its interval; NaN if the expert was never chosen, and in the
         bounds if fewer than two folds chose it.
     overall: [F] c / r over all categories: the chance level, if the category had no effect.
-    in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence);
-        chance: the same with each neuron replaced by a random one of its expert.
+    in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence).
+        It has no chance level: neurons that fire often are the ones that sets hold.
     """
 
     categories: tuple[str, ...]
@@ -89,7 +89,7 @@ def conditional_frequency(
         whole, left_out = _jackknife(c, r[:, owner])
         value[at] = whole
         low[at], high[at] = _interval(whole, left_out, (r > 0).sum(0)[owner])
-        in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons], owner))
+        in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons]))
     overall = _ratio(total_c, total_r[owner])
     return ConditionalFrequency(
         categories=categories,
@@ -127,10 +127,8 @@ def _interval(
     return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
 
 
-def _in_sets(
-    value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray, owner: np.ndarray
-) -> Estimate:
-    """Mean c / r weighed by prevalence, its jackknife interval, and that of the whole experts."""
+def _in_sets(value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray) -> Estimate:
+    """Mean c / r weighed by prevalence, and its jackknife interval."""
     weight = np.where(np.isfinite(value), prevalence, 0.0)
     if weight.sum() <= 0:
         return Estimate(None)
@@ -139,17 +137,9 @@ def _in_sets(
         known = np.isfinite(values)
         return float((values * weight)[known].sum() / max(weight[known].sum(), 1e-300))
 
-    result = Estimate(mean(value), chance=mean(_expert_means(value, owner)))
+    result = Estimate(mean(value))
     if len(left_out) < 2:
         return result
     again = np.array([[mean(row) for row in left_out]]).T
     low, high = _interval(np.array([result.value]), again, np.array([len(again)]))
     return replace(result, low=float(low[0]), high=float(high[0]))
-
-
-def _expert_means(value: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """[F]: the mean value of the neurons of each neuron's expert."""
-    known = np.isfinite(value)
-    total = np.bincount(owner[known], value[known], owner.max(initial=0) + 1)
-    count = np.bincount(owner[known], minlength=len(total))
-    return _ratio(total, count)[owner]

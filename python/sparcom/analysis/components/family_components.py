@@ -1,24 +1,27 @@
-"""Everything that prevalence says about the components of one index: general, unique, specific."""
+"""Everything that is said of the components of one index: general, unique, enriched, specific."""
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
 from sparcom.analysis.components.conditional import ConditionalFrequency
-from sparcom.analysis.components.generality import Generality, classify, count_intervals
-from sparcom.analysis.components.lape import Lape
-from sparcom.analysis.components.specificity import (
-    Confirmation,
-    SpecificityTest,
-    candidates,
-    confirm,
-    specificity_test,
+from sparcom.analysis.components.confirmation import Confirmation, confirmations
+from sparcom.analysis.components.enrichment import Enrichment, enrichment
+from sparcom.analysis.components.generality import (
+    Generality,
+    RelabelledCounts,
+    classify,
+    count_intervals,
+    relabelled_counts,
 )
+from sparcom.analysis.components.lape import Lape
+from sparcom.analysis.data.frequencies import Frequencies
+from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
+from sparcom.analysis.stats.exchange import make_nodes
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.components import ComponentSpace
 
@@ -27,91 +30,122 @@ from sparcom.components import ComponentSpace
 class FamilyComponents:
     """family: "neurons" or "experts".
     generality: thresholded and graded scores of all components.
-    test: specificity within strata (length bin x source), what "specific" means here.
-    plain: the same test without strata; what it finds beyond `test` may be length or source.
+    frequency: [C, components] summed c / summed T of each category.
+    always_on: [components] bool; always_on_in: what was looked at, in words.
+    test: enriched, depleted and specific components; None if the run retains no counts.
     confirmations: what each source discovers, tested in each other one.
     lape: the LAPE rule on summed counts; None if fewer than two categories have counted tokens.
     conditional: conditional frequency of routed neurons; None for experts, and for a model without
         routed neurons.
-    general_interval, unique_intervals: 95 % intervals of the number of general components, and of
-        those unique to each category, over instructions (`count_intervals`); None if pairs are
-        sampled or there are no sets.
+    relabelled: how many are general and unique under permuted clusters; None if pairs are sampled,
+        there are no sets, or too few clusters.
+    general_interval, unique_intervals: 95 % intervals of these numbers over clusters
+        (`count_intervals`); None likewise.
     """
 
     family: str
     generality: Generality
-    test: SpecificityTest
-    plain: SpecificityTest
+    frequency: np.ndarray
+    always_on: np.ndarray
+    always_on_in: str
+    test: Enrichment | None
     confirmations: tuple[Confirmation, ...]
     lape: Lape | None
     conditional: ConditionalFrequency | None = None
+    relabelled: RelabelledCounts | None = None
     general_interval: tuple[float, float] | None = None
-    unique_intervals: tuple[tuple[float, float], ...] | None = None
+    unique_intervals: tuple[tuple[float, float] | None, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the tests of a family act on.
+
+    labels, strata: of all instructions. frequencies: of some of them; None if not retained.
+    bits: [n, bytes] the sets of all of them; None if they were not all read.
+    """
+
+    labels: Labels
+    strata: Strata
+    frequencies: Frequencies | None
+    bits: np.ndarray | None
 
 
 def family_components(
     family: str,
     membership: Membership,
     space: ComponentSpace,
-    strata: Strata,
+    evidence: Evidence,
     lape: Lape | None,
+    frequency: np.ndarray,
+    always_on: tuple[np.ndarray, str],
     options: AnalysisOptions,
     *,
     conditional: ConditionalFrequency | None = None,
-    sets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FamilyComponents:
-    """Scores and tests of all components of a family.
-
-    sets: (bits [n, bytes], category codes [n]) of all its instructions, for the intervals of the
-    counts; None if they were not read.
-    """
+    """Scores and tests of all components of a family; arguments as in `FamilyComponents`."""
     sites = family_sites(space, family)
     widths = np.array([site.width for site in sites])
     count, members = membership.by_category()
     held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
     fill = held / np.maximum(count, 1)[:, None] / widths
-    tested = candidates(membership, options.min_prevalence)
-    intervals = (None, None) if sets is None else _count_intervals(*sets, len(count), options)
+    relabelled, intervals = _counts(evidence, len(count), options)
     return FamilyComponents(
         family=family,
         generality=classify(
             membership.categories, count, members, fill, widths, high=options.high, low=options.low
         ),
-        test=specificity_test(membership, alpha=options.alpha, tested=tested),
-        plain=specificity_test(membership.pooled(), alpha=options.alpha, tested=tested),
-        confirmations=tuple(_confirmations(membership, strata, options)),
+        frequency=frequency,
+        always_on=always_on[0],
+        always_on_in=always_on[1],
+        test=_test(evidence, options),
+        confirmations=_confirmations(evidence, options),
         lape=lape,
         conditional=conditional,
+        relabelled=relabelled,
         general_interval=intervals[0],
         unique_intervals=intervals[1],
     )
 
 
-def _count_intervals(
-    bits: np.ndarray, codes: np.ndarray, categories: int, options: AnalysisOptions
-) -> tuple[tuple[float, float], tuple[tuple[float, float], ...]]:
-    rng = np.random.default_rng(options.seed)
-    weights = bootstrap_weights(codes, np.arange(len(codes)), options.small_draws, rng)
-    return count_intervals(bits, codes, weights, categories, high=options.high, low=options.low)
+def _test(evidence: Evidence, options: AnalysisOptions) -> Enrichment | None:
+    labels, found = evidence.labels, evidence.frequencies
+    if found is None or len(labels.categories) < 2:
+        return None
+    return enrichment(
+        found.chunks, labels.codes[found.rows], labels.categories, labels.clusters[found.rows],
+        evidence.strata.codes[found.rows], alpha=options.alpha, least=options.least_difference,
+    )  # fmt: skip
 
 
-def _confirmations(
-    membership: Membership, strata: Strata, options: AnalysisOptions
-) -> list[Confirmation]:
-    """Every ordered pair of sources that both hold two categories or more."""
-    parts = {}
-    for code, name in enumerate(strata.sources):
-        part = membership.within(np.flatnonzero(strata.source == code))
-        if len(np.unique(part.category)) > 1:
-            parts[name] = part
-    return [
-        confirm(
-            parts[first],
-            parts[second],
-            found_in=first,
-            tested_in=second,
-            alpha=options.alpha,
-            min_prevalence=options.min_prevalence,
-        )
-        for first, second in permutations(parts, 2)
-    ]
+def _confirmations(evidence: Evidence, options: AnalysisOptions) -> tuple[Confirmation, ...]:
+    labels, found, strata = evidence.labels, evidence.frequencies, evidence.strata
+    if found is None or len(labels.categories) < 2 or len(strata.sources) < 2:
+        return ()
+    return confirmations(
+        found, labels.take(found.rows), strata.take(found.rows), alpha=options.alpha
+    )
+
+
+_Intervals = tuple[tuple[float, float] | None, tuple[tuple[float, float] | None, ...] | None]
+
+
+def _counts(
+    evidence: Evidence, categories: int, options: AnalysisOptions
+) -> tuple[RelabelledCounts | None, _Intervals]:
+    """The numbers of general and unique components under permuted clusters, and their intervals."""
+    labels, rng = evidence.labels, np.random.default_rng(options.seed)
+    if evidence.bits is None:
+        return None, (None, None)
+    nodes = make_nodes(labels.codes, labels.clusters, evidence.strata.sources_of, labels.tokens)
+    if not nodes.enough:
+        return None, (None, None)
+    cluster = nodes.cluster[nodes.node]
+    groups = nodes.drawn_from[cluster]
+    weights = bootstrap_weights(groups, cluster, options.small_draws, rng)
+    bounds = {"high": options.high, "low": options.low}
+    draws = nodes.permuted(options.small_draws, rng)
+    return (
+        relabelled_counts(evidence.bits, nodes, draws, categories, **bounds),
+        count_intervals(evidence.bits, labels.codes, weights, categories, **bounds),
+    )

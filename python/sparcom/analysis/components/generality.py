@@ -10,7 +10,10 @@ import numpy as np
 from scipy import stats
 
 from sparcom.analysis.data.bitsets import column_counts
+from sparcom.analysis.stats.exchange import Nodes
 from sparcom.errors import InputError
+
+_SCORE_DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,9 @@ class Generality:
     general: [components] bool, q >= high in every category.
     unique: [components] int8, the category c with q_c >= high and q <= low in all others; -1: none.
     tau, entropy: [components], see `tau_index` and `prevalence_entropy`; NaN where never held.
+    tau_excess, entropy_excess: [components] the same less what a component held as often has on
+        average if its instructions are dealt out at random (`expected_scores`).
     general_chance: how many general components random sets of the same sizes per site would have.
-    unique_chance: [C] an upper bound on how many unique components permuted labels would leave.
     """
 
     categories: tuple[str, ...]
@@ -32,8 +36,9 @@ class Generality:
     unique: np.ndarray
     tau: np.ndarray
     entropy: np.ndarray
+    tau_excess: np.ndarray
+    entropy_excess: np.ndarray
     general_chance: float
-    unique_chance: np.ndarray
 
     def unique_counts(self) -> np.ndarray:
         """[C] int64: components unique to each category."""
@@ -95,17 +100,85 @@ def classify(
         others[c] = False
         if others.any():
             unique[above[c] & below[others].all(0)] = c
+    tau, entropy = tau_index(q[inhabited]), prevalence_entropy(q[inhabited])
+    expected = expected_scores(count[inhabited], members.sum(0, dtype=np.int64))
     return Generality(
         categories=categories,
         high=high,
         low=low,
         general=general,
         unique=unique,
-        tau=tau_index(q[inhabited]),
-        entropy=prevalence_entropy(q[inhabited]),
+        tau=tau,
+        entropy=entropy,
+        tau_excess=tau - expected[0],
+        entropy_excess=entropy - expected[1],
         general_chance=_general_chance(count[inhabited], fill[inhabited], widths, high),
-        unique_chance=_unique_chance(count, members, high, low),
     )
+
+
+def expected_scores(count: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(tau, entropy) [components] expected if m instructions of all are drawn at random.
+
+    A component held once has tau = 1 whatever it does; this is what to compare with. Means of
+    `_SCORE_DRAWS` multivariate hypergeometric draws for each m. count: [C]; totals: [components] m.
+    """
+    rng = np.random.default_rng(0)
+    levels, at = np.unique(totals, return_inverse=True)
+    means = np.full((2, len(levels)), np.nan)
+    for level, m in enumerate(levels):
+        drawn = rng.multivariate_hypergeometric(count, m, _SCORE_DRAWS) / np.maximum(count, 1)
+        means[:, level] = tau_index(drawn.T).mean(), prevalence_entropy(drawn.T).mean()
+    return means[0][at], means[1][at]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelabelledCounts:
+    """How many components are general, and unique to each category, under permuted clusters.
+
+    general: (mean, low, high); unique: [C] the same.
+    """
+
+    general: tuple[float, float, float]
+    unique: tuple[tuple[float, float, float], ...]
+
+
+def relabelled_counts(
+    bits: np.ndarray,
+    nodes: Nodes,
+    relabelled: np.ndarray,
+    categories: int,
+    *,
+    high: float = 0.5,
+    low: float = 0.1,
+) -> RelabelledCounts:
+    """The counts under relabelled nodes. bits: [n, bytes]; relabelled: [draws, nodes]."""
+    size = np.bincount(nodes.node).astype(np.float32)
+    codes = nodes.category[nodes.node]
+    least = high * np.bincount(codes, minlength=categories)[np.unique(codes)].min()
+    near = np.flatnonzero(column_counts(bits) >= least)
+    held = np.zeros((len(size), len(near)), np.float32)
+    for node in range(len(size)):
+        part = bits[nodes.node == node][:, near // 8] >> (near % 8).astype(np.uint8) & 1
+        held[node] = part.sum(0)
+    general, unique = [], []
+    for labels in relabelled:
+        label = (labels == np.arange(categories)[:, None]).astype(np.float32)
+        count = label @ size
+        inhabited = count > 0
+        found = _counts((label @ held / np.maximum(count, 1)[:, None])[inhabited], high, low)
+        general.append(found[0])
+        every = np.zeros(categories)
+        every[inhabited] = found[1]
+        unique.append(every)
+    return RelabelledCounts(
+        general=_spread(np.array(general)), unique=tuple(map(_spread, np.array(unique).T))
+    )
+
+
+def _spread(draws: np.ndarray) -> tuple[float, float, float]:
+    """(mean, 2.5 %, 97.5 %)."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(draws.mean()), float(low), float(high)
 
 
 def count_intervals(
@@ -116,12 +189,12 @@ def count_intervals(
     *,
     high: float = 0.5,
     low: float = 0.1,
-) -> tuple[tuple[float, float], tuple[tuple[float, float], ...]]:
-    """95 % intervals over instructions of how many components are general, and unique to each c.
+) -> tuple[tuple[float, float] | None, tuple[tuple[float, float] | None, ...]]:
+    """95 % intervals over clusters of how many components are general, and unique to each c.
 
-    bits: [n, bytes] packed sets; codes: [n] category codes; weights: [draws, n] bootstrap weights
-    within categories. Draws are recentred on the count: resampling moves components that lie near
-    a bound across it, mostly one way.
+    bits: [n, bytes] packed sets; codes: [n] category codes; weights: [draws, n] bootstrap weights,
+    clusters as wholes. Draws are recentred on the count: resampling moves components that lie near
+    a bound across it, mostly one way. None if no draw differs from the others.
     """
     count = np.bincount(codes, minlength=categories)
     q = np.stack([column_counts(bits[codes == c]) for c in range(categories)])
@@ -134,11 +207,11 @@ def count_intervals(
         rows = np.flatnonzero(codes == c)
         part = bits[rows][:, near // 8] >> (near % 8).astype(np.uint8) & 1
         weight = weights[:, rows].astype(np.float32)
-        drawn[c] = weight @ part.astype(np.float32) / weight.sum(1, keepdims=True)
+        drawn[c] = weight @ part.astype(np.float32) / np.maximum(weight.sum(1, keepdims=True), 1e-9)
     inhabited = count > 0
     general, unique = _counts(q[inhabited][:, None], high, low)
     again_general, again_unique = _counts(drawn[inhabited], high, low)
-    bounds = [(0.0, 0.0)] * categories
+    bounds: list[tuple[float, float] | None] = [None] * categories
     for at, c in enumerate(np.flatnonzero(inhabited)):
         bounds[c] = _count_interval(unique[at], again_unique[at])
     return _count_interval(general, again_general), tuple(bounds)
@@ -152,7 +225,9 @@ def _counts(q: np.ndarray, high: float, low: float) -> tuple[np.ndarray, np.ndar
     return above.all(0).sum(-1), np.stack(unique)
 
 
-def _count_interval(value: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+def _count_interval(value: np.ndarray, draws: np.ndarray) -> tuple[float, float] | None:
+    if np.ptp(draws) == 0:
+        return None
     shifted = draws - draws.mean() + value[0]
     low, high = np.quantile(shifted, [0.025, 0.975])
     return max(0.0, float(low)), max(0.0, float(high))
@@ -168,22 +243,3 @@ def _general_chance(count: np.ndarray, fill: np.ndarray, widths: np.ndarray, hig
     for n, share in zip(count, fill, strict=True):
         chance *= stats.binom.sf(np.ceil(high * n - 1e-9) - 1, n, share)
     return float((chance * widths).sum())
-
-
-def _unique_chance(count: np.ndarray, members: np.ndarray, high: float, low: float) -> np.ndarray:
-    """[C] sum over components of P(X_c >= x | its total m), under permuted labels.
-
-    x = max(high N_c, m - sum of low N_c' over the others): unique components reach both. An upper
-    bound, since the others are bounded only together.
-    """
-    totals, times = np.unique(members.sum(0, dtype=np.int64), return_counts=True)
-    n = int(count.sum())
-    chance = np.zeros(len(count))
-    for c, size in enumerate(count):
-        if size:
-            others = int(np.floor(low * np.delete(count, c) + 1e-9).sum())
-            least = np.maximum(int(np.ceil(high * size - 1e-9)), totals - others)
-            possible = (least <= size) & (least <= totals)
-            tail = stats.hypergeom.sf(least[possible] - 1, n, size, totals[possible])
-            chance[c] = tail @ times[possible]
-    return chance

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcom.analysis.data.labels import Labels, encode, make_labels
+from sparcom.analysis.data.lexical import lexical_overlap
 from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.data.run_warnings import run_warnings
 from sparcom.analysis.data.strata import STRATUM, Strata, make_strata, strata_of
@@ -25,7 +26,9 @@ class Loaded:
     """A run, ready for analysis.
 
     labels: of all counted instructions. sample: [k] rows of them whose sets are kept.
-    strata: of the profile; its codes are those of the sample.
+    strata: of the profile, with the codes of all instructions; those of the sample are taken.
+    lexical: [k, k] share of counted tokens that two instructions of the sample have in common.
+    cuts: [n] c / T at the cut of the first group of neurons; NaN without sets.
     bits: "neurons" and "experts" -> [k, bytes] packed sets of the sample.
     memberships: the same two -> `Membership` of all instructions.
     sizes: the same two -> [n, groups] int32 achieved sizes, as in `Sets`.
@@ -35,6 +38,8 @@ class Loaded:
     labels: Labels
     sample: np.ndarray
     strata: Strata
+    lexical: np.ndarray
+    cuts: np.ndarray
     bits: dict[str, np.ndarray]
     memberships: dict[str, Membership]
     sizes: dict[str, np.ndarray]
@@ -65,13 +70,17 @@ def load(run: Run, options: AnalysisOptions) -> Loaded:
     sample = np.zeros(0, np.int64)
     bits: dict[str, np.ndarray] = {}
     sizes: dict[str, np.ndarray] = {}
+    cuts, lexical = np.full(len(labels.ids), np.nan), np.zeros((0, 0), np.float32)
     if run.store.results.parts("sets"):
         sample = choose_sample(labels.codes, options)
-        bits, sizes = _read_sets(run, labels, sample)
+        bits, sizes, cuts = _read_sets(run, labels, sample)
+        lexical = _lexical(run, [labels.ids[row] for row in sample])
     return Loaded(
         labels=labels,
         sample=sample,
-        strata=strata.take(sample),
+        strata=strata,
+        lexical=lexical,
+        cuts=cuts,
         bits=bits,
         memberships=memberships,
         sizes=sizes,
@@ -130,17 +139,20 @@ def choose_sample(codes: np.ndarray, options: AnalysisOptions) -> np.ndarray:
 
 def _read_sets(
     run: Run, labels: Labels, sample: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(packed sets of the sample, achieved sizes of all instructions), part by part."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """(packed sets of the sample, achieved sizes of all, cuts / T of all), part by part."""
     row_of = {name: row for row, name in enumerate(labels.ids)}
     place = np.full(len(labels.ids), -1, np.int64)
     place[sample] = np.arange(len(sample))
     bits: dict[str, np.ndarray] = {}
     sizes: dict[str, np.ndarray] = {}
+    cuts = np.full(len(labels.ids), np.nan)
     for _, sets in run.store.results.sets(run.space):
         inside = np.array([name in row_of for name in sets.ids], bool)
         rows = np.array([row_of[name] for name in sets.ids if name in row_of], np.int64)
         kept = place[rows] >= 0
+        if sets.cuts.shape[1]:
+            cuts[rows] = sets.cuts[inside, 0] / np.maximum(sets.tokens[inside], 1)
         for name, packed, size in (
             ("neurons", sets.neurons, sets.sizes),
             ("experts", sets.experts, sets.expert_sizes),
@@ -152,4 +164,11 @@ def _read_sets(
                 sizes[name] = np.zeros((len(labels.ids), size.shape[1]), size.dtype)
             bits[name][place[rows[kept]]] = packed[inside][kept]
             sizes[name][rows] = size[inside]
-    return bits, sizes
+    return bits, sizes, cuts
+
+
+def _lexical(run: Run, ids: list[str]) -> np.ndarray:
+    """Shared tokens of the prompts with these ids."""
+    table = run.store.corpus.table(["id", "token_ids", "counted"])
+    row_of = {name: row for row, name in enumerate(table["id"].to_pylist())}
+    return lexical_overlap(table.take(pa.array([row_of[name] for name in ids], pa.int64())))

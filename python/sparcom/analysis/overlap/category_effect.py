@@ -1,87 +1,153 @@
-"""The category effect: mean overlap of same-type pairs minus that of different-type pairs."""
+"""The category effect: how much more two instructions of one type overlap than two of different.
+
+The raw effect is that of all pairs. Inference is about pairs of two clusters (`pair_design`), and
+the primary figure is the *adjusted* effect: with length, source and shared tokens held fixed.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.sites import FamilySite
-from sparcom.analysis.overlap.measures import pair_matrix
+from sparcom.analysis.data.strata import Strata
+from sparcom.analysis.overlap.pair_design import Effects, PairDesign, dyadic_error, t_bounds
 from sparcom.analysis.overlap.pair_draws import PairDraws
-from sparcom.analysis.overlap.same_different import ridits
-from sparcom.analysis.stats.estimate import Estimate, estimate, matrix_estimates
-from sparcom.analysis.stats.pair_sums import Draws, bootstrap_draws, permutation_draws
-
-MatrixEstimates = tuple[tuple[Estimate, ...], ...]
+from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.multiple import max_statistic
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerOverlap:
-    """Overlap within one site.
-
-    effect: same minus different, of the site's own Jaccard; estimates: [C][C] an Estimate of each
-    mean between categories.
+class CategoryEffects:
+    """raw: mean of all same-type pairs minus that of all different-type pairs; value alone.
+    between: the same among pairs of two clusters. by_length, by_stratum: with length, or length
+        and source, held fixed. adjusted: with shared tokens held fixed as well; the primary figure.
+    explained: 1 - adjusted / between, the share that length, source and tokens explain; explained
+        by length alone. None if the effect between clusters is not positive.
+    informative: share of the same-type pairs whose strata have different-type pairs too.
     """
+
+    raw: Estimate
+    between: Estimate
+    by_length: Estimate
+    by_stratum: Estimate
+    adjusted: Estimate
+    explained: Estimate
+    explained_by_length: Estimate
+    informative: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Designs:
+    """The designs of a family. small: as `adjusted`, with `small_draws` relabellings."""
+
+    between: PairDesign
+    by_length: PairDesign
+    by_stratum: PairDesign
+    adjusted: PairDesign
+    small: PairDesign
+
+
+def make_designs(
+    strata: Strata, tokens: np.ndarray, lexical: np.ndarray, draws: PairDraws
+) -> Designs:
+    """tokens: [n] T; lexical: [n, n] share of tokens that two instructions have in common.
+
+    What two lengths differ in within their bins is held fixed as well: |log T_I - log T_K|.
+    """
+    size = np.log(np.maximum(tokens, 1)).astype(np.float32)
+    apart = np.abs(size[:, None] - size)
+    nodes, codes = draws.nodes, np.unique(strata.codes, return_inverse=True)[1]
+    length = np.unique(strata.lengths_of, return_inverse=True)[1]
+    return Designs(
+        between=PairDesign(nodes, 0 * codes, draws.relabelled),
+        by_length=PairDesign(nodes, length, draws.relabelled, [apart]),
+        by_stratum=PairDesign(nodes, codes, draws.relabelled, [apart]),
+        adjusted=PairDesign(nodes, codes, draws.relabelled, [apart, lexical]),
+        small=PairDesign(nodes, codes, draws.few_relabelled, [apart, lexical]),
+    )
+
+
+def category_effects(values: np.ndarray, codes: np.ndarray, designs: Designs) -> CategoryEffects:
+    """The effects on a measure of pairs. values: [n, n]; codes: [n]."""
+    between, by_length, adjusted = (
+        getattr(designs, name).effects(values) for name in ("between", "by_length", "adjusted")
+    )
+    return CategoryEffects(
+        raw=Estimate(raw_effect(values, codes)),
+        between=effect_estimate(between, designs.between),
+        by_length=effect_estimate(by_length, designs.by_length),
+        by_stratum=effect_estimate(designs.by_stratum.effects(values), designs.by_stratum),
+        adjusted=effect_estimate(adjusted, designs.adjusted),
+        explained=_explained(adjusted, between, designs.adjusted),
+        explained_by_length=_explained(by_length, between, designs.by_length),
+        informative=designs.adjusted.informative,
+    )
+
+
+def raw_effect(values: np.ndarray, codes: np.ndarray) -> float | None:
+    """Mean over same-type pairs minus mean over different-type pairs; None without either."""
+    rows, columns = np.triu_indices(len(codes), 1)
+    alike, pairs = codes[rows] == codes[columns], values[rows, columns]
+    if alike.all() or not alike.any():
+        return None
+    return float(pairs[alike].mean() - pairs[~alike].mean())
+
+
+def effect_estimate(found: Effects, design: PairDesign) -> Estimate:
+    """An effect with its t interval over clusters, its null and its one-sided p.
+
+    Interval, null and p are None where there are too few clusters to reach p = 0.05.
+    """
+    if not np.isfinite(found.value):
+        return Estimate(None)
+    known = np.isfinite(found.studentised)
+    if not design.nodes.enough or known.sum() < 2:
+        return Estimate(found.value)
+    score, null = found.studentised[0], found.studentised[1:][known[1:]]
+    effects = found.null[np.isfinite(found.null)]
+    low, high = np.quantile(effects, [0.025, 0.975])
+    p = (1 + int((null >= score - 1e-9 * max(1.0, abs(score))).sum())) / (1 + len(null))
+    return Estimate(
+        found.value, *t_bounds(found.value, found.error, found.freedom),
+        float(effects.mean()), float(low), float(high), p,
+    )  # fmt: skip
+
+
+def _explained(adjusted: Effects, whole: Effects, design: PairDesign) -> Estimate:
+    """1 - adjusted / whole, with the delta method's interval."""
+    if not np.isfinite(adjusted.value) or not whole.value > 0:
+        return Estimate(None)
+    ratio = adjusted.value / whole.value
+    if not design.nodes.enough:
+        return Estimate(1 - ratio)
+    pairs = (adjusted.pairs - ratio * whole.pairs) / whole.value
+    bounds = t_bounds(1 - ratio, *dyadic_error(pairs, design.nodes.drawn_from))
+    return Estimate(1 - ratio, *bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerEffect:
+    """The adjusted category effect within one site; its p holds for all sites together."""
 
     layer: int
     kind: str
     effect: Estimate
-    estimates: MatrixEstimates
 
 
-def category_effect(
-    values: np.ndarray, labels: Labels, permuted: np.ndarray, weights: np.ndarray
-) -> tuple[Estimate, MatrixEstimates]:
-    """(the effect, [C][C] estimates of the category matrix).
-
-    values: [n, n] a measure of every pair; permuted, weights: [draws, n].
-    """
-    point, again, null = _sums(values, labels, permuted, weights)
-    effect = estimate(float(point.difference()[0]), again.difference(), null.difference())
-    return effect, matrix_estimates(point.means()[0], again.means(), null.means())
-
-
-def effect_by_origin(values: np.ndarray, labels: Labels, draws: PairDraws) -> Estimate:
-    """The effect with origins resampled and relabelled as wholes."""
-    point, again, null = _sums(values, labels, draws.origin_permuted, draws.origin_weights)
-    return estimate(float(point.difference()[0]), again.difference(), null.difference())
-
-
-def superiority(values: np.ndarray, labels: Labels, draws: PairDraws) -> Estimate:
-    """P(same > different) + P(equal) / 2: one half plus the difference of the mean ridits.
-
-    A ridit is a value's mid-rank among all pairs, as a share; ridits stay those of the data in
-    every draw, which is exact for the null and of first order for the interval.
-    """
-    sums = _sums(ridits(values), labels, draws.few_permuted, draws.few_weights)
-    point, again, null = (0.5 + part.difference() for part in sums)
-    return estimate(float(point[0]), again, null)
-
-
-def layer_overlap(
-    site: FamilySite, inter: np.ndarray, labels: Labels, draws: PairDraws
-) -> LayerOverlap:
-    """inter: [n, n] intersections within the site."""
-    values = pair_matrix(inter).astype(np.float32)
-    count = len(labels.categories)
-    point = permutation_draws(values.astype(np.float64), labels.codes[None], count)
-    again = bootstrap_draws(values, labels.codes, draws.few_weights, count)
-    null = permutation_draws(values, draws.few_permuted, count)
-    return LayerOverlap(
-        layer=site.layer,
-        kind=site.kind,
-        effect=estimate(float(point.difference()[0]), again.difference(), null.difference()),
-        estimates=matrix_estimates(point.means()[0], again.means(), null.means()),
+def layer_effects(
+    sites: list[FamilySite], found: list[Effects], design: PairDesign
+) -> tuple[LayerEffect, ...]:
+    """The effects of all sites, p corrected by the maximum over them."""
+    estimates = [effect_estimate(one, design) for one in found]
+    scores = np.array([one.studentised for one in found])
+    corrected = max_statistic(scores[:, 0], scores[:, 1:].T, two_sided=False)
+    return tuple(
+        LayerEffect(layer=site.layer, kind=site.kind, effect=_with_p(item, p))
+        for site, item, p in zip(sites, estimates, corrected, strict=True)
     )
 
 
-def _sums(
-    values: np.ndarray, labels: Labels, permuted: np.ndarray, weights: np.ndarray
-) -> tuple[Draws, Draws, Draws]:
-    """Category sums of the data, of the resamples and of the relabellings."""
-    count = len(labels.categories)
-    return (
-        permutation_draws(values, labels.codes[None], count),
-        bootstrap_draws(values, labels.codes, weights, count),
-        permutation_draws(values, permuted, count),
-    )
+def _with_p(item: Estimate, p: float) -> Estimate:
+    known = item.p is not None and np.isfinite(p)
+    return Estimate(item.value, item.low, item.high, item.chance, item.chance_low,
+                    item.chance_high, float(p) if known else None)  # fmt: skip

@@ -1,7 +1,7 @@
 """Everything that pairs of sets say about one family of components.
 
-The intersections are computed once, site by site; category matrices, their nulls and intervals,
-the effects per layer, the adjusted effects and the reliability are products with that matrix.
+The intersections are computed once, site by site; category matrices, the effects and their nulls,
+the effects per layer and the reliability are products with that matrix.
 """
 
 from collections.abc import Sequence
@@ -14,24 +14,32 @@ from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.sites import FamilySite
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.overlap.adjusted import Adjusted, adjusted_effect
 from sparcom.analysis.overlap.category_effect import (
-    LayerOverlap,
-    MatrixEstimates,
-    category_effect,
-    effect_by_origin,
-    layer_overlap,
-    superiority,
+    CategoryEffects,
+    LayerEffect,
+    category_effects,
+    effect_estimate,
+    layer_effects,
+    make_designs,
 )
 from sparcom.analysis.overlap.category_matrix import CategoryMatrix, category_matrix
 from sparcom.analysis.overlap.layer_histogram import LayerHistogram, layer_histogram
 from sparcom.analysis.overlap.layer_pattern import LayerPattern, layer_pattern
+from sparcom.analysis.overlap.matrix_cells import (
+    LayerMatrix,
+    MatrixEstimates,
+    adjusted_cells,
+    layer_matrix,
+    raw_cells,
+)
 from sparcom.analysis.overlap.measures import chance_jaccard, corrected, pair_matrix
-from sparcom.analysis.overlap.pair_draws import PairDraws, make_draws
+from sparcom.analysis.overlap.pair_draws import make_draws
+from sparcom.analysis.overlap.prevalence_chance import prevalence_chance
 from sparcom.analysis.overlap.reliability import Reliability, split_half
-from sparcom.analysis.overlap.same_different import SameDifferent, same_different
+from sparcom.analysis.overlap.same_different import SameDifferent, ridits, same_different
 from sparcom.analysis.overlap.sources import SourceOverlap, source_overlaps
 from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.exchange import Nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,38 +47,41 @@ class FamilyOverlap:
     """What pairs say about a family. Jaccard throughout, if nothing else is said.
 
     family: of `sites.families`; instructions: how many non-empty sets it rests on.
-    matrix: M[a, b]; estimates: [C][C] an Estimate of each: bootstrap interval, permuted-label
-        chance.
-    chance: M of J0, random sets with each set's size in every site.
-    corrected, overlap_coefficient, containment: M of the chance-corrected Jaccard, of the overlap
-        coefficient, and of the share of a's set that lies in b's.
+    nodes: what keeps together; determined: clusters enough to reach p = 0.05.
+    matrix: M[a, b] of all pairs; estimates: [C][C] an Estimate of each, intervals over clusters.
+    adjusted: [C][C] Estimate, M among pairs of two clusters, with length, source and shared tokens
+        held fixed; null relabelled nodes; p corrected over all cells.
+    chance: M of J0, random sets with each set's size in every site. chance_prevalence: M of J0 of
+        random sets that also keep how often each component is held; corrected: M of the Jaccard
+        corrected by the latter.
+    overlap_coefficient, containment: M of these measures.
     distributions: same-type against different-type pairs; None if one sort is missing.
-    effect: same minus different; the null permutes labels within strata (length bin x source).
-    effect_by_origin: the same value with origins resampled as wholes; the null permutes labels
-        among the origins of a source.
-    superiority: P(a same-type pair overlaps more than a different-type one); null as in `effect`.
-    adjusted: the effect with strata held fixed; by_length: with length bins alone held fixed.
+    effects: the category effect, raw and adjusted. superiority: P(a same-type pair overlaps more
+        than a different-type one) among pairs of two clusters.
     sources: within and across sources.
-    by_layer: the same per site. histogram, pattern: where in depth the sets lie.
+    by_layer: the adjusted effect per site; layer_matrices: M per site. histogram, pattern: where in
+        depth the sets lie.
     reliability: None if no category can be halved.
     """
 
     family: str
     instructions: int
+    nodes: Nodes
+    determined: bool
     matrix: CategoryMatrix
     estimates: MatrixEstimates
+    adjusted: MatrixEstimates
     chance: CategoryMatrix
+    chance_prevalence: CategoryMatrix
     corrected: CategoryMatrix
     overlap_coefficient: CategoryMatrix
     containment: CategoryMatrix
     distributions: SameDifferent | None
-    effect: Estimate
-    effect_by_origin: Estimate
+    effects: CategoryEffects
     superiority: Estimate
-    adjusted: Adjusted
-    by_length: Adjusted
     sources: tuple[SourceOverlap, ...]
-    by_layer: tuple[LayerOverlap, ...]
+    by_layer: tuple[LayerEffect, ...]
+    layer_matrices: tuple[LayerMatrix, ...]
     histogram: LayerHistogram
     pattern: LayerPattern
     reliability: Reliability | None
@@ -82,74 +93,64 @@ def family_overlap(
     sites: Sequence[FamilySite],
     labels: Labels,
     strata: Strata,
+    lexical: np.ndarray,
     options: AnalysisOptions,
 ) -> FamilyOverlap:
     """The pair statistics of a family.
 
     bits: [n, bytes] packed sets over the family's index, none of them empty.
-    labels, strata: of the rows.
+    labels, strata: of the rows; lexical: [n, n] share of tokens that two of them have in common.
     """
     rng = np.random.default_rng(options.seed)
     codes, names = labels.codes, labels.categories
     draws = make_draws(labels, strata, options, rng)
+    designs = make_designs(strata, labels.tokens, lexical, draws)
     inter = np.zeros((len(codes), len(codes)), np.int64)
     sizes = np.zeros((len(codes), len(sites)), np.int64)
-    by_layer = []
+    layers, matrices = [], []
     for at, site in enumerate(sites):
         part = intersections(slice_bits(bits, site.part))
         inter += part
         sizes[:, at] = np.diagonal(part)
-        by_layer.append(layer_overlap(site, part, labels, draws))
+        of_site = pair_matrix(part)
+        layers.append(designs.small.effects(of_site))
+        matrices.append(layer_matrix(site, of_site, codes, names, draws.few_weights))
     widths = np.array([site.width for site in sites])
     values = pair_matrix(inter)
-    chance = chance_jaccard(sizes, widths)
-    effect, estimates = category_effect(values, labels, draws.permuted, draws.weights)
-    adjusted, by_length = _adjusted(values, labels, strata, draws)
+    chance, prevalent = chance_jaccard(sizes, widths), prevalence_chance(bits)
+    between = designs.between.effects(ridits(values))
     return FamilyOverlap(
         family=family,
         instructions=len(codes),
+        nodes=draws.nodes,
+        determined=draws.nodes.enough,
         matrix=category_matrix(values, codes, names),
-        estimates=estimates,
+        estimates=raw_cells(values, codes, names, draws.weights),
+        adjusted=adjusted_cells(values, designs.adjusted, len(names)),
         chance=category_matrix(chance, codes, names),
-        corrected=category_matrix(corrected(values, chance), codes, names),
+        chance_prevalence=category_matrix(prevalent, codes, names),
+        corrected=category_matrix(corrected(values, prevalent), codes, names),
         overlap_coefficient=category_matrix(pair_matrix(inter, "overlap"), codes, names),
         containment=category_matrix(pair_matrix(inter, "containment"), codes, names),
         distributions=same_different(values, codes),
-        effect=effect,
-        effect_by_origin=effect_by_origin(values, labels, draws),
-        superiority=superiority(values, labels, draws),
-        adjusted=adjusted,
-        by_length=by_length,
-        sources=tuple(_sources(values, labels, strata, draws)),
-        by_layer=tuple(by_layer),
-        histogram=layer_histogram(sizes, sites, codes, names, family),
+        effects=category_effects(values, codes, designs),
+        superiority=_plus(effect_estimate(between, designs.between), 0.5),
+        sources=tuple(source_overlaps(values, labels, strata, lexical, draws)),
+        by_layer=layer_effects(sites, layers, designs.small),
+        layer_matrices=tuple(matrices),
+        histogram=layer_histogram(sizes, sites, labels, family),
         pattern=layer_pattern(sizes, widths, codes, names, draws.permuted, draws.weights),
         reliability=split_half(
-            inter, values, codes, names, int(widths.sum()), draws=options.small_draws, rng=rng
+            inter, values, draws.nodes, names, int(widths.sum()), draws=options.small_draws,
+            rng=rng,
         ),
-    )
-
-
-def _adjusted(
-    values: np.ndarray, labels: Labels, strata: Strata, draws: PairDraws
-) -> tuple[Adjusted, Adjusted]:
-    """The effect with length and source held fixed, and with length alone."""
-    codes, weights = labels.codes, draws.few_weights
-    both = adjusted_effect(values, codes, strata.codes, draws.few_permuted, weights, draws.dealt)
-    if len(strata.sources) < 2:
-        return both, both
-    dealt = strata.length[draws.dealt]
-    return both, adjusted_effect(
-        values, codes, strata.lengths_of, draws.within_length, weights, dealt
-    )
-
-
-def _sources(
-    values: np.ndarray, labels: Labels, strata: Strata, draws: PairDraws
-) -> list[SourceOverlap]:
-    if len(strata.sources) < 2:
-        return []
-    return source_overlaps(
-        values, labels.codes, labels.categories, strata.sources_of, strata.sources,
-        draws.few_permuted, draws.few_weights,
     )  # fmt: skip
+
+
+def _plus(item: Estimate, constant: float) -> Estimate:
+    """The estimate of the figure plus a constant."""
+    moved = (
+        None if x is None else x + constant
+        for x in (item.value, item.low, item.high, item.chance, item.chance_low, item.chance_high)
+    )
+    return Estimate(*moved, item.p)

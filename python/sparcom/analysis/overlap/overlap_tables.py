@@ -9,6 +9,8 @@ from sparcom.analysis.overlap.family_overlap import FamilyOverlap
 from sparcom.analysis.overlap.same_different import QUANTILES
 from sparcom.analysis.stats.estimate import Estimate, estimate_table
 
+PRIMARY = "category effect, adjusted"
+"""The primary figure: length, source and shared tokens held fixed; clusters are the unit."""
 QUANTILE_NAMES = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -21,11 +23,16 @@ SUMMARY_SCHEMA = pa.schema(
 
 
 def matrix_table(result: FamilyOverlap) -> pa.Table:
-    """One row per two categories a, b: the matrices and the estimate of the Jaccard."""
+    """One row per two categories a, b: the matrices and the estimate of the Jaccard.
+
+    adjusted: M with length, source and shared tokens held fixed; adjusted_chance: the mean of its
+    null; adjusted_p: corrected over the cells.
+    """
     names = result.matrix.categories
     count = len(names)
     extra = {
         "J0": result.chance.mean,
+        "J0_prevalence": result.chance_prevalence.mean,
         "corrected": result.corrected.mean,
         "overlap_coefficient": result.overlap_coefficient.mean,
         "containment": result.containment.mean,
@@ -41,6 +48,10 @@ def matrix_table(result: FamilyOverlap) -> pa.Table:
     )
     for name, matrix in extra.items():
         column = pa.array(matrix.reshape(-1), pa.float64(), from_pandas=True)
+        table = table.append_column(name, column)
+    cells = [item for row in result.adjusted for item in row]
+    for name, field in (("adjusted", "value"), ("adjusted_chance", "chance"), ("adjusted_p", "p")):
+        column = pa.array([getattr(cell, field) for cell in cells], pa.float64())
         table = table.append_column(name, column)
     return table
 
@@ -121,7 +132,7 @@ def reliability_table(result: FamilyOverlap) -> pa.Table:
 
 def layer_matrix_table(result: FamilyOverlap) -> pa.Table:
     """One row per site and two categories a, b: M of the site's own Jaccard."""
-    names, sites = result.matrix.categories, result.by_layer
+    names, sites = result.matrix.categories, result.layer_matrices
     entries = len(names) ** 2
     return estimate_table(
         {
@@ -136,7 +147,7 @@ def layer_matrix_table(result: FamilyOverlap) -> pa.Table:
 
 
 def layer_effects_table(result: FamilyOverlap) -> pa.Table:
-    """One row per site: the category effect of its own Jaccard."""
+    """One row per site: the adjusted category effect of its own Jaccard; p is of all sites."""
     sites = result.by_layer
     columns = {
         "family": _texts(result.family, len(sites)),
@@ -147,7 +158,7 @@ def layer_effects_table(result: FamilyOverlap) -> pa.Table:
 
 
 def source_effects_table(result: FamilyOverlap) -> pa.Table:
-    """One row per two sources (or one twice): the category effect among the pairs between them."""
+    """One row per two sources (or one twice): the adjusted effect among the pairs between them."""
     parts = result.sources
     columns = {
         "family": _texts(result.family, len(parts)),
@@ -164,16 +175,18 @@ def _distance_table(result: FamilyOverlap) -> pa.Table:
 
 def effects_table(result: FamilyOverlap) -> pa.Table:
     """Every scalar figure of a family, one row each; where: the category, if it is of one."""
+    effects = result.effects
     rows: list[tuple[str, str, Estimate]] = [
-        ("category effect", "", result.effect),
-        ("category effect, by origin", "", result.effect_by_origin),
+        (PRIMARY, "", effects.adjusted),
+        ("category effect, raw", "", effects.raw),
+        ("category effect, between clusters", "", effects.between),
+        ("category effect, length held fixed", "", effects.by_length),
+        ("category effect, length and source held fixed", "", effects.by_stratum),
+        ("share explained by length", "", effects.explained_by_length),
+        ("share explained by length, source and tokens", "", effects.explained),
+        ("clusters", "", Estimate(float(len(np.unique(result.nodes.cluster))))),
+        ("pairs comparable in length and source", "", Estimate(effects.informative)),
         ("superiority of same-type pairs", "", result.superiority),
-        ("category effect, length and source held fixed", "", result.adjusted.effect),
-        ("share explained by length and source", "", result.adjusted.explained),
-        ("pairs comparable in length and source", "", Estimate(result.adjusted.informative)),
-        ("category effect, length held fixed", "", result.by_length.effect),
-        ("share explained by length", "", result.by_length.explained),
-        ("pairs comparable in length", "", Estimate(result.by_length.informative)),
         ("layer distance between categories", "", result.pattern.between),
         ("layer distance over chance", "", result.pattern.excess),
         ("layer distance from an even spread", "", result.pattern.from_even),

@@ -7,43 +7,44 @@ import numpy as np
 from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.analysis.stats.resample import bootstrap_weights, permuted_blocks, permuted_codes
+from sparcom.analysis.stats.exchange import Nodes, make_nodes
+from sparcom.analysis.stats.resample import bootstrap_weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairDraws:
     """Relabellings and resamples of n instructions.
 
-    permuted: [permutations, n] labels permuted within strata; weights: [bootstraps, n].
-    The others have `small_draws` rows: few_permuted, few_weights, the first of the two above;
-    within_length: labels permuted within length bins; dealt: strata in random order;
-    origin_permuted, origin_weights: labels and weights with origins as wholes.
+    nodes: what keeps together. relabelled: [permutations, nodes] categories.
+    weights: [bootstraps, n] with clusters drawn as wholes.
+    few_relabelled, few_weights: the first `small_draws` of them.
     """
 
-    permuted: np.ndarray
+    nodes: Nodes
+    relabelled: np.ndarray
     weights: np.ndarray
-    few_permuted: np.ndarray
+    few_relabelled: np.ndarray
     few_weights: np.ndarray
-    within_length: np.ndarray
-    dealt: np.ndarray
-    origin_permuted: np.ndarray
-    origin_weights: np.ndarray
+
+    @property
+    def permuted(self) -> np.ndarray:
+        """[permutations, n] the relabelled categories of the instructions."""
+        return self.relabelled[:, self.nodes.node]
 
 
 def make_draws(
     labels: Labels, strata: Strata, options: AnalysisOptions, rng: np.random.Generator
 ) -> PairDraws:
     """All draws for some instructions; the order in which they are drawn is fixed."""
-    codes, few = labels.codes, options.small_draws
-    permuted = permuted_codes(codes, strata.codes, options.permutations, rng)
-    weights = bootstrap_weights(codes, np.arange(len(codes)), options.bootstraps, rng)
+    nodes = make_nodes(labels.codes, labels.clusters, strata.sources_of, labels.tokens)
+    relabelled = nodes.permuted(options.permutations, rng)
+    drawn_from, cluster = nodes.drawn_from, nodes.cluster[nodes.node]
+    weights = bootstrap_weights(drawn_from[cluster], cluster, options.bootstraps, rng)
+    few = options.small_draws
     return PairDraws(
-        permuted=permuted,
+        nodes=nodes,
+        relabelled=relabelled,
         weights=weights,
-        few_permuted=permuted[:few],
+        few_relabelled=relabelled[:few],
         few_weights=weights[:few],
-        within_length=permuted_codes(codes, strata.lengths_of, few, rng),
-        dealt=rng.permuted(np.tile(strata.codes, (few, 1)), axis=1),
-        origin_permuted=permuted_blocks(codes, labels.clusters, strata.sources_of, few, rng),
-        origin_weights=bootstrap_weights(codes, labels.clusters, few, rng),
     )

@@ -1,8 +1,8 @@
-"""Split-half reliability: would another sample of instructions tell the same story?
+"""Split-half reliability: would another sample of clusters tell the same story?
 
-Each category is halved at random, many times. Prevalences in the two halves are correlated
-over all components; this needs no second look at the sets, since with A, B the halves' averaging
-weights and X the matrix of intersections, sum_n q_A(n) q_B(n) = A^T X B.
+The clusters of each category are halved at random, many times. Prevalences in the two halves are
+correlated over all components; this needs no second look at the sets, since with A, B the halves'
+averaging weights and X the matrix of intersections, sum_n q_A(n) q_B(n) = A^T X B.
 """
 
 from dataclasses import dataclass, replace
@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.exchange import Nodes
 from sparcom.analysis.stats.pair_sums import permutation_draws
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """categories: [C] those with at least four instructions.
+    """categories: [C] those with at least four clusters.
     prevalence: [C] Estimate, correlation of a category's prevalences between its halves, stepped
         up to the full size (Spearman-Brown 2r / (1 + r)); the interval is over splits; chance is
-        the correlation with the halves of the other categories, what generality alone gives.
+        the correlation with the other categories at the full size, what generality alone gives:
+        it is measured, not stepped up, since it is no correlation of two halves of one thing.
     between: [C, C] mean correlation between halves of two categories, divided by the root of
         their reliabilities: how alike two categories are once sampling noise is removed; 1 on the
         diagonal. between_low, between_high: its interval over splits.
@@ -38,7 +40,7 @@ class Reliability:
 def split_half(
     inter: np.ndarray,
     values: np.ndarray,
-    codes: np.ndarray,
+    nodes: Nodes,
     categories: tuple[str, ...],
     components: int,
     *,
@@ -48,16 +50,17 @@ def split_half(
     """Split-half reliability of prevalence and of the category matrix.
 
     inter: [n, n] intersections, sizes on the diagonal; values: [n, n] the pair measure.
-    codes: [n] category codes; components: how many there are, held or not.
-    None if no category has four instructions.
+    nodes: of the instructions; components: how many there are, held or not.
+    None if no category has four clusters.
     """
-    count = np.bincount(codes, minlength=len(categories))
-    kept = np.flatnonzero(count >= 4)
+    codes, clusters = nodes.category[nodes.node], nodes.cluster[nodes.node]
+    kept = np.flatnonzero(nodes.clusters_of(len(categories)) >= 4)
     if not len(kept):
         return None
-    halves = _halved_codes(codes, kept, draws, rng)
+    halves = _halved_codes(codes, clusters, kept, draws, rng)
     r = _correlations(inter.astype(np.float64), halves, 2 * len(kept), components)
     own = np.diagonal(r, axis1=1, axis2=2)
+    whole = _whole_correlations(inter.astype(np.float64), codes, kept, components)
     reliability = own.mean(0)
     low, high = (_disattenuated(q, reliability) for q in _quantiles(r))
     inside = halves[0] >= 0
@@ -66,7 +69,7 @@ def split_half(
     groups = 2 * len(kept)
     return Reliability(
         categories=tuple(categories[c] for c in kept),
-        prevalence=tuple(_prevalence(own[:, c], _others(r, c)) for c in range(len(kept))),
+        prevalence=tuple(_prevalence(own[:, c], whole, c) for c in range(len(kept))),
         between=_disattenuated(r.mean(0), reliability),
         between_low=low,
         between_high=high,
@@ -88,16 +91,34 @@ def spearman_brown(r: np.ndarray) -> np.ndarray:
 
 
 def _halved_codes(
-    codes: np.ndarray, kept: np.ndarray, draws: int, rng: np.random.Generator
+    codes: np.ndarray,
+    clusters: np.ndarray,
+    kept: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """[draws, n] group of each instruction: 2k and 2k + 1 are random halves of category kept[k];
-    -1 elsewhere."""
+    """[draws, n] group of each instruction: 2k and 2k + 1 are random halves of the clusters of
+    category kept[k]; -1 elsewhere."""
     out = np.full((draws, len(codes)), -1, np.int64)
     for at, code in enumerate(kept):
         rows = np.flatnonzero(codes == code)
-        half = np.tile(np.arange(len(rows)) % 2, (draws, 1))
-        out[:, rows] = 2 * at + rng.permuted(half, axis=1)
+        names, of = np.unique(clusters[rows], return_inverse=True)
+        half = np.tile(np.arange(len(names)) % 2, (draws, 1))
+        out[:, rows] = 2 * at + rng.permuted(half, axis=1)[:, of]
     return out
+
+
+def _whole_correlations(
+    inter: np.ndarray, codes: np.ndarray, kept: np.ndarray, components: int
+) -> np.ndarray:
+    """[C, C] correlation over components of the categories' prevalences, at the full size."""
+    share = (codes[:, None] == kept) / np.bincount(codes, minlength=kept.max() + 1)[kept]
+    gram = share.T @ inter @ share / components
+    mean = np.diagonal(inter) @ share / components
+    covariance = gram - np.outer(mean, mean)
+    sd = np.sqrt(np.maximum(np.diagonal(covariance), 0))
+    scale = np.outer(sd, sd)
+    return np.divide(covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
 
 def _correlations(
@@ -133,15 +154,11 @@ def _matrix_correlations(values: np.ndarray, halves: np.ndarray, groups: int) ->
     return out
 
 
-def _others(r: np.ndarray, c: int) -> np.ndarray:
-    """[draws] mean correlation of category c with the other categories' halves."""
-    columns = [k for k in range(r.shape[1]) if k != c]
-    return r[:, c, columns].mean(1) if columns else np.full(len(r), np.nan)
-
-
-def _prevalence(own: np.ndarray, others: np.ndarray) -> Estimate:
-    stepped, chance = spearman_brown(own), spearman_brown(others)
-    return replace(estimate(float(stepped.mean()), stepped, chance), p=None)
+def _prevalence(own: np.ndarray, whole: np.ndarray, c: int) -> Estimate:
+    """own: [draws] correlation of the halves of category c; whole: [C, C]."""
+    stepped, others = spearman_brown(own), np.delete(whole[c], c)
+    chance = float(others.mean()) if len(others) and np.isfinite(others).all() else None
+    return replace(estimate(float(stepped.mean()), stepped), chance=chance)
 
 
 def _stepped_estimate(r: np.ndarray, null: np.ndarray) -> Estimate:

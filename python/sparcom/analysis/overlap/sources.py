@@ -1,19 +1,17 @@
 """Does the category effect hold within each source, and across sources?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sparcom.analysis.data.labels import Labels
+from sparcom.analysis.data.strata import Strata
+from sparcom.analysis.overlap.category_effect import effect_estimate
 from sparcom.analysis.overlap.category_matrix import CategoryMatrix, matrix_of_sums
-from sparcom.analysis.stats.estimate import Estimate, estimate, matrix_estimates
-from sparcom.analysis.stats.pair_sums import (
-    bootstrap_draws,
-    group_sums,
-    one_hot,
-    permutation_draws,
-    same_minus_different,
-)
+from sparcom.analysis.overlap.pair_design import PairDesign
+from sparcom.analysis.overlap.pair_draws import PairDraws
+from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.pair_sums import bootstrap_draws, group_sums, one_hot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +20,8 @@ class SourceOverlap:
 
     first, second: names of the sources; the same name twice: pairs within it.
     matrix: M[a, b] over I in (first, a), K in (second, b); across sources it need not be symmetric.
-    estimates: [C][C] an Estimate of each: bootstrap interval, permuted-label chance.
-    effect: Estimate, same minus different type; the null permutes labels within strata.
+    estimates: [C][C] an Estimate of each, intervals over clusters.
+    effect: Estimate, adjusted as the primary effect is; the null relabels nodes.
     """
 
     first: str
@@ -34,41 +32,52 @@ class SourceOverlap:
 
 
 def source_overlaps(
-    values: np.ndarray,
-    codes: np.ndarray,
-    categories: tuple[str, ...],
-    source: np.ndarray,
-    names: Sequence[str],
-    permuted: np.ndarray,
-    weights: np.ndarray,
+    values: np.ndarray, labels: Labels, strata: Strata, lexical: np.ndarray, draws: PairDraws
 ) -> list[SourceOverlap]:
-    """Every source within itself, and every two across.
+    """Every source within itself, and every two across; none of a single source.
 
-    Across sources, pairs of one type share no author and no origin: a category effect there is
-    the strongest evidence. values: [n, n]; source: [n] codes into names.
+    Across sources, pairs of one type share no author and no cluster: a category effect there is
+    the strongest evidence. values, lexical: [n, n].
     """
-    types, n_sources = len(categories), len(names)
-    joint = source * types + codes
-    groups = n_sources * types
-    point = group_sums(values, one_hot(joint, groups))
-    draws = permutation_draws(values, source * types + permuted, groups)
-    again = bootstrap_draws(values, joint, weights, groups)
+    names, types, source = strata.sources, len(labels.categories), strata.sources_of
+    if len(names) < 2:
+        return []
+    joint = source * types + labels.codes
+    groups = len(names) * types
+    sums, pairs = group_sums(values, one_hot(joint, groups))
+    again = bootstrap_draws(values, joint, draws.few_weights, groups).means()
     out = []
-    for i in range(n_sources):
-        for j in range(i, n_sources):
+    for i in range(len(names)):
+        for j in range(i, len(names)):
             block = np.s_[..., i * types : (i + 1) * types, j * types : (j + 1) * types]
-            effect = estimate(
-                float(same_minus_different(point[0][block], point[1][block])),
-                same_minus_different(again.sums[block], again.pairs[block]),
-                same_minus_different(draws.sums[block], draws.pairs[block]),
+            matrix = matrix_of_sums(sums[block], pairs[block], labels.categories, twice=i == j)
+            cells = again[block]
+            out.append(
+                SourceOverlap(
+                    first=names[i],
+                    second=names[j],
+                    matrix=matrix,
+                    estimates=tuple(
+                        tuple(estimate(matrix.mean[a, b], cells[:, a, b]) for b in range(types))
+                        for a in range(types)
+                    ),
+                    effect=_effect(values, strata, lexical, draws, {i, j}),
+                )
             )
-            matrix = matrix_of_sums(point[0][block], point[1][block], categories, twice=i == j)
-            found = SourceOverlap(
-                first=names[i],
-                second=names[j],
-                matrix=matrix,
-                estimates=matrix_estimates(matrix.mean, again.means()[block], draws.means()[block]),
-                effect=effect,
-            )
-            out.append(found)
     return out
+
+
+def _effect(
+    values: np.ndarray, strata: Strata, lexical: np.ndarray, draws: PairDraws, pair: set[int]
+) -> Estimate:
+    """The adjusted effect among the pairs of two sources, or within the one."""
+    rows = np.flatnonzero(np.isin(strata.sources_of, list(pair)))
+    nodes, kept = draws.nodes.take(rows)
+    used, codes = np.unique(strata.codes[rows], return_inverse=True)
+    of = strata.source[used]
+    allowed = (of[:, None] == min(pair)) & (of == max(pair))
+    block = np.ix_(rows, rows)
+    design = PairDesign(
+        nodes, codes, draws.few_relabelled[:, kept], [lexical[block]], allowed | allowed.T
+    )
+    return effect_estimate(design.effects(values[block]), design)

@@ -15,7 +15,8 @@ class Estimate:
     value: the figure; None if the data do not determine it (a warning says why).
     low, high: 95 % interval of the value; None if there is none.
     chance, chance_low, chance_high: mean and central 95 % of the null; None without a null.
-    p: permutation p-value, (1 + draws at least as extreme) / (1 + draws); None without a null.
+    p: permutation p-value, (1 + draws at least as extreme) / (1 + draws), twice that of the nearer
+        tail if both count; None without a null.
     """
 
     value: float | None
@@ -41,7 +42,8 @@ def estimate(
     recentre: shift the draws so that their mean is the value: for distances, which resampling
         noise inflates in the draws once more than in the value.
     A value that is not finite becomes None, and so does every figure that depends on it; draws
-    that are not finite (a resample without a pair) are left out.
+    that are not finite (a resample without a pair) are left out. Resamples that do not vary tell
+    nothing of the error, so that there is no interval.
     """
     if not np.isfinite(value):
         return Estimate(None)
@@ -52,25 +54,10 @@ def estimate(
         return Estimate(float(value), low, high)
     null = null[np.isfinite(null)]
     tolerance = 1e-12 * max(1.0, abs(float(value)))
-    greater = int((null >= value - tolerance).sum())
-    less = int((null <= value + tolerance).sum())
-    extreme = {"greater": greater, "less": less, "both": 2 * min(greater, less)}[tail]
-    p = min(1.0, (1 + extreme) / (1 + len(null)))
+    greater = (1 + int((null >= value - tolerance).sum())) / (1 + len(null))
+    less = (1 + int((null <= value + tolerance).sum())) / (1 + len(null))
+    p = {"greater": greater, "less": less, "both": min(1.0, 2 * min(greater, less))}[tail]
     return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
-
-
-def matrix_estimates(
-    mean: np.ndarray, resampled: np.ndarray, null: np.ndarray
-) -> tuple[tuple[Estimate, ...], ...]:
-    """[C][C] estimates of a matrix mean [C, C] from draws of it, each [draws, C, C]; two-sided."""
-    rows, columns = mean.shape
-    return tuple(
-        tuple(
-            estimate(mean[a, b], resampled[:, a, b], null[:, a, b], tail="both")
-            for b in range(columns)
-        )
-        for a in range(rows)
-    )
 
 
 def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
@@ -78,6 +65,8 @@ def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
     if not len(finite):
         return None, None
     low, high = np.quantile(finite, [0.025, 0.975])
+    if high - low <= 1e-12 * max(1.0, abs(high)):
+        return None, None
     return float(low), float(high)
 
 

@@ -14,29 +14,14 @@ def permuted_codes(
     return out
 
 
-def permuted_blocks(
-    codes: np.ndarray, units: np.ndarray, within: np.ndarray, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """[draws, n] category codes, permuted among blocks: the instructions of one category and unit.
-
-    units: [n] codes of what stays together (origins); within: [n] codes, constant in each block,
-    among whose equals labels are exchanged (sources). A category that has one block only is
-    relabelled as a whole, which leaves the partition into types as it was: such categories lend no
-    evidence against the null.
-    """
-    joint = np.unique(np.stack([within, units, codes]), axis=1, return_inverse=True)
-    (group, _, label), block = joint[0], joint[1].reshape(-1)
-    return permuted_codes(label, group, draws, rng)[:, block]
-
-
 def bootstrap_weights(
     groups: np.ndarray, units: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """[draws, n] how often each instruction is drawn.
 
     groups: [n] codes; each group keeps its number of units (groups are categories). units: [n]
-    codes of what is drawn as a whole within a group: one per instruction, or one per origin, whose
-    instructions then come and go together.
+    codes of what is drawn as a whole within a group, such as clusters, whose instructions then
+    come and go together.
     """
     weights = np.zeros((draws, len(groups)))
     for group in np.unique(groups):
