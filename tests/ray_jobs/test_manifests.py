@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparcom.config import load_config
+from sparcom.config_file import load_config
 
 ROOT = Path(__file__).parents[2]
 JOBS = ROOT / "ray_jobs"
