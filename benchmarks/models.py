@@ -290,8 +290,7 @@ def plain_counts(model, space: ComponentSpace, prompt: Prompt) -> tuple[np.ndarr
 
         if ffn.form == "routed":
             hooks.append(ffn.module.register_forward_pre_hook(routed))
-        elif ffn.act:
-            act = getattr(ffn.module, ffn.act)
+        elif isinstance(act := getattr(ffn.module, ffn.act or "forward"), torch.nn.Module):
             hooks.append(act.register_forward_pre_hook(dense))
         else:
             first = getattr(ffn.module, ffn.parts[0])

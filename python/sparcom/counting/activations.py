@@ -19,19 +19,20 @@ import numpy as np
 
 from sparcom.errors import InputError
 
-_PLAIN = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
+PLAIN = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
+"""Those without parameters."""
 _SHAPED = {
     "swiglu": {"limit": math.inf, "alpha": 1.0, "beta": 0.0},
     "swiglu_step": {"limit": math.inf},
     "situ": {"beta": 1.0, "linear_beta": 0.0},
 }
 _POSITIVE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_PLAIN, ()),
+    **dict.fromkeys(PLAIN, ()),
     "swiglu": ("limit", "alpha"),
     "swiglu_step": ("limit",),
     "situ": ("beta",),
 }
-ACTIVATIONS = (*_PLAIN, *_SHAPED)
+ACTIVATIONS = (*PLAIN, *_SHAPED)
 """Names without parameters; a name's place is its code in csrc/act_mul_count.h."""
 
 
@@ -69,7 +70,7 @@ def parse_activation(text: str) -> Activation:
     7.0
     """
     name, bracket, rest = text.partition("(")
-    if name not in ACTIVATIONS or (bracket and name in _PLAIN):
+    if name not in ACTIVATIONS or (bracket and name in PLAIN):
         raise InputError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {text!r}")
     defaults = _SHAPED.get(name, {})
     try:

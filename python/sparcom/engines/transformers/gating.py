@@ -1,7 +1,8 @@
-"""The activation of gated FFNs that clamp or scale, found by what their own code computes.
+"""The activation of gated FFNs that no activation module names, found by what their code computes.
 
-Such a module keeps its limit as an attribute and its formula in its code. So its code is called on
-a few numbers, and the formula that gives the same is its activation. No weight is needed.
+Some clamp or scale: they keep a limit as an attribute and the formula in their code. Others call a
+function instead of a module. So their code is called on a few numbers, and the formula that gives
+the same is their activation. No weight is needed.
 """
 
 import copy
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from sparcom.counting import reference
-from sparcom.counting.activations import name_activation, parse_activation
+from sparcom.counting.activations import PLAIN, name_activation, parse_activation
 from sparcom.errors import InputError
 
 _LIMITS = ("limit", "swiglu_limit")
@@ -84,9 +85,10 @@ def _find(
 
 
 def _candidates(module: nn.Module, plain: str | None) -> Iterator[str]:
-    if plain is not None:
-        yield plain
+    yield from PLAIN if plain is None else (plain,)
     limit, alpha = _number(module, _LIMITS), _number(module, _ALPHAS)
+    if limit == math.inf:
+        return
     for beta in (0.0, 1.0):
         for scale in (1.0, alpha) if alpha < math.inf else (1.0,):
             yield name_activation("swiglu", limit=limit, alpha=scale, beta=beta)

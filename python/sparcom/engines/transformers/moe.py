@@ -37,7 +37,8 @@ def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str 
     Raises InputError saying what is not supported.
     """
     experts, width = _weights_shape(module)
-    if type(module)._apply_gate.__name__ != "_default_apply_gate" and module.has_gate:
+    own_gate = type(module)._apply_gate.__name__ != "_default_apply_gate"
+    if module.has_gate and (own_gate or activation is None):
         activation = gating_of_experts(module, activation)
     elif activation is None:
         what = type(getattr(module, "act_fn", None)).__name__

@@ -31,12 +31,13 @@ ACTIVATION_MODULES = {
     "PytorchGELUTanh": "gelu_tanh",
     "NewGELUActivation": "gelu_tanh",
     "FastGELUActivation": "gelu_tanh",
+    "BloomGelu": "gelu_tanh",
     "ReLU": "relu",
     "ReLUSquaredActivation": "relu2",
 }
 # Names of the parts of each form, in the order gate, up, down (merged and ungated: first, down).
 _PARTS = {
-    "gated": (("gate_proj", "up_proj", "down_proj"),),
+    "gated": (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2")),
     "merged": (("gate_up_proj", "down_proj"), ("input_linear", "output_linear")),
     "ungated": (
         ("c_fc", "c_proj"),
@@ -50,7 +51,7 @@ SUPPORTED = (
     ", ".join("/".join(names) for known in _PARTS.values() for names in known)
     + ", and routed experts of transformers' experts interface,"
 )
-_ACT_NAMES = ("act_fn", "activation_fn", "act", "activation")
+_ACT_NAMES = ("act_fn", "activation_fn", "act", "activation", "gelu_impl")
 
 CountSite = Callable[[int, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -83,16 +84,17 @@ def find_ffns(model: nn.Module) -> list[Ffn]:
     Works on a model on the meta device, so that support is known before weights are read.
     Raises InputError naming the module that is not known.
     """
-    ffns = []
+    ffns: list[Ffn] = []
     for layer, (name, block) in enumerate(decoder_layers(model)):
         found = list(_ffns_of(block, name, layer))
-        if not found:
-            raise InputError(_unsupported(model, name, block, "no FFN found in it"))
         if len({ffn.site.kind for ffn in found}) < len(found):
             names = ", ".join(ffn.name for ffn in found)
             why = f"several FFNs of one kind ({names}), such as experts that are modules"
             raise InputError(_unsupported(model, name, block, why))
         ffns += found
+    if not ffns:  # a layer without one is no fault: hybrids have some
+        name, block = decoder_layers(model)[0]
+        raise InputError(_unsupported(model, name, block, "no FFN found in it or in another layer"))
     return ffns
 
 
@@ -143,17 +145,22 @@ def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
             fused = (*moe.weight_names(module), *moe.bias_names(module))
             yield Ffn(site, child_name, module, form, act, fused)
             continue
-        if form != "ungated" and gating.has_limit(module):
+        if form != "ungated" and (f is None or gating.has_limit(module)):
             try:
                 f = gating.gating_of_mlp(module, f, parts)
             except InputError as error:
-                raise InputError(_unsupported(None, child_name, module, str(error))) from None
+                why = f"{error} ({_activation_of(module, act)})"
+                raise InputError(_unsupported(None, child_name, module, why)) from None
         if f is None:
-            what = type(getattr(module, act)).__name__ if act else "none"
-            raise InputError(_unsupported(None, child_name, module, f"activation {what}"))
+            why = _activation_of(module, act)
+            raise InputError(_unsupported(None, child_name, module, why))
         kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
         site = Site(kind, layer, _width(children[parts[-1]]), f, gated=form != "ungated")
         yield Ffn(site, child_name, module, form, act, parts)
+
+
+def _activation_of(module: nn.Module, act: str) -> str:
+    return f"activation {type(getattr(module, act)).__name__ if act else 'none'}"
 
 
 def _form(children: dict[str, nn.Module]) -> tuple[str | None, tuple[str, ...]]:

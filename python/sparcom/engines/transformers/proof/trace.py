@@ -186,7 +186,15 @@ def _keep_gates(trace: Trace, at: int, ffn: Ffn) -> Callable[[], None]:
     module: Any = ffn.module
     if ffn.act:
         act = getattr(module, ffn.act)
-        return act.register_forward_pre_hook(lambda _, args: keep(args[0])).remove
+        if isinstance(act, nn.Module):
+            return act.register_forward_pre_hook(lambda _, args: keep(args[0])).remove
+
+        def kept_act(gate: torch.Tensor) -> torch.Tensor:
+            keep(gate)
+            return act(gate)
+
+        setattr(module, ffn.act, kept_act)
+        return lambda: setattr(module, ffn.act, act)
     if ffn.form == "routed":
         plain = module._apply_gate
 

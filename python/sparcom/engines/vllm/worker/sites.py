@@ -21,6 +21,7 @@ from sparcom.errors import InputError
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
 # Modules whose input is gate and up side by side, and their f.
 _PAIRED = {"SiluAndMul": "silu"}
+_FFN_NAMES = {"mlp", "ffn", "feed_forward", "experts"}
 _SHAPED = ("SiluAndMulWithClamp", "SwigluStepAndMul", "SituAndMul")  # they have parameters
 _SINGLE = {
     "SiLU": "silu", "SiLUActivation": "silu", "ReLU": "relu", "NewGELU": "gelu_tanh",
@@ -146,11 +147,15 @@ def _refuse_experts(name: str, module: nn.Module) -> None:
 
 
 def _check_every_layer(model: nn.Module, found: Sequence[LocalSite]) -> None:
-    """Raise InputError if a decoder layer with weights has no site."""
+    """Raise InputError if nothing counts, or if a decoder layer has an FFN by its name and no site.
+
+    A layer may have none: some of a hybrid model mix tokens only.
+    """
     layers = set()
     for name, _ in model.named_parameters():
-        numbers = [int(part) for part in name.split(".") if part.isdigit()]
-        layers.update(numbers[:1])
+        parts = name.split(".")
+        if _FFN_NAMES.intersection(parts):
+            layers.update([int(part) for part in parts if part.isdigit()][:1])
     missing = sorted(layers - {local.site.layer for local in found})
     if missing or not found:
         where = f"layer {missing[0]}" if missing else "any layer"
