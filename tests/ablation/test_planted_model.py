@@ -9,7 +9,9 @@ import torch
 from tiny_runs import save_tiny_llm, write_corpus
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sparcom.ablation import experiment
 from sparcom.ablation.ablate import ablate
+from sparcom.ablation.measures import prompts_of
 from sparcom.ablation.options import AblationOptions
 from sparcom.analysis.analyse import analyse
 from sparcom.cli.main import main
@@ -19,6 +21,10 @@ from sparcom.component_list import (
     component_table,
     write_components,
 )
+from sparcom.config import RunConfig
+from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.corpus.schema import Instruction
+from sparcom.planning.prompts import PromptMaker
 from sparcom.report.page import write_report
 from sparcom.store import Run
 
@@ -167,6 +173,28 @@ def test_the_command(run: str, capsys: pytest.CaptureFixture) -> None:
     assert "unique:MATH: 3 neurons ablated (zero)" in text
     assert "unique:MATH: undetermined: 5 random sets, and at least 39 are needed." in text
     assert "matters" not in text
+
+
+def test_sets_that_harm_plain_text_as_much(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that is not to suffer more is MATH's own here: no bundled text has the marker."""
+    items = [Instruction(**row) for row in corpus_rows() if row["category"] == "MATH"][:6]
+
+    def texts(maker: PromptMaker, config: RunConfig) -> list[Prompt]:
+        return prompts_of(maker, config, items, scope="response")
+
+    monkeypatch.setattr(experiment, "plain_prompts", texts)
+    options = AblationOptions(targets=("unique:MATH",), threads=1, plain_sets=2)
+    found = ablate(Run(run), options).of("unique:MATH", "MATH")
+    assert found.plain_sets == 2
+    assert found.plain_rise == pytest.approx(found.effect, rel=0.1)
+    assert found.plain_size > found.size
+    assert 0.3 < found.plain_rise_random / found.plain_rise < 3
+    # They are of no category: what they cost MATH they cost the others too.
+    assert found.plain_effect > 0
+    assert found.plain_selectivity < 0.5 * found.selectivity
+    assert (
+        "enlarged until the loss of plain text rises as much" in Path(write_report(run)).read_text()
+    )
 
 
 def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Path) -> None:
