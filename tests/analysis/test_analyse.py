@@ -230,7 +230,8 @@ def test_a_truncated_run_says_so(tmp_path: Path) -> None:
     assert result.instructions == 64
     done = write_run(tmp_path / "d", _planted(), LABELS, dense_space(), skip=[5])
     assert any("1 of 240 instructions were set aside" in w for w in analyse(done, QUICK).warnings)
-    none = write_run(tmp_path / "n", _planted(), LABELS, dense_space(), skip=range(240))
+    none = write_run(tmp_path / "n", _planted(), LABELS, dense_space(), status="stopped",
+                     skip=range(240))  # fmt: skip
     with pytest.raises(InputError, match="no profile in this run; is it complete"):
         analyse(none, QUICK)
 
