@@ -313,7 +313,7 @@ def test_sets_of_a_part_whose_profile_was_not_written_are_left_out(tmp_path: Pat
     [
         ({"alpha": 0}, "alpha: expected between 0 and 1, got 0"),
         ({"low": 0.6}, "expected 0 <= low < high <= 1, got 0.6, 0.5"),
-        ({"permutations": 0}, "permutations: must be at least 1, got 0"),
+        ({"permutations": 0}, "permutations: must be from 1 to 1000000, got 0"),
     ],
 )
 def test_options_are_checked(options: dict, message: str) -> None:
