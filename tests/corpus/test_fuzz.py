@@ -1,22 +1,17 @@
 """Whatever a corpus holds, a command ends soon: with a result, or with exit 2 and short lines."""
 
-import os
+import math
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from damaged_corpora import KINDS, draw, save_whole_model
-
-from sparcom.cli.main import main
-from sparcom.formatting import printable
+from fuzzing import check_output, run_cases
 
 FAST, SLOW = 480, 6000  # cases
 BUDGET = 30  # seconds of the fast test
-LIMIT = 10  # seconds of processor time for one case; a busy machine takes longer
-HANG = 90  # seconds
 MEMORY = 1 << 20  # KB of one process
 # The kernel's own peak for this program. A child's ru_maxrss is at least the size of the process
 # that started it, and RUSAGE_CHILDREN is the largest of all children so far.
@@ -35,49 +30,10 @@ sys.exit(main())
 """
 
 
-def check_output(case: str, code: object, out: str, err: str, seconds: float) -> None:
-    """Exit 0 or 2; on stderr only lines that are short and act on no terminal."""
-    assert code in (0, 2), f"{case}: exit {code}: {err[-500:]}"
-    assert seconds < LIMIT, f"{case}: {seconds:.1f} s"
-    assert "Traceback" not in out + err, case
-    if code == 2:
-        assert out + err, f"{case}: nothing was said"
-    for line in (*out.split("\n"), *err.split("\n")):
-        assert printable(line) == line, f"{case}: {line!r}"
-    for line in err.split("\n"):
-        assert len(line) < 500, f"{case}: a line of {len(line)} characters"
-
-
-def busy_seconds() -> float:
-    """Processor time of this process and of those that it has ended."""
-    return sum(os.times()[:4])
-
-
-def run_case(seed: int, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    folder.mkdir()
-    name, argv = draw(seed, folder)
-    started, busy = time.monotonic(), busy_seconds()
-    try:
-        code = main(argv)
-    except SystemExit as stop:  # argparse
-        code = stop.code
-    except BaseException as error:
-        raise AssertionError(f"case {seed} ({name}): {argv}") from error
-    out, err = capsys.readouterr()
-    check_output(f"case {seed} ({name}) {argv}", code, out, err, busy_seconds() - busy)
-    assert time.monotonic() - started < HANG, f"case {seed} ({name}) {argv}"
-
-
 def test_damaged_corpora_of_every_kind(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some of the names are relative
     save_whole_model(tmp_path / "model")
-    started = time.monotonic()
-    done = 0
-    for seed in range(FAST):
-        if time.monotonic() - started > BUDGET:
-            break
-        run_case(seed, tmp_path / str(seed), capsys)
-        done += 1
+    done = run_cases(draw, 0, FAST, tmp_path, capsys, BUDGET)
     assert done >= 3 * len(KINDS), f"only {done} cases in {BUDGET} s"
 
 
@@ -85,8 +41,7 @@ def test_damaged_corpora_of_every_kind(tmp_path, capsys, monkeypatch):
 def test_many_damaged_corpora(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_whole_model(tmp_path / "model")
-    for seed in range(FAST, FAST + SLOW):
-        run_case(seed, tmp_path / str(seed), capsys)
+    run_cases(draw, FAST, FAST + SLOW, tmp_path, capsys, math.inf)
 
 
 @pytest.mark.parametrize("seed", [2, 4, 6, 25])

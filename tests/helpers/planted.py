@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from store_helpers import manifest_of, store_corpus, store_part
+from store_helpers import STAMPS, manifest_of, store_corpus, store_part
 
 from sparcom.analysis.data.bitsets import pack
 from sparcom.analysis.data.membership import Membership
@@ -93,7 +93,7 @@ def write_run(
     sources = [("human", "ai")[i // 6 % 2] for i in range(n)] if sources is None else sources
     experts = np.zeros((n, 0), bool) if experts is None else experts
     ids = [f"{name}-{i:04d}" for i, name in enumerate(labels)]
-    store = RunStore(folder)
+    store = RunStore(folder, STAMPS)
     instructions = [
         Instruction(
             ids[i],

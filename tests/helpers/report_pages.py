@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-from store_helpers import manifest_of, store_corpus, store_part
+from store_helpers import STAMPS, manifest_of, store_corpus, store_part
 
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.components import ComponentSpace, Site
@@ -63,7 +63,7 @@ def stored(
     if equal:
         counts[:], routed[:] = 3, 3
     counted = Counted(ids, tokens, counts, routed.astype(np.int32))
-    store = RunStore(folder)
+    store = RunStore(folder, STAMPS)
     records = [
         Instruction(i, c, source=sources[k % len(sources)], instruction="x")
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))

@@ -22,6 +22,8 @@ MOE = ComponentSpace(
     (Site("dense", 0, 5, "silu"), Site("routed", 1, 2, "silu", experts=9, top_k=2))
 )
 
+STAMPS = {name: f"of {name}" for name in ("corpus", "counts", "failed", "sets", "profiles")}
+
 
 def counted_of(space: ComponentSpace, ids: tuple[str, ...], seed: int = 0, top: int = 9) -> Counted:
     rng = np.random.default_rng(seed)
@@ -46,7 +48,7 @@ def assert_equal(a: object, b: object) -> None:
 
 
 def manifest_of(space: ComponentSpace, instructions: int = 1, **changes: Any) -> dict[str, Any]:
-    """A whole run.json, of a run whose files were written without stamps.
+    """A whole run.json, of a run whose files have the stamps `STAMPS`.
 
     changes: values of its keys; what is given for a table is added to it.
     """
@@ -62,7 +64,7 @@ def manifest_of(space: ComponentSpace, instructions: int = 1, **changes: Any) ->
         "threads": 1,
         "versions": {"torch": "2"},
         "created": "2026-01-01T00:00:00Z",
-        "stamps": dict.fromkeys(("corpus", "counts", "failed", "sets", "profiles"), ""),
+        "stamps": STAMPS,
         "run": "abcdef",
     }
     for key, value in changes.items():

@@ -11,6 +11,7 @@ import pytest
 from store_helpers import (
     DENSE,
     MOE,
+    STAMPS,
     assert_equal,
     counted_of,
     manifest_of,
@@ -60,7 +61,7 @@ def write(
 
 def stored(folder: Path, space: ComponentSpace = DENSE, n: int = 5, part: int = 2) -> RunStore:
     """A whole run of n instructions in parts."""
-    store = RunStore(folder)
+    store = RunStore(folder, STAMPS)
     store_corpus(store, instructions(n), prompts(n), part)
     for number, start in enumerate(range(0, n, part)):
         ids = tuple(f"i{k}" for k in range(start, min(start + part, n)))
@@ -99,7 +100,7 @@ def test_prompts_come_back_part_by_part(tmp_path: Path) -> None:
 
 
 def test_labels_follow_the_sets_where_instructions_are_missing(tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "run")
+    store = RunStore(tmp_path / "run", STAMPS)
     store_corpus(store, instructions(4), prompts(4), 4)
     counted = counted_of(DENSE, ("i3", "i0"))
     sets = identify(counted, DENSE, Selection())

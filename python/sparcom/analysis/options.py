@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from sparcom.analysis.components.lape import LapeRule
 from sparcom.errors import InputError
 
+MOST_DRAWS = 1_000_000
+"""More would take days, or more memory than there is."""
+
 
 @dataclass(frozen=True)
 class AnalysisOptions:
@@ -50,5 +53,9 @@ class AnalysisOptions:
                 f"low, high: expected 0 <= low < high <= 1, got {self.low}, {self.high}"
             )
         for name in ("permutations", "bootstraps", "small_draws", "pair_sample"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST_DRAWS:
+                raise InputError(
+                    f"{name}: must be from 1 to {MOST_DRAWS}, got {getattr(self, name):.6g}"
+                )
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"seed: must be from 0 to 2^32 - 1, got {self.seed:.6g}")

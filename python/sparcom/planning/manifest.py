@@ -90,7 +90,9 @@ def stamps_of(manifest: dict[str, Any]) -> dict[str, str]:
     counts = _sha256(measured)
     sets = _sha256([counts, manifest["selection"]])
     corpus = _sha256(manifest["corpus"])
-    return {"corpus": corpus, "counts": counts, "failed": counts, "sets": sets, "profiles": sets}
+    stamps = {"corpus": corpus, "counts": counts, "sets": sets}
+    # Of their own, so that no file of one folder passes in another.
+    return {**stamps, "failed": _sha256([counts, "failed"]), "profiles": _sha256([sets, "sums"])}
 
 
 def require_stamps(location: str, manifest: dict[str, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sparcom.errors import InputError, SparcomError
+from sparcom.formatting import shorten
 
 OBJECT_STORES = ("s3", "gcs", "abfs")
 _SPOOL_BYTES = 64 << 20
@@ -41,15 +42,17 @@ class Files:
 
     def __init__(self, location: str | Path) -> None:
         text = str(location)
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise InputError(f"{shorten(repr(text), 200)}: not the text of a location")
         if "://" in text:
-            refuse_credentials(text)
             try:
+                refuse_credentials(text)
                 self.fs, self.root = fs.FileSystem.from_uri(_one_request_a_file(text))
             except (OSError, ValueError) as error:
                 raise InputError(f"{text}: no file system for this location: {error}") from error
             self.location = text.rstrip("/")
         else:
-            self.fs, self.root = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+            self.fs, self.root = fs.LocalFileSystem(), _local_root(text)
             self.location = self.root
 
     @property
@@ -102,7 +105,7 @@ class Files:
     ) -> Iterator[pq.ParquetFile]:
         """A Parquet file, its pages checked against their checksums.
 
-        hint: what to do where it cannot be read, which a SparcomError then says.
+        hint: what to do if it cannot be read, which an InputError then says.
         streamed: fetch it in pieces of 1 MB, in place of whole columns.
         """
         try:
@@ -116,7 +119,7 @@ class Files:
                 yield file
         except (OSError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise SparcomError(
+            raise InputError(
                 f"{self.location}/{name}: not readable as Parquet ({reason}); {hint}"
             ) from error
 
@@ -242,6 +245,21 @@ class Files:
         if self.fs.get_file_info(path).type == fs.FileType.File:
             with suppress(FileNotFoundError):  # another driver was faster
                 self.fs.delete_file(path)
+
+
+def _local_root(text: str) -> str:
+    """The absolute path of a folder that may exist.
+
+    Raises InputError for a path that none can have: a name that is too long, a loop of links.
+    """
+    try:
+        path = Path(text).expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError):  # said by whoever writes or reads it
+            path.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~" of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{shorten(text, 200)}: no folder can lie there: {reason}") from error
+    return str(path)
 
 
 def _one_request_a_file(uri: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from sparcom.clusters import with_clusters
 from sparcom.components import ComponentSpace
 from sparcom.corpus.schema import CATEGORIES
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import InputError
 from sparcom.selection.sets import Sets
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.profile_part import SUMS
@@ -123,14 +123,14 @@ class Run:
         )
 
     def _check_whole(self) -> None:
-        """Raise SparcomError if a part of a complete run is missing."""
+        """Raise InputError if a part of a complete run is missing."""
         retain = self.manifest.get("config", {}).get("retain")
         if self.manifest.get("status") != "complete" or retain not in FOLDERS:
             return
         planned = set(range(self.store.corpus.parts()))
         for folder in FOLDERS[retain]:
             if missing := planned - self.store.results.parts(folder):
-                raise SparcomError(
+                raise InputError(
                     f"{self.store.location}/{folder}: part {min(missing)} is missing, though the "
                     "run was complete; count it again with --resume"
                 )

@@ -67,7 +67,7 @@ class RunStore:
         kind = self.files.root_type()
         if kind == fs.FileType.NotFound:
             return False
-        return kind == fs.FileType.File or bool(set(self.files.names()) - {LOCK_FOLDER})
+        return kind != fs.FileType.Directory or bool(set(self.files.names()) - {LOCK_FOLDER})
 
     def is_run(self) -> bool:
         """Whether the location holds a run."""

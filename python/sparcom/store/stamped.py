@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError
 from sparcom.store.files import Files
 from sparcom.store.profiles.spans import Span, span_of
 
@@ -60,7 +60,7 @@ class StampedFiles:
     ) -> Iterator[pq.ParquetFile]:
         """The file of a span, opened and checked.
 
-        Raises SparcomError if it cannot be read, or belongs to another run or other parts.
+        Raises InputError if it cannot be read, or belongs to another run or other parts.
         """
         with self.files.parquet(self.name(span), hint, streamed=streamed) as file:
             check_stamp(file, self.metadata(span) if self._stamp is not None else {},
@@ -69,13 +69,13 @@ class StampedFiles:
 
 
 def check_stamp(file: pq.ParquetFile, expected: Mapping[str, str], where: str, hint: str) -> None:
-    """Raise SparcomError if the metadata of a file are not as expected."""
+    """Raise InputError if the metadata of a file are not as expected."""
     found = file.metadata.metadata or {}
     for name, value in expected.items():
         text = found.get(name.encode(), b"").decode(errors="replace")
         if text != value:
             what = "written by another run" if name == _STAMP else f"holds the parts {text or '?'}"
-            raise SparcomError(f"{where}: {what}; {hint}")
+            raise InputError(f"{where}: {what}; {hint}")
 
 
 def corpus_metadata(stamp: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.profile_part import SUMS, sum_kind, with_sums
 from sparcom.store.profiles.spans import Span
@@ -37,7 +37,7 @@ def write_profile(files: StampedFiles, span: Span, table: pa.Table) -> None:
 def merge_profiles(files: StampedFiles, spans: Sequence[Span], target: Span) -> None:
     """Merge profile files into one, which appears whole.
 
-    Raises SparcomError if they belong to another run, or hold an instruction twice.
+    Raises InputError if they belong to another run, or hold an instruction twice.
     """
     names = [files.name(span) for span in spans]
     with ExitStack() as stack:
@@ -166,7 +166,7 @@ def _joined_ids(
     counted = pc.value_counts(flat)
     twice = pc.index(pc.greater(counted.field("counts"), 1), True).as_py()
     if twice >= 0:
-        raise SparcomError(
+        raise InputError(
             f"profiles: instruction {counted.field('values')[twice].as_py()!r} is in two of "
             f"{', '.join(names)}; only profiles of disjoint instructions can be merged"
         )

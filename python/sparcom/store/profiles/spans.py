@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError
 
 FAN = 16
 _NAME = re.compile(r"parts?-(\d{5,})(?:-(\d{5,}))?\.parquet")
@@ -49,7 +49,7 @@ def span_of(name: str) -> Span | None:
 def outermost(spans: Iterable[Span]) -> list[Span]:
     """The spans that lie in no other, ascending.
 
-    A span inside another is what a merge has left behind when it was stopped. Raises SparcomError
+    A span inside another is what a merge has left behind when it was stopped. Raises InputError
     where two spans overlap otherwise: some instruction would be counted twice.
     """
     out: list[Span] = []
@@ -57,7 +57,7 @@ def outermost(spans: Iterable[Span]) -> list[Span]:
         if out and span.stop <= out[-1].stop:
             continue
         if out and span.first < out[-1].stop:
-            raise SparcomError(
+            raise InputError(
                 f"profiles: {out[-1].name} and {span.name} overlap; delete one of them and finish "
                 "the run with --resume"
             )
