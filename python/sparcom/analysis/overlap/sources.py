@@ -10,7 +10,7 @@ from sparcom.analysis.overlap.category_effect import effect_estimate
 from sparcom.analysis.overlap.category_matrix import CategoryMatrix, matrix_of_sums
 from sparcom.analysis.overlap.pair_design import PairDesign
 from sparcom.analysis.overlap.pair_draws import PairDraws
-from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.estimate import Estimate, estimate, varying
 from sparcom.analysis.stats.pair_sums import bootstrap_draws, group_sums, one_hot
 
 
@@ -58,7 +58,10 @@ def source_overlaps(
                     second=names[j],
                     matrix=matrix,
                     estimates=tuple(
-                        tuple(estimate(matrix.mean[a, b], cells[:, a, b]) for b in range(types))
+                        tuple(
+                            estimate(matrix.mean[a, b], varying(cells[:, a, b]))
+                            for b in range(types)
+                        )
                         for a in range(types)
                     ),
                     effect=_effect(values, strata, lexical, draws, {i, j}),
