@@ -53,7 +53,7 @@ def layer_pattern(
     permuted: np.ndarray,
     weights: np.ndarray,
 ) -> LayerPattern:
-    """Distances between categories' layer histograms, with null and interval; none from resamples that do not vary.
+    """Distances between categories' layer histograms, with null and interval.
 
     sizes: [n, sites] components of each site in each set, none of them empty; widths: [sites].
     codes: [n]; permuted: [draws, n] relabellings; weights: [draws, n] bootstrap weights.
