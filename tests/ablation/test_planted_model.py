@@ -14,6 +14,7 @@ from sparcom.ablation.ablate import ablate
 from sparcom.ablation.measures import prompts_of
 from sparcom.ablation.options import AblationOptions
 from sparcom.analysis.analyse import analyse
+from sparcom.analysis.options import AnalysisOptions
 from sparcom.cli.main import main
 from sparcom.component_list import (
     COMPONENT_SCHEMA,
@@ -34,6 +35,7 @@ PLANTED = [4, 17, 33]
 DECOYS = list(range(36, 56))
 """As many firings and as large a contribution: the first ten fire for a word that every instruction
 has once, the others at the end of every instruction, where they help the answer alike."""
+FINE = AnalysisOptions(least_difference=0.05)  # the marker is one token of ten
 WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue")
 
 
@@ -111,10 +113,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_pipeline_finds_exactly_the_planted_neurons(run: str) -> None:
-    result = analyse(Run(run))
+    result = analyse(Run(run), FINE)
     found = [r for r in result.tables["specific_neurons"].to_pylist() if r["category"] == "MATH"]
     assert sorted((r["layer"], r["unit"]) for r in found) == [(0, unit) for unit in PLANTED]
-    assert all(r["q"] < 0.05 and r["prevalence"] == 1 and r["elsewhere"] == 0 for r in found)
+    assert all(r["q"] < 0.05 and r["prevalence"] == 1 for r in found)
+    assert all(r["frequency_QA"] == r["frequency_SUM"] == 0 for r in found)
 
 
 @pytest.mark.parametrize("word", ["unique:MATH", "specific:3:MATH", "planted.parquet"])
@@ -122,7 +125,7 @@ def test_ablating_them_is_found_to_matter_for_their_category(
     run: str, tmp_path: Path, word: str
 ) -> None:
     opened = Run(run)
-    table = analyse(opened).tables["specific_neurons"]
+    table = analyse(opened, FINE).tables["specific_neurons"]
     table = table.filter([c == "MATH" for c in table["category"].to_pylist()])
     if word.endswith(".parquet"):
         listed = str(tmp_path / word)

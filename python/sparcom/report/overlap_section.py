@@ -135,7 +135,21 @@ def _effect_statement(tables: Tables, family: str, what: str) -> str:
         f"different types {different:.3f}, a difference of "
         f"{number(raw.value, none='undetermined')}."
     )
-    return f"{head} {_adjusted_text(tables, family, adjusted)}"
+    return f"{head} {_adjusted_text(tables, family, adjusted)}{_crossed_text(tables, family)}"
+
+
+def _crossed_text(tables: Tables, family: str) -> str:
+    """What a design buys in which each cluster holds several categories."""
+    clusters, crossed = (
+        tables.row("effects", family=family, figure=figure)["value"]
+        for figure in ("clusters", "clusters with several categories")
+    )
+    if crossed < clusters:
+        return ""
+    return (
+        " Every cluster holds several categories, which are exchanged within it: what a cluster "
+        "has in common, such as its passage, cancels by design."
+    )
 
 
 def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
@@ -149,8 +163,7 @@ def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
         f"clusters, it is {with_interval(adjusted)}"
     )
     if adjusted.p is None:
-        (clusters,) = (row["value"] for row in tables.rows("effects", family=family,
-                                                           figure="clusters"))  # fmt: skip
+        clusters = tables.row("effects", family=family, figure="clusters")["value"]
         return f"{size}. Undetermined: {clusters:.0f} clusters are too few to test it."
     null = (
         f"under permuted clusters {number(adjusted.chance)} (p = {p_value(adjusted.p)}, one-sided)"

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_of, estimate_table
+from sparcom.analysis.stats.estimate import (
+    Estimate,
+    estimate,
+    estimate_of,
+    estimate_table,
+    varying,
+)
 
 
 def test_p_counts_the_draw_at_hand() -> None:
@@ -16,7 +22,10 @@ def test_p_counts_the_draw_at_hand() -> None:
 
 
 def test_resamples_that_do_not_vary_are_no_interval() -> None:
-    assert estimate(0.054, np.full(9, 0.054)) == Estimate(0.054)
+    assert estimate(0.054, varying(np.full(9, 0.054))) == Estimate(0.054)
+    draws = np.array([1.0, np.nan, 2.0])
+    assert varying(draws) is draws
+    assert varying(np.full(3, np.nan)) is None
 
 
 def test_what_is_not_finite_is_none_and_not_a_number_that_spreads() -> None:

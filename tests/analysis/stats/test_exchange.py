@@ -16,7 +16,7 @@ def test_a_nested_cluster_moves_as_a_whole_among_those_of_like_length() -> None:
     nodes = _nested(6, 12)
     assert len(nodes.category) == 72
     assert not nodes.crossed.any()
-    assert np.bincount(np.unique(nodes.group, return_inverse=True)[1]).tolist() == [CLASS] * 6
+    assert np.bincount(np.unique(nodes.group, return_inverse=True)[1]).tolist() == [CLASS] * 9
     draws = nodes.permuted(50, np.random.default_rng(1))
     assert (draws != nodes.category).any()
     for group in np.unique(nodes.group):

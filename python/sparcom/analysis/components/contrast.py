@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse, special
 
 LEAST_FREEDOM = 4.0
 """Degrees of freedom below which two categories are not compared one with the other."""
@@ -109,16 +109,19 @@ class Contrast:
     def p_values(self, found: Difference, least: float | None = None) -> np.ndarray:
         """[F] p of a difference, two-sided; with `least`, one-sided of one that exceeds it.
 
-        1 if the difference is not known.
+        1 if the difference is not known, or does not reach `least`.
         """
-        with np.errstate(invalid="ignore"):
-            if least is None:
-                tail = 2 * stats.t.sf(np.abs(found.value) / found.error, self.freedom)
-                smallest = self.smallest_p
-            else:
-                tail = stats.t.sf((found.value - least) / found.error, self.freedom)
-                smallest = self.smallest_p / 2
-        return np.nan_to_num(np.clip(tail, smallest, 1.0), nan=1.0)
+        out = np.ones(len(found.value))
+        if least is None:
+            at = np.flatnonzero(np.isfinite(found.value))
+            score, sides = np.abs(found.value[at]) / found.error[at], 2
+        else:
+            at = np.flatnonzero(found.value > least)
+            score, sides = (found.value[at] - least) / found.error[at], 1
+        if len(at):
+            tail = sides * special.stdtr(self.freedom, -score)
+            out[at] = np.clip(tail, self.smallest_p * sides / 2, 1.0)
+        return out
 
 
 def _smallest_p(codes: np.ndarray, category: int, cluster: np.ndarray) -> float:

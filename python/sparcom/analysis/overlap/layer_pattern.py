@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
+from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, varying
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +70,22 @@ def layer_pattern(
         _mean_of_known(_distance(m, even)) for m in (mean, resampled, null)
     )
     expected = float(chance.mean()) if len(chance) else float("nan")
-    from_even = estimate(spread[0], spread_again, recentre=True)
+    from_even = estimate(spread[0], varying(spread_again), recentre=True)
     if from_even.value is not None:
         even_chance = _even_chance(sizes, widths, codes, len(categories))
         from_even = replace(from_even, chance=even_chance)
     return LayerPattern(
         categories=categories,
         pairs=tuple(
-            estimate(each[0, at], each_again[:, at], each_chance[:, at], recentre=True)
+            estimate(each[0, at], varying(each_again[:, at]), each_chance[:, at], recentre=True)
             for at in range(each.shape[1])
         ),
-        between=estimate(between[0], again, chance, recentre=True),
-        excess=estimate(between[0] - expected, again - expected, recentre=True),
+        between=estimate(between[0], varying(again), chance, recentre=True),
+        excess=estimate(between[0] - expected, varying(again - expected), recentre=True),
         from_even=from_even,
         stability=estimate(
             _stability(between, spread)[0],
-            _stability(again, spread_again),
+            varying(_stability(again, spread_again)),
             _stability(chance, spread_null),
             tail="less",
             recentre=True,

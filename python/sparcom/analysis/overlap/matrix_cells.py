@@ -7,7 +7,7 @@ import numpy as np
 from sparcom.analysis.data.sites import FamilySite
 from sparcom.analysis.overlap.category_matrix import category_matrix
 from sparcom.analysis.overlap.pair_design import PairDesign
-from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.estimate import Estimate, estimate, varying
 from sparcom.analysis.stats.multiple import max_statistic
 from sparcom.analysis.stats.pair_sums import bootstrap_draws
 
@@ -33,7 +33,7 @@ def raw_cells(
     mean = category_matrix(values, codes, categories).mean
     again = bootstrap_draws(values, codes, weights, len(categories)).means()
     return tuple(
-        tuple(estimate(mean[a, b], again[:, a, b]) for b in range(len(mean)))
+        tuple(estimate(mean[a, b], varying(again[:, a, b])) for b in range(len(mean)))
         for a in range(len(mean))
     )
 

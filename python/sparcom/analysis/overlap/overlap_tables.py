@@ -184,7 +184,8 @@ def effects_table(result: FamilyOverlap) -> pa.Table:
         ("category effect, length and source held fixed", "", effects.by_stratum),
         ("share explained by length", "", effects.explained_by_length),
         ("share explained by length, source and tokens", "", effects.explained),
-        ("clusters", "", Estimate(float(len(np.unique(result.nodes.cluster))))),
+        ("clusters", "", Estimate(float(len(result.nodes.drawn_from)))),
+        ("clusters with several categories", "", Estimate(_crossed(result))),
         ("pairs comparable in length and source", "", Estimate(effects.informative)),
         ("superiority of same-type pairs", "", result.superiority),
         ("layer distance between categories", "", result.pattern.between),
@@ -199,6 +200,11 @@ def effects_table(result: FamilyOverlap) -> pa.Table:
     figure, where, values = zip(*rows, strict=True)
     columns = {"family": [result.family] * len(rows), "figure": figure, "where": where}
     return estimate_table(columns, values)
+
+
+def _crossed(result: FamilyOverlap) -> float:
+    """How many clusters hold several categories."""
+    return float((result.nodes.drawn_from < 0).sum())
 
 
 def _texts(text: str, count: int) -> pa.Array:

@@ -157,13 +157,19 @@ class PairDesign:
         return float(weight - sum(unit**2 for unit in units))
 
     def _error_of_pairs(self, residual: np.ndarray, value: float) -> np.ndarray:
-        """[clusters, clusters] what each two clusters add to the effect's error, twice."""
+        """[clusters, clusters] what each two clusters add to the effect's error, twice.
+
+        Strata are fitted to the same instructions, which takes up their share of the errors:
+        sqrt(n / (n - strata)) gives it back.
+        """
         clusters = self._of_cluster.shape[1]
         if not np.isfinite(value):
             return np.full((clusters, clusters), np.nan)
         product = self._same_residual * (residual - np.float32(value) * self._same_residual)
         of = self._of_node @ self._of_cluster.astype(np.float32)
-        return 2 * (of.T @ product @ of).astype(np.float64) / self._weight[0]
+        n, fitted = self._of_stratum.shape
+        scale = np.sqrt(n / (n - fitted)) if n > fitted else np.nan
+        return 2 * scale * (of.T @ product @ of).astype(np.float64) / self._weight[0]
 
     @cached_property
     def _same_residual(self) -> np.ndarray:

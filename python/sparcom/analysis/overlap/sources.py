@@ -8,9 +8,10 @@ from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.overlap.category_effect import effect_estimate
 from sparcom.analysis.overlap.category_matrix import CategoryMatrix, matrix_of_sums
+from sparcom.analysis.overlap.matrix_cells import MatrixEstimates
 from sparcom.analysis.overlap.pair_design import PairDesign
 from sparcom.analysis.overlap.pair_draws import PairDraws
-from sparcom.analysis.stats.estimate import Estimate, estimate
+from sparcom.analysis.stats.estimate import Estimate, estimate, varying
 from sparcom.analysis.stats.pair_sums import bootstrap_draws, group_sums, one_hot
 
 
@@ -27,7 +28,7 @@ class SourceOverlap:
     first: str
     second: str
     matrix: CategoryMatrix
-    estimates: tuple[tuple[Estimate, ...], ...]
+    estimates: MatrixEstimates
     effect: Estimate
 
 
@@ -51,20 +52,24 @@ def source_overlaps(
         for j in range(i, len(names)):
             block = np.s_[..., i * types : (i + 1) * types, j * types : (j + 1) * types]
             matrix = matrix_of_sums(sums[block], pairs[block], labels.categories, twice=i == j)
-            cells = again[block]
             out.append(
                 SourceOverlap(
                     first=names[i],
                     second=names[j],
                     matrix=matrix,
-                    estimates=tuple(
-                        tuple(estimate(matrix.mean[a, b], cells[:, a, b]) for b in range(types))
-                        for a in range(types)
-                    ),
+                    estimates=_cells(matrix, again[block]),
                     effect=_effect(values, strata, lexical, draws, {i, j}),
                 )
             )
     return out
+
+
+def _cells(matrix: CategoryMatrix, again: np.ndarray) -> MatrixEstimates:
+    """[C][C] means with intervals. again: [draws, C, C]."""
+    types = range(len(matrix.categories))
+    return tuple(
+        tuple(estimate(matrix.mean[a, b], varying(again[:, a, b])) for b in types) for a in types
+    )
 
 
 def _effect(

@@ -42,8 +42,7 @@ def estimate(
     recentre: shift the draws so that their mean is the value: for distances, which resampling
         noise inflates in the draws once more than in the value.
     A value that is not finite becomes None, and so does every figure that depends on it; draws
-    that are not finite (a resample without a pair) are left out. Resamples that do not vary tell
-    nothing of the error, so that there is no interval.
+    that are not finite (a resample without a pair) are left out.
     """
     if not np.isfinite(value):
         return Estimate(None)
@@ -60,13 +59,23 @@ def estimate(
     return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
 
 
+def varying(resampled: np.ndarray) -> np.ndarray | None:
+    """[draws] as they are; None if they do not vary: one cluster tells nothing of the error.
+
+    >>> varying(np.ones(9)) is None
+    True
+    """
+    known = resampled[np.isfinite(resampled)]
+    if not len(known) or np.ptp(known) <= 1e-12 * max(1.0, float(np.abs(known).max())):
+        return None
+    return resampled
+
+
 def _interval(draws: np.ndarray | None) -> tuple[float | None, float | None]:
     finite = draws[np.isfinite(draws)] if draws is not None else np.zeros(0)
     if not len(finite):
         return None, None
     low, high = np.quantile(finite, [0.025, 0.975])
-    if high - low <= 1e-12 * max(1.0, abs(high)):
-        return None, None
     return float(low), float(high)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CLASS = 12
+CLASS = 8
 """Clusters in a class of like length."""
 ENOUGH = 20
 """Relabellings that are needed to reach p = 0.05."""
