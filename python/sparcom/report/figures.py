@@ -282,8 +282,8 @@ def _band(
     label: str | None = None,
 ) -> None:
     """A band between two curves; nothing where there is no interval."""
-    low, high = np.array(low, np.float64), np.array(high, np.float64)
-    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, label=label)
+    bounds = (np.array(bound, np.float64) for bound in (low, high))
+    axes.fill_between(x, *bounds, color=colour, alpha=0.18, linewidth=0, label=label)
 
 
 def to_png(figure: Figure) -> bytes:

@@ -4,6 +4,7 @@ The raw effect is that of all pairs. Inference is about pairs of two clusters (`
 the primary figure is the *adjusted* effect: with length, source and shared tokens held fixed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +136,7 @@ class LayerEffect:
 
 
 def layer_effects(
-    sites: list[FamilySite], found: list[Effects], design: PairDesign
+    sites: Sequence[FamilySite], found: Sequence[Effects], design: PairDesign
 ) -> tuple[LayerEffect, ...]:
     """The effects of all sites, p corrected by the maximum over them."""
     estimates = [effect_estimate(one, design) for one in found]

@@ -5,7 +5,7 @@ the effects per layer and the reliability are products with that matrix.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,8 +149,6 @@ def family_overlap(
 
 def _plus(item: Estimate, constant: float) -> Estimate:
     """The estimate of the figure plus a constant."""
-    moved = (
-        None if x is None else x + constant
-        for x in (item.value, item.low, item.high, item.chance, item.chance_low, item.chance_high)
-    )
-    return Estimate(*moved, item.p)
+    names = ("value", "low", "high", "chance", "chance_low", "chance_high")
+    known = {name: x for name in names if (x := getattr(item, name)) is not None}
+    return replace(item, **{name: x + constant for name, x in known.items()})
