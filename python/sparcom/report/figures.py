@@ -282,8 +282,8 @@ def _band(
     label: str | None = None,
 ) -> None:
     """A band between two curves; nothing where there is no interval."""
-    bounds = (np.array(bound, np.float64) for bound in (low, high))
-    axes.fill_between(x, *bounds, color=colour, alpha=0.18, linewidth=0, label=label)
+    lower, upper = (np.array(bound, np.float64) for bound in (low, high))
+    axes.fill_between(x, lower, upper, color=colour, alpha=0.18, linewidth=0, label=label)
 
 
 def to_png(figure: Figure) -> bytes:
