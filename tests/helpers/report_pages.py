@@ -40,6 +40,7 @@ def stored(
     blank: Sequence[str] = (),
     equal: bool = False,
     sources: Sequence[str] = ("human",),
+    clusters: Sequence[str] = ("",),
     retain: str = "counts",
     failed: int = 0,
     **manifest: object,
@@ -65,7 +66,13 @@ def stored(
     counted = Counted(ids, tokens, counts, routed.astype(np.int32))
     store = RunStore(folder, STAMPS)
     records = [
-        Instruction(i, c, source=sources[k % len(sources)], instruction="x")
+        Instruction(
+            i,
+            c,
+            source=sources[k % len(sources)],
+            instruction="x",
+            cluster=clusters[k % len(clusters)],
+        )
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))
     ]
     prompts = [Prompt(i, tuple(range(t)), ((0, t),)) for i, t in zip(ids, tokens, strict=True)]

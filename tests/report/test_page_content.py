@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from report_pages import (
     FEW,
     MOE,
@@ -66,6 +67,30 @@ def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
     assert {"neurons-sources", "neurons-effect-by-layer"} <= {
         p.stem for p in (tmp_path / "run/figures").glob("*.svg")
     }
+
+
+@pytest.mark.parametrize("clusters", [("one",), tuple(f"of {name}" for name in SIX)])
+def test_too_few_clusters_are_undetermined_and_claim_nothing(
+    tmp_path: Path, clusters: tuple[str, ...]
+) -> None:
+    """All of one collection, or each category of its own: type cannot be told from these."""
+    html, _ = page_of(stored(tmp_path / "run", SIX * 20, clusters=clusters))
+    assert_numbers(html)
+    text = visible(html)
+    assert f"Undetermined: {len(clusters)} clusters, and no two of one category" in text
+    if len(clusters) > 1:
+        assert "too few clusters to test neurons: CLS (1 clusters)" in text
+    assert not re.search(r"p = \d", text)
+    primary = rows_of(html, "figure")[1]
+    assert primary[0].endswith("(primary)")
+    assert (primary[2], primary[5]) == ("-", "-")
+    assert "enriched in" not in text
+
+
+def test_a_design_with_several_categories_in_each_cluster_says_so(tmp_path: Path) -> None:
+    passages = [f"passage {k // 6}" for k in range(120)]
+    text = visible(page_of(stored(tmp_path / "run", SIX * 20, clusters=passages))[0])
+    assert "Every cluster holds several categories, which are exchanged within it" in text
 
 
 def test_routed_neurons_are_seen_given_their_expert(tmp_path: Path) -> None:

@@ -145,6 +145,11 @@ def _overlap_warnings(result: FamilyOverlap) -> list[str]:
     out = []
     if result.effects.raw.value is None:
         out.append(f"{result.family}: no category effect: no pair of one type, or none of two")
+    elif result.effects.between.value is None:
+        out.append(
+            f"{result.family}: undetermined: no category has two clusters, so that the category "
+            "effect cannot be told from what the instructions of a cluster have in common"
+        )
     elif result.effects.adjusted.value is None:
         out.append(
             f"{result.family}: no two categories share a stratum, so the category effect cannot "

@@ -153,6 +153,13 @@ def _crossed_text(tables: Tables, family: str) -> str:
 
 
 def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
+    clusters = tables.row("effects", family=family, figure="clusters")["value"]
+    between = tables.estimate("effects", family=family, figure="category effect, between clusters")
+    if between.value is None:
+        return (
+            f"Undetermined: {clusters:.0f} clusters, and no two of one category, so that type "
+            "cannot be told from what the instructions of a cluster have in common."
+        )
     if adjusted.value is None:
         return (
             "No two categories have instructions of like length and source, so that type cannot be "
@@ -163,7 +170,6 @@ def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
         f"clusters, it is {with_interval(adjusted)}"
     )
     if adjusted.p is None:
-        clusters = tables.row("effects", family=family, figure="clusters")["value"]
         return f"{size}. Undetermined: {clusters:.0f} clusters are too few to test it."
     null = (
         f"under permuted clusters {number(adjusted.chance)} (p = {p_value(adjusted.p)}, one-sided)"
