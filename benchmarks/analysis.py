@@ -125,7 +125,7 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
     store.write_manifest(
         {
             "status": "complete",
-            "config": {"retain": "sets"},
+            "config": {"retain": "sets" if repeat else "counts"},
             "model": {"path": "", "weights": ""},
             "corpus": {"instructions": n, "prompt_tokens": 0, "counted_tokens": 0, **hashes},
             "cells": cells.to_json(),
