@@ -24,6 +24,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise InputError("the model was loaded")
 
     monkeypatch.setattr("sparcom.pipeline.run._count", load_and_stop)
+    monkeypatch.setattr("sparcom.report.figures._save", lambda *_, **__: b"<svg>")  # takes seconds
     monkeypatch.setattr("sparcom.pipeline.ray.session._CONNECT_S", 1.0)
     monkeypatch.setenv("SPARCOM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is looked for in a network

@@ -319,7 +319,7 @@ def test_no_instruction_gives_empty_sets_of_the_right_widths() -> None:
 
 @pytest.mark.parametrize(
     "rule", ["top", "top:", "top:0", "top:-0.1", "top:1.01", "top:nan", "top:inf", "fixed:x",
-             "best:1", "lift:2", "top:1/0", ""],
+             "best:1", "lift:2", "top:1/0", "", "top:1e-99999999", "top:0." + "1" * 5000],
 )  # fmt: skip
 def test_a_malformed_rule_says_what_is_allowed(rule: str) -> None:
     with pytest.raises(InputError, match="expected top:NUMBER or per-layer:NUMBER or fixed:NUMBER"):

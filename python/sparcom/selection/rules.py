@@ -14,6 +14,7 @@ so several components may lie at the cut; `ties` says which of them are selected
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,8 @@ from sparcom.selection.sets import Sets
 
 RULES = ("top", "per-layer", "fixed", "lift")
 _INT32_MAX = 2**31 - 1
+# 1e-99999999 is a fraction too, of 12 MB.
+_NUMBER = re.compile(r"[0-9.]{1,20}(?:[eE][+-]?[0-9]{1,2})?|[0-9]{1,20}/[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _parse(rule: str, kinds: Sequence[str]) -> tuple[str, Fraction]:
     """(kind, value) of a rule. Raises InputError, naming what is allowed, if it is malformed."""
     kind, _, text = rule.partition(":")
     try:
-        value = Fraction(text)
+        value = Fraction(text) if _NUMBER.fullmatch(text) else None
     except (ValueError, ZeroDivisionError):
         value = None
     highest = None if kind == "lift" else 1

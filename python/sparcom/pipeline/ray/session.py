@@ -151,6 +151,8 @@ def check_resources(config: RunConfig) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OverflowError, UnicodeError) as error:  # a port over 65535, a name that is no host's
+        raise InputError(f"--ray-address {address}: expected HOST:PORT, got {error}") from error
     except OSError as error:
         raise SparcomError(
             f"the cluster at {address} could not be reached: {error}; is it running, and is its "
