@@ -48,7 +48,7 @@ def test_exchangeable_targets_are_rarely_named(sets, cells, targets, early) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize(("sets", "targets"), [(19, 1), (99, 1), (99, 5), (119, 6)])
+@pytest.mark.parametrize(("sets", "targets"), [(19, 1), (99, 1), (119, 6)])
 @pytest.mark.parametrize("cells", [1, 2, 3, 4, 5, 6])
 def test_exchangeable_targets_are_named_in_at_most_6_percent(sets, cells, targets, early) -> None:
     assert named(sets, cells, targets, early, runs=FULL) <= 0.06
