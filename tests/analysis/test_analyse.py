@@ -12,6 +12,7 @@ from planted import (
     planted_prevalence,
     write_run,
 )
+from store_helpers import MOE
 
 from sparcom.analysis.analyse import Analysis, analyse
 from sparcom.analysis.data.bitsets import intersections, pack
@@ -248,6 +249,18 @@ def test_a_truncated_run_says_so(tmp_path: Path) -> None:
                      skip=range(240))  # fmt: skip
     with pytest.raises(InputError, match="no profile in this run; is it complete"):
         analyse(none, QUICK)
+
+
+def test_a_source_without_a_set_of_a_family_is_left_out(tmp_path: Path) -> None:
+    """The expert sets of the two instructions of one source are empty."""
+    labels, rng = [("QA", "SUM")[k % 2] for k in range(8)], np.random.default_rng(0)
+    experts = np.ones((8, MOE.experts), bool)
+    experts[6:] = False
+    run = write_run(tmp_path / "r", rng.random((8, MOE.neurons)) < 0.4, labels, MOE,
+                    experts=experts)  # fmt: skip
+    found = analyse(run, QUICK).overlaps
+    assert [(s.first, s.second) for s in found["experts"].sources] == [("human", "human")]
+    assert len(found["neurons"].sources) == 3
 
 
 def test_lengths_that_do_not_overlap_are_confessed(tmp_path: Path) -> None:

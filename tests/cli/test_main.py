@@ -205,10 +205,30 @@ def test_too_little_disk_is_told_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_line(work, tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file/run", "no folder can lie there: .*/file is no folder"),
+        ("link", "no folder can lie there: it is a broken link"),
+        ("link/run", "no folder can lie there: it is a broken link"),
+        ("loop", "no folder can lie there: Too many levels of symbolic links"),
+        ("x" * 300, "no folder can lie there: File name too long"),
+        ("none/" + "x" * 300, "no folder can lie there: a name in it is too long"),
+        ("a\0b", "expected text, got"),
+    ],
+)
+def test_a_place_where_no_folder_can_lie_is_one_line(
+    work, tmp_path, capsys, place: str, message: str
+) -> None:
     (tmp_path / "file").write_text("x")
-    error = refused(capsys, ["run", *arguments(work, tmp_path / "file/run")], code=1)
-    match("cannot be written", error)
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = sorted(tmp_path.iterdir())
+    for more in ((), ("--resume",)):
+        error = refused(capsys, ["run", *arguments(work, tmp_path / place), *more])
+        match(message, error)
+        assert "--resume" not in error
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

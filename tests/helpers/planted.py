@@ -93,7 +93,8 @@ def write_run(
     sources = [("human", "ai")[i // 6 % 2] for i in range(n)] if sources is None else sources
     experts = np.zeros((n, 0), bool) if experts is None else experts
     ids = [f"{name}-{i:04d}" for i, name in enumerate(labels)]
-    store = RunStore(folder, STAMPS)
+    stamps = {name: f"{text} of {folder}" for name, text in STAMPS.items()}
+    store = RunStore(folder, stamps)
     instructions = [
         Instruction(
             ids[i],
@@ -131,6 +132,7 @@ def write_run(
             space,
             n,
             status=status,
+            stamps=stamps,
             cells=rule.to_json(),
             config={"retain": retain, **(config or {})},
         )

@@ -5,11 +5,12 @@ to the disk and renamed. On object stores a file appears when its upload ends, a
 be given up half-way; so it is kept aside until it is whole, then uploaded under its own name.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from sparcom.formatting import shorten
 OBJECT_STORES = ("s3", "gcs", "abfs")
 _SPOOL_BYTES = 64 << 20
 _COPY_BYTES = 8 << 20
+_LONGEST_NAME = 255  # bytes, on every file system of Linux
 _STREAM_BYTES = 1 << 20
 _SECRET_KEYS = ("access_key", "secret_key", "session_token", "account_key", "sas_token")
 _REACH = "check the rights, the credentials and the connection"
@@ -145,7 +147,7 @@ class Files:
         path = self._path(name)
         upload = self.fs.type_name in OBJECT_STORES
         with (
-            self._asking(path, "written", _KEPT),
+            self._asking(path, "written", self._kept),
             self._uploading(path) if upload else self._renaming(path) as file,
         ):
             yield file
@@ -213,14 +215,23 @@ class Files:
                     self.delete(f"{folder}/{name}" if folder else name)
 
     @contextmanager
-    def _asking(self, path: str, done: str, hint: str = _REACH) -> Iterator[None]:
+    def _asking(
+        self, path: str, done: str, hint: Callable[[], str] = lambda: _REACH
+    ) -> Iterator[None]:
         """Within the block an error of the file system becomes one of ours, in one line."""
         try:
             yield
         except OSError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             where = self.location + path.removeprefix(self.root)
-            raise SparcomError(f"{where}: cannot be {done}: {reason}; {hint}") from error
+            raise SparcomError(f"{where}: cannot be {done}: {reason}; {hint()}") from error
+
+    def _kept(self) -> str:
+        """What to do if a file cannot be written: resume, if there is a run."""
+        with suppress(OSError):
+            if self.fs.get_file_info(f"{self.root}/run.json").type == fs.FileType.File:
+                return _KEPT
+        return _REACH
 
     def _info(self, path: str) -> fs.FileInfo:
         with self._asking(path, "looked up"):
@@ -250,14 +261,21 @@ class Files:
 def _local_root(text: str) -> str:
     """The absolute path of a folder that may exist.
 
-    Raises InputError for a path that none can have: a name that is too long, a loop of links.
+    Raises InputError for a path that none can have: below a file, at the end of a broken link, with
+    a name that is too long.
     """
     try:
         path = Path(text).expanduser().absolute()
-        with suppress(FileNotFoundError, NotADirectoryError):  # said by whoever writes or reads it
-            path.stat()
+        there = next(p for p in (path, *path.parents) if p.is_symlink() or p.exists())
+        there.stat()  # of a link that is broken, or part of a loop: an error
+        if there != path and not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder")
+        if max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, "a name in it is too long")
     except (OSError, RuntimeError) as error:  # RuntimeError: "~" of an unknown user
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileNotFoundError):
+            reason = "it is a broken link"
         raise InputError(f"{shorten(text, 200)}: no folder can lie there: {reason}") from error
     return str(path)
 

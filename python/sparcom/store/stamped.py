@@ -13,10 +13,18 @@ import pyarrow.parquet as pq
 
 from sparcom.errors import InputError
 from sparcom.store.files import Files
+from sparcom.store.profiles.cells import KEYS
 from sparcom.store.profiles.spans import Span, span_of
 
 HINT = "delete this file and finish the run with --resume"
 _STAMP, _PARTS = "sparcom", "sparcom-parts"
+COLUMNS = {
+    "counts": ("id", "tokens"),
+    "sets": ("id", "tokens", "sizes"),
+    "failed": ("id", "reason"),
+    "profiles": (*KEYS, "instructions", "tokens", "ids"),
+}
+"""Of every file of a folder, whatever the model."""
 
 
 class StampedFiles:
@@ -63,8 +71,11 @@ class StampedFiles:
         Raises InputError if it cannot be read, or belongs to another run or other parts.
         """
         with self.files.parquet(self.name(span), hint, streamed=streamed) as file:
-            check_stamp(file, self.metadata(span) if self._stamp is not None else {},
-                        f"{self.files.location}/{self.name(span)}", hint)  # fmt: skip
+            where = f"{self.files.location}/{self.name(span)}"
+            check_stamp(file, self.metadata(span) if self._stamp is not None else {}, where, hint)
+            lost = [name for name in COLUMNS[self.folder] if name not in file.schema_arrow.names]
+            if lost:  # the footer of a Parquet file has no checksum
+                raise InputError(f"{where}: it has no column {lost[0]!r}; {hint}")
             yield file
 
 

@@ -48,8 +48,9 @@ def source_overlaps(
     sums, pairs = group_sums(values, one_hot(joint, groups))
     again = bootstrap_draws(values, joint, draws.few_weights, groups).means()
     out = []
-    for i in range(len(names)):
-        for j in range(i, len(names)):
+    present = np.unique(source).tolist()  # a source may have no set of this family
+    for i in present:
+        for j in (j for j in present if j >= i):
             block = np.s_[..., i * types : (i + 1) * types, j * types : (j + 1) * types]
             matrix = matrix_of_sums(sums[block], pairs[block], labels.categories, twice=i == j)
             out.append(
