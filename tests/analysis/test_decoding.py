@@ -67,7 +67,7 @@ def test_the_level_is_five_per_cent(name: str) -> None:
     """Of 600 data sets that share templates but no effect, 3 to 7 % have p <= 0.05."""
     small, value, chance = level(NULLS[name], 600, 1)
     assert 0.03 <= small <= 0.07
-    assert value == pytest.approx(chance, abs=0.01)
+    assert value == pytest.approx(chance, abs=0.02)
     assert chance == pytest.approx(1 / 6, abs=0.06)
 
 

@@ -27,12 +27,13 @@ from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
 from sparcom.analysis.overlap.overlap_tables import OVERLAP_TABLES, overlap_tables
 from sparcom.analysis.run_tables import categories_table, options_table, warnings_table
+from sparcom.analysis.stability import stability, stability_table, why_no_stability
 from sparcom.clusters import is_unclustered
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
-SET_TABLES = ("decoding",)
-"""Tables that a run without sets does not have."""
+OPTIONAL_TABLES = ("decoding", "stability")
+"""Tables that need sets, or counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,8 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
     components = _components(run, loaded, frequencies, options, warnings)
     decoded = decodings(loaded, frequencies, options)
     warnings += decoding_warnings(decoded, labels)
+    left_out = why_no_stability(run, loaded)
+    warnings += [f"stability is left out: {left_out}"] if left_out else []
     comparable = overlap_share(everyone.category, everyone.stratum, everyone.count)
     warnings += _stratum_warnings(labels, comparable)
     tables = {
@@ -83,6 +86,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
         **overlap_tables(overlaps),
         **component_tables(components, loaded.memberships, run.space),
         **({"decoding": decoding_table(decoded)} if decoded else {}),
+        **({} if left_out else {"stability": stability_table(stability(run, loaded, options))}),
     }
     if write:
         _write(run, tables)
@@ -99,7 +103,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
 
 def _write(run: Run, tables: dict[str, pa.Table]) -> None:
     """Write the tables; those of an earlier analysis that this one has not are deleted."""
-    for name in {*OVERLAP_TABLES, *TEST_TABLES, *SET_TABLES} - set(tables):
+    for name in {*OVERLAP_TABLES, *TEST_TABLES, *OPTIONAL_TABLES} - set(tables):
         run.store.files.delete(f"analysis/{name}.parquet")
     for name, table in tables.items():
         run.store.write_table(name, table)
