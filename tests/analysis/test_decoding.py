@@ -130,6 +130,17 @@ def test_the_frequency_kernel_is_that_of_all_components() -> None:
     np.testing.assert_allclose(frequency_kernel(frequencies, rows), p @ p.T, rtol=1e-3, atol=1e-3)
 
 
+def test_of_very_many_components_a_sample_gives_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 9, (10, 6000)).astype(np.uint16)
+    frequencies = Frequencies(rows=np.arange(10), counts=counts, tokens=np.full(10, 8))
+    whole = frequency_kernel(frequencies, np.arange(10))
+    monkeypatch.setattr("sparcom.analysis.decoding.MOST_COMPONENTS", 3000)
+    half = frequency_kernel(frequencies, np.arange(10))
+    np.testing.assert_allclose(2 * half, whole, atol=0.1 * np.diagonal(whole).mean())
+    assert not np.allclose(half, whole, rtol=0.2)
+
+
 def test_too_few_clusters_bear_no_claim() -> None:
     world = simulate(np.random.default_rng(0), clusters=2, size=9)
     kept = np.flatnonzero(world.codes < 2)

@@ -12,7 +12,8 @@ from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.stability import why_no_stability
-from sparcom.selection.rules import Selection
+from sparcom.selection.lift import baseline_of
+from sparcom.selection.rules import Selection, identify
 from sparcom.store import Run
 
 QUICK = AnalysisOptions(permutations=19, bootstraps=19, small_draws=19)
@@ -39,20 +40,27 @@ def headline(tables: dict) -> dict:
 def test_rows_are_the_headline_of_runs_with_such_sets(tmp_path: Path) -> None:
     """Sets by plain NumPy, stored as those of another run, whose analysis knows no stability."""
     run = stored(tmp_path / "run")
-    found = analyse(run, QUICK)
-    rows = found.tables["stability"].to_pylist()
+    analysis = analyse(run, QUICK)
+    rows = analysis.tables["stability"].to_pylist()
     assert [(row["varied"], row["setting"]) for row in rows] == [
         ("as run", run.manifest["selection"]["rule"]),
         *(("rule", f"top:{size}") for size in ("0.005", "0.01", "0.02", "0.05")),
+        ("rule", "lift:0.01"),
         *(("ties", name) for name in ("inclusive", "exclusive", "exact")),
         *(("length", f"{name} third") for name in ("shortest", "middle", "longest")),
     ]
     assert all(row["p"] is None for row in rows)
     parts = [part for _, part in run.store.results.counts()]
-    expected = [(rows[0], headline(found.tables))]
-    for at, row in enumerate(rows[1:8]):
+    expected = [(rows[0], headline(analysis.tables))]
+    every = [part.neurons for part in parts]
+    baseline = baseline_of(np.concatenate(every), np.concatenate([p.tokens for p in parts]))
+    for at, row in enumerate(rows[1:9]):
         selection = Selection(**{**run.manifest["selection"], row["varied"]: row["setting"]})
-        bits = np.concatenate([plain_identify(p, run.space, selection).neurons for p in parts])
+        if selection.lifts:  # tests/selection/test_lift.py has its plain NumPy
+            found = [identify(p, run.space, selection, baseline) for p in parts]
+        else:
+            found = [plain_identify(p, run.space, selection) for p in parts]
+        bits = np.concatenate([sets.neurons for sets in found])
         sizes = np.bitwise_count(bits).sum(1)
         assert row["instructions"] == (sizes > 0).sum() > 10
         assert row["set_size"] == pytest.approx(sizes[sizes > 0].mean() / run.space.neurons)

@@ -4,7 +4,7 @@ A kernel ridge classifier (scikit-learn) learns the categories of four fifths of
 names those of the last fifth. It acts on one of three kernels, each [n, n]:
 
     sets         Jaccard of the sets
-    frequencies  x . y of c / T, of all components
+    frequencies  x . y of c / T, of all components (a sample of very many)
     tokens       Jaccard of the counted token ids: what the words alone say
 
 Source and a cubic in log T, fitted to the training rows, are taken out of every kernel, so that
@@ -35,6 +35,8 @@ from sparcom.analysis.stats.exchange import make_nodes
 from sparcom.analysis.stats.multiple import max_statistic
 
 FOLDS = 5
+MOST_COMPONENTS = 65_536
+"""The frequencies of so many components, drawn at random, give the kernel of larger models."""
 
 Fold = tuple[np.ndarray, np.ndarray]
 
@@ -77,7 +79,7 @@ def decodings(
     kernels = {(name, "sets"): set_kernel(bits[place]) for name, bits in loaded.bits.items()}
     for name, found in frequencies.items():
         at = np.searchsorted(found.rows, rows)
-        kernels[name, "frequencies"] = frequency_kernel(found, at)
+        kernels[name, "frequencies"] = frequency_kernel(found, at, options.seed)
     kernels["", "tokens"] = token_kernel(loaded.lexical[np.ix_(place, place)])
     return _corrected(
         [
@@ -114,10 +116,18 @@ def _with_ones(kernel: np.ndarray) -> np.ndarray:
     return out
 
 
-def frequency_kernel(frequencies: Frequencies, rows: np.ndarray) -> np.ndarray:
-    """[k, k] float64: products of c / T, less each component's mean, a few components at a time."""
+def frequency_kernel(frequencies: Frequencies, rows: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[k, k] float64: products of c / T, less each component's mean, a few components at a time.
+
+    Of more than `MOST_COMPONENTS`, a sample is taken, which knows no labels.
+    """
+    counts, every = frequencies.counts, frequencies.counts.shape[1]
+    if every > MOST_COMPONENTS:
+        chosen = np.random.default_rng(seed).choice(every, MOST_COMPONENTS, replace=False)
+        counts = counts[:, np.sort(chosen)]
+    sample = replace(frequencies, counts=counts)
     out = np.zeros((len(rows), len(rows)))
-    for block in frequencies.chunks(rows):
+    for block in sample.chunks(rows):
         block -= block.mean(0)
         out += block @ block.T
     return out

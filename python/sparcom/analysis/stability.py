@@ -1,8 +1,8 @@
 """Stability: how the headline moves with choices that could as well have been made otherwise.
 
 The adjusted category effect on ISNs, with sets selected again from stored counts by rules of other
-sizes and other ties, and within each third of the instructions by T. What a count means, its
-threshold and the most tokens that are counted, cannot be changed after counting.
+sizes, by lift, with other ties, and within each third of the instructions by T. What a count
+means, its threshold and the most tokens that are counted, cannot be changed after counting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,14 @@ from sparcom.analysis.stats.estimate import Estimate, estimate_table
 from sparcom.analysis.stats.exchange import make_nodes
 from sparcom.counting.counted import Counted
 from sparcom.selection.bits import TIES
+from sparcom.selection.lift import Baseline
 from sparcom.selection.rules import Selection, identify
 from sparcom.store import Run
 
 SIZES = ("0.005", "0.01", "0.02", "0.05")
 """The sizes of rules."""
+LIFT = "lift:0.01"
+"""Ranks neurons over all instructions of the run, beside the percentile of the others."""
 LIMIT = 20_000_000_000
 """Bytes of sets that all pairs may read for one setting; beyond, stability is left out."""
 AS_RUN = "as run"
@@ -65,7 +68,7 @@ def why_no_stability(run: Run, loaded: Loaded) -> str:
 def stability(run: Run, loaded: Loaded, options: AnalysisOptions) -> tuple[Setting, ...]:
     """The headline of a run under every setting; `why_no_stability` must have no reason.
 
-    Relabellings are `small_draws`. Costs one more pass over the counts.
+    Relabellings are `small_draws`. It costs one more pass over the counts.
     """
     own = Selection(**run.manifest["selection"])
     settings = dict(_settings(own))
@@ -88,6 +91,7 @@ def _settings(own: Selection) -> Iterator[tuple[tuple[str, str], Selection]]:
     for size in SIZES:
         rule = f"{kind if sized else 'top'}:{size}"
         yield ("rule", rule), replace(own, rule=rule)
+    yield ("rule", LIFT), replace(own, rule=LIFT)
     for ties in TIES if sized else ():
         yield ("ties", ties), replace(own, ties=ties)
 
@@ -98,6 +102,9 @@ def _select(
     """Selection -> [k, bytes] packed neurons of the sample, selected from stored counts."""
     place = {loaded.labels.ids[row]: at for at, row in enumerate(loaded.sample)}
     out = {one: np.zeros_like(loaded.bits["neurons"]) for one in selections}
+    cells, sums = run.store.profiles.read(("category",), ("neuron_counts",))
+    tokens = int(cells["tokens"].to_numpy().sum())
+    baseline = Baseline(sums["neuron_counts"].sum(0, dtype=np.int64), tokens)
     for _, counted in run.store.results.counts():
         rows = [row for row, name in enumerate(counted.ids) if name in place]
         part = Counted(
@@ -108,7 +115,7 @@ def _select(
         )
         at = [place[name] for name in part.ids]
         for selection, bits in out.items():
-            bits[at] = identify(part, run.space, selection).neurons
+            bits[at] = identify(part, run.space, selection, baseline).neurons
     return out
 
 
