@@ -95,8 +95,8 @@ class RunConfig:
     verify: bool = _key(False, "count everything again with plain torch and require equality",
                         "nothing")  # fmt: skip
     prove: bool = _key(True, "prove at load that the counted pass is the model's own", "counts")
-    rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F", "sets",
-                     group="sets")  # fmt: skip
+    rule: str = _key(Selection.rule, "neurons of a set: top:F, per-layer:F or fixed:F; of "
+                     "sparcom identify also lift:F", "sets", group="sets")  # fmt: skip
     expert_rule: str = _key(Selection.expert_rule, "experts of a set: top:F, fixed:F or lift:X",
                             "sets")  # fmt: skip
     ties: str = _key(Selection.ties, "components tied at the cut", "sets", choices=TIES)

@@ -15,20 +15,25 @@ from sparcom.analysis.components.family_components import (
 )
 from sparcom.analysis.components.lape import Lape, lape
 from sparcom.analysis.data.bitsets import set_sizes
-from sparcom.analysis.data.frequencies import read_frequencies
+from sparcom.analysis.data.frequencies import Frequencies, read_frequencies
 from sparcom.analysis.data.labels import Labels, encode
 from sparcom.analysis.data.load import Loaded, load
 from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.data.sites import FamilySite, families, family_sites
 from sparcom.analysis.data.strata import overlap_share
+from sparcom.analysis.decoding import decoding_table, decoding_warnings, decodings
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
 from sparcom.analysis.overlap.overlap_tables import OVERLAP_TABLES, overlap_tables
 from sparcom.analysis.run_tables import categories_table, options_table, warnings_table
+from sparcom.analysis.stability import stability, stability_table, why_no_stability
 from sparcom.clusters import is_unclustered
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
+
+OPTIONAL_TABLES = ("decoding", "stability")
+"""Tables that need sets, or counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,12 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
     sizes = achieved_sizes(Selection(**run.manifest["selection"]), run.space, loaded.sizes)
     warnings = [*loaded.warnings, *size_warnings(sizes)]
     overlaps = _overlaps(run, loaded, options, warnings)
-    components = _components(run, loaded, options, warnings)
+    frequencies = read_frequencies(run, labels, options.seed)
+    components = _components(run, loaded, frequencies, options, warnings)
+    decoded = decodings(loaded, frequencies, options)
+    warnings += decoding_warnings(decoded, labels)
+    left_out = why_no_stability(run, loaded)
+    warnings += [f"stability is left out: {left_out}"] if left_out else []
     comparable = overlap_share(everyone.category, everyone.stratum, everyone.count)
     warnings += _stratum_warnings(labels, comparable)
     tables = {
@@ -75,6 +85,8 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
         "set_sizes": sizes,
         **overlap_tables(overlaps),
         **component_tables(components, loaded.memberships, run.space),
+        **({"decoding": decoding_table(decoded)} if decoded else {}),
+        **({} if left_out else {"stability": stability_table(stability(run, loaded, options))}),
     }
     if write:
         _write(run, tables)
@@ -91,7 +103,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
 
 def _write(run: Run, tables: dict[str, pa.Table]) -> None:
     """Write the tables; those of an earlier analysis that this one has not are deleted."""
-    for name in {*OVERLAP_TABLES, *TEST_TABLES} - set(tables):
+    for name in {*OVERLAP_TABLES, *TEST_TABLES, *OPTIONAL_TABLES} - set(tables):
         run.store.files.delete(f"analysis/{name}.parquet")
     for name, table in tables.items():
         run.store.write_table(name, table)
@@ -168,10 +180,13 @@ def _overlap_warnings(result: FamilyOverlap) -> list[str]:
 
 
 def _components(
-    run: Run, loaded: Loaded, options: AnalysisOptions, warnings: list[str]
+    run: Run,
+    loaded: Loaded,
+    found: dict[str, Frequencies],
+    options: AnalysisOptions,
+    warnings: list[str],
 ) -> dict[str, FamilyComponents]:
     lapes = _lapes(run, loaded.labels, options, warnings)
-    found = read_frequencies(run, loaded.labels, options.seed)
     whole = bool(loaded.bits) and len(loaded.sample) == len(loaded.labels.ids)
     if not found:
         warnings.append(

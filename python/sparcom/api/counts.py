@@ -7,6 +7,8 @@ import numpy as np
 
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
+from sparcom.errors import InputError
+from sparcom.selection.lift import baseline_of
 from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
 
@@ -70,7 +72,8 @@ def select(
 ) -> Sets:
     """The instruction-specific neurons (ISN) and experts (ISE) of counted instructions.
 
-    rule: top:F, per-layer:F or fixed:F; expert_rule: the same, or lift:X.
+    rule: top:F, per-layer:F, fixed:F, or lift:F, over all of these instructions; expert_rule: the
+    same, or lift:X over uniform routing.
     ties: inclusive, exclusive or exact; pool: rank the neurons of all kinds of site together.
     Raises InputError for a rule that is not known. Source: arXiv 2505.21191.
 
@@ -78,4 +81,8 @@ def select(
     >>> sets.indices(0), sets.table()
     """
     counted = Counted(counts.ids, counts.tokens, counts.neurons, counts.experts)
-    return identify(counted, counts.space, Selection(rule, expert_rule, ties, pool))
+    selection = Selection(rule, expert_rule, ties, pool)
+    if selection.baseline:
+        raise InputError(f"rule {rule}: a stored baseline is of sparcom identify; leave it out")
+    baseline = baseline_of(counted.neurons, counted.tokens) if selection.lifts else None
+    return identify(counted, counts.space, selection, baseline)

@@ -18,7 +18,7 @@ from sparcom.planning.changes import check_same
 from sparcom.planning.manifest import Tally, make_manifest, require_stamps
 from sparcom.planning.options import engine_options
 from sparcom.planning.prompts import PromptMaker
-from sparcom.selection.rules import Selection
+from sparcom.selection.rules import LIFT_HINT, Selection
 from sparcom.store import CellRule, RunStore, writing_corpus
 from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_files
 from sparcom.store.profiles.spans import covered
@@ -79,9 +79,14 @@ def prepare(
 
     store: of the run directory, if it is open already. check: reads the files of a run that is
     resumed.
-    Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, or if a
-    resumed run differs from the stored one.
+    Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, if a
+    resumed run differs from the stored one, or if the rule is lift.
     """
+    if config.selection().lifts:
+        raise InputError(
+            f"rule {config.rule} ranks neurons over a baseline, which is known once all "
+            f"instructions are counted; {LIFT_HINT}"
+        )
     store = store or RunStore(config.run_dir())
     check_location(store, resume=resume, overwrite=overwrite)
     before = store.manifest() if resume and store.is_run() else None

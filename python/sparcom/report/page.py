@@ -19,8 +19,10 @@ from sparcom.report.ablation_section import ablation_sections
 from sparcom.report.alteration_section import alteration_sections
 from sparcom.report.category_section import category_section
 from sparcom.report.component_section import component_sections
+from sparcom.report.decoding_section import decoding_sections
 from sparcom.report.overlap_section import overlap_sections
 from sparcom.report.section import Section
+from sparcom.report.stability_section import stability_sections
 from sparcom.report.tables import Row, Tables
 from sparcom.report.trajectory_section import trajectory_sections
 from sparcom.store import Run
@@ -50,6 +52,8 @@ def render_report(location: str) -> str:
     sections = [
         category_section(tables),
         *overlap_sections(tables),
+        *stability_sections(tables),
+        *decoding_sections(tables),
         *component_sections(tables),
         *alteration_sections(tables),
         *trajectory_sections(tables),

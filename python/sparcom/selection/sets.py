@@ -19,7 +19,8 @@ class Sets:
     ids: instruction ids.
     tokens: [n] int64, T.
     neurons: [n, ceil(neurons / 8)] uint8, bit i % 8 of byte i // 8 is neuron i; experts likewise.
-    cuts: [n, groups] int32, what a count must reach to be selected; sizes: [n, groups] int32.
+    cuts: [n, groups] int32, what a count must reach to be selected (by lift: the least count of a
+        member); sizes: [n, groups] int32.
     expert_cuts, expert_sizes: the same for experts.
     space: of the model: what the bits stand for.
 

@@ -1,14 +1,12 @@
 """Nominal against achieved set size: what ties at the cut made of the rule."""
 
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
 
 from sparcom.components import ComponentSpace
-from sparcom.selection.rules import Selection, expert_groups, neuron_groups
+from sparcom.selection.rules import Selection, expert_groups, neuron_groups, nominal_size
 
 SCHEMA = pa.schema(
     [
@@ -38,16 +36,16 @@ def achieved_sizes(
         ("neurons", selection.rule, neuron_groups(space, selection)),
         ("experts", selection.expert_rule, expert_groups(space, selection)),
     ):
-        kind, _, value = rule.partition(":")
+        kind = rule.partition(":")[0]
         for at, group in enumerate(groups if family in sizes else ()):
             column = sizes[family][:, at]
-            asked = kind in ("top", "per-layer")
+            asked = kind in ("top", "per-layer") or (family == "neurons" and kind == "lift")
             rows.append(
                 {
                     "family": family,
                     "group": group.name,
                     "components": group.size,
-                    "nominal": math.ceil(Fraction(value) * group.size) if asked else None,
+                    "nominal": nominal_size(rule, group) if asked else None,
                     "mean": float(column.mean()),
                     "low": float(np.quantile(column, 0.05)),
                     "high": float(np.quantile(column, 0.95)),

@@ -14,6 +14,7 @@ from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.overlap.pair_design import Effects, PairDesign, dyadic_error, t_bounds
 from sparcom.analysis.overlap.pair_draws import PairDraws
 from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.exchange import Nodes
 from sparcom.analysis.stats.multiple import max_statistic
 
 
@@ -51,21 +52,31 @@ class Designs:
 def make_designs(
     strata: Strata, tokens: np.ndarray, lexical: np.ndarray, draws: PairDraws
 ) -> Designs:
-    """tokens: [n] T; lexical: [n, n] share of tokens that two instructions have in common.
-
-    What two lengths differ in within their bins is held fixed as well: |log T_I - log T_K|.
-    """
-    size = np.log(np.maximum(tokens, 1)).astype(np.float32)
-    apart = np.abs(size[:, None] - size)
+    """tokens: [n] T; lexical: [n, n] share of tokens that two instructions have in common."""
+    apart = _apart(tokens)
     nodes, codes = draws.nodes, np.unique(strata.codes, return_inverse=True)[1]
     length = np.unique(strata.lengths_of, return_inverse=True)[1]
     return Designs(
         between=PairDesign(nodes, 0 * codes, draws.relabelled),
         by_length=PairDesign(nodes, length, draws.relabelled, [apart]),
         by_stratum=PairDesign(nodes, codes, draws.relabelled, [apart]),
-        adjusted=PairDesign(nodes, codes, draws.relabelled, [apart, lexical]),
-        small=PairDesign(nodes, codes, draws.few_relabelled, [apart, lexical]),
+        adjusted=adjusted_design(strata, tokens, lexical, nodes, draws.relabelled),
+        small=adjusted_design(strata, tokens, lexical, nodes, draws.few_relabelled),
     )
+
+
+def adjusted_design(
+    strata: Strata, tokens: np.ndarray, lexical: np.ndarray, nodes: Nodes, relabelled: np.ndarray
+) -> PairDesign:
+    """The design of the primary figure. relabelled: [draws, nodes]; the others as above."""
+    codes = np.unique(strata.codes, return_inverse=True)[1]
+    return PairDesign(nodes, codes, relabelled, [_apart(tokens), lexical])
+
+
+def _apart(tokens: np.ndarray) -> np.ndarray:
+    """[n, n] float32 |log T_I - log T_K|: what two lengths differ in within their bins."""
+    size = np.log(np.maximum(tokens, 1)).astype(np.float32)
+    return np.abs(size[:, None] - size)
 
 
 def category_effects(values: np.ndarray, codes: np.ndarray, designs: Designs) -> CategoryEffects:
