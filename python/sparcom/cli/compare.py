@@ -60,32 +60,45 @@ def _to_json(result: Any) -> dict:
 
 def _render(result: Any, tuned: str) -> str:
     from sparcom.formatting import render_table
-    from sparcom.report.format import interval, number
 
     lines = [f"{result.base} against {result.tuned}: {result.instructions} instructions"]
-    for family, change in result.alterations.items():
-        head = [family, "Jaccard", "95 % interval", "chance", "layer shift"]
-        rows = []
-        for at, name in enumerate((*change.categories, "all")):
-            overlap, shift = change.overlap[at], change.shift[at]
-            texts = (
-                number(overlap.value),
-                interval(overlap.low, overlap.high),
-                number(overlap.chance),
-                number(shift.value),
-            )
-            row = [name, *texts]
-            if change.noise_floor:
-                beyond = change.beyond_noise_floor[at]
-                moved = beyond.low is not None and beyond.low > 0
-                row += [number(change.noise_floor[at].value), "moved" if moved else "not beyond it"]
-            rows.append(row)
-        if change.noise_floor:
-            head += ["noise floor", ""]
-        lines += ["", render_table(head, rows)]
-    lines += ["", *(f"warning: {text}" for text in result.warnings)]
-    lines.append(f"tables: {tuned}/analysis/alteration_*.parquet")
+    for change in result.alterations.values():
+        lines += ["", render_table(*_family_table(change))]
+    lines += [
+        "",
+        "more: how much more the sets moved than those of the other categories, length and source "
+        "held fixed; q: Benjamini-Hochberg over the categories",
+        *(f"warning: {text}" for text in result.warnings),
+        f"tables: {tuned}/analysis/alteration_*.parquet",
+    ]
     return "\n".join(lines)
+
+
+def _family_table(change: Any) -> tuple[list[str], list[list[str]]]:
+    """(head, rows): a row for each category, "all" last."""
+    from sparcom.report.format import interval, number, p_value
+
+    head = [change.family, "Jaccard", "95 % interval", "chance", "more", "q", "layer shift"]
+    rows = []
+    for at, name in enumerate((*change.categories, "all")):
+        overlap, shift = change.overlap[at], change.shift[at]
+        more, q = "-", "-"
+        if at < len(change.against_others):
+            other = change.against_others[at]
+            more, q = number(other.value, signed=True), p_value(other.p)
+        row = [
+            name, number(overlap.value), interval(overlap.low, overlap.high),
+            number(overlap.chance), more, q, number(shift.value),
+        ]  # fmt: skip
+        if change.noise_floor:
+            beyond = change.beyond_noise_floor[at]
+            moved = "moved" if beyond.p is not None and beyond.p <= 0.05 else "not beyond it"
+            row += [
+                number(change.noise_floor[at].value),
+                "undetermined" if beyond.p is None else moved,
+            ]
+        rows.append(row)
+    return [*head, "noise floor", ""] if change.noise_floor else head, rows
 
 
 def _render_trajectory(rows: list[dict], warnings: list[str], last: str) -> str:

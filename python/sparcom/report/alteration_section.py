@@ -2,12 +2,19 @@
 
 from sparcom.analysis.stats.estimate import estimate_of
 from sparcom.report import figures
-from sparcom.report.format import estimate_texts, interval, number
+from sparcom.report.format import (
+    estimate_texts,
+    expected,
+    interval,
+    number,
+    p_value,
+    with_interval,
+)
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table, outdated
 from sparcom.report.tables import Row, Tables, distinct
 
 _ALPHA = 0.05
-_FIGURES = {"overlap", "layer shift", "noise floor", "beyond noise floor"}
+_MORE = "more than the others"
 
 
 def alteration_sections(tables: Tables) -> list[Section]:
@@ -16,15 +23,18 @@ def alteration_sections(tables: Tables) -> list[Section]:
     if not rows:
         return []
     title = f"Change by tuning, against {rows[0]['base']}"
-    if not set(distinct(rows, "figure")) <= _FIGURES:
+    if _MORE not in distinct(rows, "figure"):
         return [outdated(title, "compare")]
     section = Section(title)
     section.texts.append(
         "Overlap of an instruction's sets in the base and in this model: mean Jaccard. Chance: "
-        "random sets of the same sizes. The shift is the share of a set that would have to move to "
-        "another layer; its chance has the two runs swapped at random. Noise floor: the "
-        "overlap of one model with itself in another dtype or engine; beyond it: how much less "
-        "these two overlap."
+        "random sets of the same sizes. Intervals are over clusters. More than the others: how "
+        "much further the sets of a category moved than those of other categories of like length "
+        "and source, with the effective number of instructions behind it; q is corrected over the "
+        "categories (Benjamini-Hochberg). The shift is the share of a set that would have to move "
+        "to another layer; its chance has the two runs of clusters swapped at random. Noise floor: "
+        "the overlap of one model with itself in another dtype or engine; beyond it: how much less "
+        "these two overlap, p corrected over the categories (max statistic)."
     )
     section.texts += [f"Note: {row['warning']}." for row in tables.rows("alteration_warnings")]
     for family in distinct(rows, "family"):
@@ -36,56 +46,106 @@ def _add_family(section: Section, tables: Tables, family: str) -> None:
     rows = tables.rows("alteration_summary", family=family)
     name = FAMILY_NAMES[family]
     section.tables.append(_summary_table(name, rows))
-    section.statements += _moved(name, rows)
+    section.statements += _moved(name, rows) + _more(name, rows)
     if layers := tables.rows(f"alteration_layers_{family}", category="all"):
         section.pictures.append(
             Picture(
                 name=f"{family}-change-by-layer",
                 figure=figures.change_by_layer(layers, f"{name} gained and lost by tuning"),
                 caption="Mean number that an instruction's set gains and loses in each layer, with "
-                "95 % intervals over instructions.",
+                "95 % intervals over clusters, each for its layer alone.",
             )
         )
     if tested := tables.rows(f"alteration_components_{family}"):
-        found = [row for row in tested if row["q"] <= _ALPHA]
-        gained = sum(row["gained"] > row["lost"] for row in found)
-        section.texts.append(
-            f"{name}: of {len(tested):,} components whose membership changed in six "
-            f"instructions or more, {gained:,} were gained and {len(found) - gained:,} lost "
-            f"at a false discovery rate of {_ALPHA:.0%} (exact sign test)."
-        )
+        section.texts.append(_component_text(name, tested))
     section.tables += _frequency_tables(family, tables.rows(f"frequency_layers_{family}"))
 
 
+def _component_text(name: str, tested: list[Row]) -> str:
+    found = [row for row in tested if row["q"] <= _ALPHA]
+    gained = sum(row["gained"] > row["lost"] for row in found)
+    floor = tested[0]["floor_gained"] is not None
+    against = "more than the noise floor moves them" if floor else "against no change"
+    return (
+        f"{name}: of {len(tested):,} components with a net change in six clusters or more, "
+        f"{gained:,} were gained and {len(found) - gained:,} lost {against}, at a false discovery "
+        f"rate of {_ALPHA:.0%} (exact sign test over clusters): {expected(_ALPHA * len(found))} "
+        "of them may be by chance."
+    )
+
+
 def _summary_table(name: str, rows: list[Row]) -> Table:
+    floor = any(row["figure"] == "noise floor" for row in rows)
     body = []
     for category in distinct(rows, "category"):
         of = {row["figure"]: row for row in rows if row["category"] == category}
-        texts = [
-            text
+        overlap, shift = (
+            estimate_texts(estimate_of(of[figure]), none="-")
             for figure in ("overlap", "layer shift")
-            for text in estimate_texts(estimate_of(of[figure]), none="-")[:3]
-        ]
-        beyond = of.get("beyond noise floor", {})
-        body.append(
-            (category, *texts, number(of.get("noise floor", {}).get("value")),
-             interval(beyond.get("low"), beyond.get("high")))
-        )  # fmt: skip
-    head = (name, "overlap", "95 % interval", "chance", "shift", "95 % interval", "chance",
-            "noise floor", "beyond it")  # fmt: skip
-    return Table(head, body)
+        )
+        more = of.get(_MORE, {})
+        cells = [
+            category, f"{of['clusters']['value']:.0f}", *overlap[:3],
+            number(more.get("value"), signed=True),
+            interval(more.get("low"), more.get("high"), signed=True), p_value(more.get("p")),
+            number(of.get("effective instructions", {}).get("value"), 1),
+            shift[0], shift[2], shift[4],
+        ]  # fmt: skip
+        if floor:
+            beyond = of["beyond noise floor"]
+            cells += [
+                number(of["noise floor"]["value"]), interval(beyond["low"], beyond["high"]),
+                p_value(beyond["p"]),
+            ]  # fmt: skip
+        body.append(cells)
+    head = [name, "clusters", "overlap", "95 % interval", "chance", _MORE, "95 % interval", "q",
+            "effective", "shift", "chance", "p"]  # fmt: skip
+    return Table([*head, "noise floor", "beyond it", "p"] if floor else head, body)
+
+
+def _split(rows: list[Row], figure: str) -> tuple[list[Row], list[Row], int]:
+    """(found, undetermined, tested) of the categories' rows of a figure."""
+    of = [row for row in rows if row["figure"] == figure and row["category"] != "all"]
+    found = [row for row in of if row["p"] is not None and row["p"] <= _ALPHA]
+    unknown = [row for row in of if row["p"] is None]
+    return found, unknown, len(of) - len(unknown)
+
+
+def _undetermined(unknown: list[Row]) -> str:
+    if not unknown:
+        return ""
+    names = ", ".join(row["category"] for row in unknown)
+    return f" Undetermined, too few clusters: {names}."
 
 
 def _moved(name: str, rows: list[Row]) -> list[str]:
-    beyond = [row for row in rows if row["figure"] == "beyond noise floor"]
-    moved = [
-        row["category"] for row in beyond if (row["low"] or 0) > 0 and row["category"] != "all"
+    """Which categories moved beyond the noise floor, if one was given."""
+    found, unknown, tested = _split(rows, "beyond noise floor")
+    if not tested:
+        return [f"{name}, beyond the noise floor:{_undetermined(unknown)}"] if unknown else []
+    what = ", ".join(row["category"] for row in found) or "no category"
+    chance = f"by chance one or more in {_ALPHA:.0%} of comparisons"
+    return [
+        f"Tuning moved the {name} of {what} beyond the noise floor ({len(found)} of {tested} "
+        f"categories; {chance}).{_undetermined(unknown)}"
     ]
-    if not beyond:
+
+
+def _more(name: str, rows: list[Row]) -> list[str]:
+    """Which categories moved more, or less, than the others of like length and source."""
+    found, unknown, tested = _split(rows, _MORE)
+    if not tested:
         return []
-    if not moved:
-        return [f"Tuning moved the {name} of no category beyond the noise floor."]
-    return [f"Tuning moved the {name} of {', '.join(moved)} beyond the noise floor."]
+    parts = [
+        f"{row['category']} {'more' if row['value'] > 0 else 'less'} than the others, by "
+        f"{with_interval(estimate_of(row))}"
+        for row in sorted(found, key=lambda row: -row["value"])
+    ]
+    what = "; ".join(parts) or "no category more or less than the others"
+    return [
+        f"With length and source held fixed, tuning moved the {name} of {what} ({len(found)} of "
+        f"{tested} categories, at a false discovery rate of {_ALPHA:.0%}).{_undetermined(unknown)}"
+    ]
 
 
 def _frequency_tables(family: str, rows: list[Row]) -> list[Table]:

@@ -15,7 +15,8 @@ def trajectory_sections(tables: Tables) -> list[Section]:
     section = Section("Along training")
     section.texts.append(
         "Overlap of an instruction's sets at each checkpoint with those at the first, and at the "
-        "one before: mean Jaccard. Chance: random sets of the same sizes."
+        "one before: mean Jaccard. Chance: random sets of the same sizes. Nothing is tested here: "
+        "compare two checkpoints for tests."
     )
     section.texts += [f"Note: {row['warning']}." for row in tables.rows("trajectory_warnings")]
     for family in distinct(rows, "family"):
@@ -27,7 +28,8 @@ def trajectory_sections(tables: Tables) -> list[Section]:
                     tables.rows("trajectory", family=family, against="first"),
                     f"{name} along training",
                 ),
-                caption="Bands: 95 % intervals over instructions.",
+                caption="Bands: 95 % intervals over clusters, each for its category and step "
+                "alone; length is not held fixed.",
             )
         )
         section.tables.append(

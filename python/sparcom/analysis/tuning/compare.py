@@ -18,10 +18,12 @@ from sparcom.analysis.data.labels import Labels, make_labels
 from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.estimate import estimate_table
-from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.analysis.tuning.alteration import FamilyAlteration, family_alteration
 from sparcom.analysis.tuning.frequency_change import FrequencyChange, frequency_change
+from sparcom.analysis.tuning.moved import TWO_SIDED
 from sparcom.analysis.tuning.noise_floor import NoiseFloor
+from sparcom.analysis.tuning.pairing import Pairing, make_pairing
+from sparcom.clusters import is_unclustered
 from sparcom.store import Run
 
 
@@ -72,12 +74,12 @@ def compare(
             "rounding, not tuning"
         )
     warnings += noise_floor_warnings(noise_floor, base, tuned)
-    rng = np.random.default_rng(options.seed)
-    weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
-    alterations = compare_sets(base, tuned, common, labels, weights, rng, noise_floor)
+    pairing = make_pairing(base, common, labels, options)
+    warnings += undetermined_warnings(pairing, labels)
+    alterations = compare_sets(base, tuned, common, labels, pairing, noise_floor)
     for family in alterations:
         warnings += _empty_warnings(family, *paired_bits(base, tuned, common, family))
-    frequencies = _frequencies(base, tuned, common, labels, weights, warnings)
+    frequencies = _frequencies(base, tuned, common, labels, pairing, warnings)
     tables = _tables(labels, common, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
@@ -112,22 +114,35 @@ def compare_sets(
     second: Run,
     common: Common,
     labels: Labels,
-    weights: np.ndarray,
-    rng: np.random.Generator,
+    pairing: Pairing,
     noise_floor: NoiseFloor | None,
 ) -> dict[str, FamilyAlteration]:
-    """Family -> change of its sets.
-
-    labels: of the shared instructions; weights: [draws, n] bootstrap weights.
-    """
+    """Family -> change of its sets. labels, pairing: of the shared instructions."""
     out = {}
     for family in indices(first):
-        bits = paired_bits(first, second, common, family)
-        values = None if noise_floor is None else noise_floor.values(family, labels.ids)
-        out[family] = family_alteration(
-            family, *bits, first.space, family_sites(first.space, family), labels.codes,
-            labels.categories, weights, rng, values,
-        )  # fmt: skip
+        sets = paired_bits(first, second, common, family)
+        floor = None if noise_floor is None else noise_floor.sets(family, labels.ids)
+        sites = family_sites(first.space, family)
+        out[family] = family_alteration(family, sets, first.space, sites, pairing, floor)
+    return out
+
+
+def undetermined_warnings(pairing: Pairing, labels: Labels) -> list[str]:
+    """What the clusters do not bear, and instructions of which no cluster is known."""
+    few = [
+        f"{name} ({count} clusters)"
+        for name, count in zip((*pairing.categories, "all"), pairing.cluster_counts, strict=True)
+        if count < TWO_SIDED
+    ]
+    out = []
+    if few:
+        out.append(f"undetermined: too few clusters for tests of {', '.join(few)}")
+    alone = sum(is_unclustered(name) for name in labels.cluster_names)
+    if alone:
+        out.append(
+            f"{alone} instructions name neither a cluster nor an origin; each is taken as "
+            "independent of all others"
+        )
     return out
 
 
@@ -147,7 +162,7 @@ def _empty_warnings(family: str, first: np.ndarray, second: np.ndarray) -> list[
 
 
 def _frequencies(
-    base: Run, tuned: Run, common: Common, labels: Labels, weights: np.ndarray, warnings: list[str]
+    base: Run, tuned: Run, common: Common, labels: Labels, pairing: Pairing, warnings: list[str]
 ) -> dict[str, FrequencyChange]:
     without = [name_of(run) for run in (base, tuned) if not run.store.results.parts("counts")]
     if without:
@@ -164,9 +179,7 @@ def _frequencies(
         return {}
     ids = [labels.ids[row] for row in rows]
     return {
-        family: frequency_change(
-            family, base, tuned, ids, labels.codes[rows], labels.categories, weights[:, rows]
-        )
+        family: frequency_change(family, base, tuned, ids, pairing.take(rows))
         for family in indices(base)
     }
 

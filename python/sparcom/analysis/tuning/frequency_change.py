@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from sparcom.analysis.data.sites import FamilySite, family_sites
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table
+from sparcom.analysis.stats.estimate import Estimate, estimate_table
+from sparcom.analysis.tuning.pairing import Pairing, mean_estimates
 from sparcom.component_list import component_table
 from sparcom.counting.counted import Counted
 from sparcom.store import Run
@@ -22,8 +23,9 @@ STRONGEST = 200
 @dataclass(frozen=True, kw_only=True)
 class FrequencyChange:
     """layers: one row per category ("all" last) and site: mean change of frequency over the site's
-        components and the category's instructions, with its paired bootstrap interval.
-    components: the `STRONGEST` by absolute mean change over all instructions, likewise.
+        components and the category's instructions, with its interval over clusters.
+    components: the `STRONGEST` by absolute mean change over all instructions. Of R that are picked
+        out of m, each interval has level 1 - 0.05 R / m (Benjamini and Yekutieli 2005).
     """
 
     layers: pa.Table
@@ -35,15 +37,12 @@ def frequency_change(
     first: Run,
     second: Run,
     ids: list[str],
-    codes: np.ndarray,
-    categories: tuple[str, ...],
-    weights: np.ndarray,
+    pairing: Pairing,
 ) -> FrequencyChange:
     """Change of frequency from the retained counts of two comparable runs.
 
-    family: "neurons" or "experts"; ids, codes: [n] the compared instructions, of which tokens were
-    counted in both runs, and their categories;
-    weights: [draws, n] bootstrap weights. Two passes over the counts, a part at a time.
+    family: "neurons" or "experts"; ids: [n] the compared instructions, of which tokens were counted
+    in both runs; pairing: theirs. Two passes over the counts, a part at a time.
     """
     sites = family_sites(first.space, family)
     row_of = {name: row for row, name in enumerate(ids)}
@@ -57,35 +56,25 @@ def frequency_change(
     for rows, change in _changes(first, second, row_of, family):
         columns[rows] = change[:, strongest]
     listed = component_table(first.space, family, strongest)
-    figures = [_paired(column, weights) for column in columns.T]
+    level = 0.05 * len(strongest) / max(len(total), 1)
+    figures = mean_estimates(pairing.means(columns)[-1], level)
     table = estimate_table({n: listed[n].to_pylist() for n in listed.column_names}, figures)
-    return FrequencyChange(
-        layers=_layer_table(family, sites, by_site, codes, categories, weights), components=table
-    )
-
-
-def _paired(values: np.ndarray, weights: np.ndarray) -> Estimate:
-    return estimate(float(values.mean()), weights @ values / weights.sum(1))
+    return FrequencyChange(layers=_layer_table(family, sites, by_site, pairing), components=table)
 
 
 def _layer_table(
-    family: str,
-    sites: list[FamilySite],
-    by_site: np.ndarray,
-    codes: np.ndarray,
-    categories: tuple[str, ...],
-    weights: np.ndarray,
+    family: str, sites: list[FamilySite], by_site: np.ndarray, pairing: Pairing
 ) -> pa.Table:
     columns: dict[str, list] = {"family": [], "category": [], "layer": [], "kind": []}
-    figures = []
-    for code, name in enumerate((*categories, "all")):
-        group = codes == code if code < len(categories) else np.ones(len(codes), bool)
+    figures: list[Estimate] = []
+    names = (*pairing.categories, "all")
+    for name, group, mean in zip(names, pairing.groups, pairing.means(by_site), strict=True):
         if not group.any():
             continue
-        for at, site in enumerate(sites):
+        for site in sites:
             for key, value in zip(columns, (family, name, site.layer, site.kind), strict=True):
                 columns[key].append(value)
-            figures.append(_paired(by_site[group, at], weights[:, group]))
+        figures += mean_estimates(mean)
     return estimate_table(columns, figures)
 
 

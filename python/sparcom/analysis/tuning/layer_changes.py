@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from sparcom.analysis.data.sites import FamilySite
 from sparcom.analysis.overlap.measures import jaccard
+from sparcom.analysis.tuning.pairing import Pairing, mean_estimates
 
 
 def unchanged_if_empty(values: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -17,44 +18,41 @@ def unchanged_if_empty(values: np.ndarray, before: np.ndarray, after: np.ndarray
 def layer_changes(
     family: str,
     sites: Sequence[FamilySite],
-    categories: tuple[str, ...],
-    groups: Sequence[np.ndarray],
-    weights: np.ndarray,
+    pairing: Pairing,
     sizes: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> pa.Table:
     """One row per category ("all" last) and site, means over instructions.
 
-    groups: [n] bool of each category and of all; weights: [draws, n] bootstrap weights.
     sizes: before, after and kept, each [n, sites].
     Columns: before, after and kept; gained, lost and the overlap within the site with their
-    intervals; chance, the overlap of random sets of the same sizes.
+    intervals over clusters; chance, the overlap of random sets of the same sizes.
     """
     before, after, kept = sizes
     widths = np.array([site.width for site in sites])
-    names = (*categories, "all")
-    rows = [(name, group) for name, group in zip(names, groups, strict=True) if group.any()]
+    names = (*pairing.categories, "all")
+    there = [at for at, group in enumerate(pairing.groups) if group.any()]
     overlap = unchanged_if_empty(jaccard(kept, before, after), before, after)
     inter = before * after / widths
     chance = unchanged_if_empty(jaccard(inter, before, after), before, after)
 
     def column(values: np.ndarray) -> pa.Array:
-        return pa.array(np.concatenate([values[group].mean(0) for _, group in rows]))
+        return pa.array(np.concatenate([values[pairing.groups[at]].mean(0) for at in there]))
 
     def with_interval(name: str, values: np.ndarray) -> dict[str, pa.Array]:
-        bounds = []
-        for _, group in rows:
-            weight = weights[:, group]
-            draws = weight @ values[group] / weight.sum(1, keepdims=True)
-            bounds.append(np.quantile(draws, [0.025, 0.975], axis=0))
-        low, high = np.concatenate(bounds, 1)
-        return {name: column(values), f"{name}_low": pa.array(low), f"{name}_high": pa.array(high)}
+        means = pairing.means(values)
+        rows = [one for at in there for one in mean_estimates(means[at])]
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        return {
+            f"{name}{end}": pa.array([getattr(row, key) for row in rows], pa.float64())
+            for end, key in ends.items()
+        }
 
     return pa.table(
         {
-            "family": [family] * (len(rows) * len(sites)),
-            "category": [name for name, _ in rows for _ in sites],
-            "layer": [site.layer for site in sites] * len(rows),
-            "kind": [site.kind for site in sites] * len(rows),
+            "family": [family] * (len(there) * len(sites)),
+            "category": [names[at] for at in there for _ in sites],
+            "layer": [site.layer for site in sites] * len(there),
+            "kind": [site.kind for site in sites] * len(there),
             "before": column(before),
             "after": column(after),
             "kept": column(kept),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparcom.analysis.data.comparable import (
+    Common,
     check_comparable,
     indices,
     name_of,
@@ -16,6 +17,7 @@ from sparcom.analysis.data.comparable import (
     weights_of,
 )
 from sparcom.analysis.tuning.alteration import paired_jaccard
+from sparcom.analysis.tuning.component_changes import Pair
 from sparcom.errors import InputError
 from sparcom.store import Run
 
@@ -24,11 +26,14 @@ from sparcom.store import Run
 class NoiseFloor:
     """Two runs of one model, instruction by instruction.
 
-    run: the first of them; first, second: their names; warnings: what a reader must know.
-    ids: instructions; jaccard: family -> [n] of their two sets.
+    run, other: the two; first, second: their names; warnings: what a reader must know.
+    common: the instructions that they share; ids: their names; jaccard: family -> [n] of their two
+        sets.
     """
 
     run: Run
+    other: Run
+    common: Common
     first: str
     second: str
     ids: tuple[str, ...]
@@ -60,8 +65,11 @@ class NoiseFloor:
             )
         return out
 
-    def values(self, family: str, ids: Sequence[str]) -> np.ndarray:
-        """[n] Jaccard of the named instructions; raises InputError if one was not measured."""
+    def sets(self, family: str, ids: Sequence[str]) -> Pair:
+        """The packed sets of the named instructions in the two runs.
+
+        Raises InputError if one was not measured.
+        """
         row_of = {name: row for row, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in row_of]
         if missing:
@@ -70,7 +78,9 @@ class NoiseFloor:
                 f"of {len(ids)} instructions, among them {missing[0]}; measure it on the same "
                 "corpus"
             )
-        return self.jaccard[family][[row_of[name] for name in ids]]
+        rows = [row_of[name] for name in ids]
+        first, second = paired_bits(self.run, self.other, self.common, family)
+        return first[rows], second[rows]
 
 
 def noise_floor(first: Run, second: Run) -> NoiseFloor:
@@ -103,6 +113,8 @@ def noise_floor(first: Run, second: Run) -> NoiseFloor:
         )
     return NoiseFloor(
         run=first,
+        other=second,
+        common=common,
         first=name_of(first),
         second=name_of(second),
         ids=ids,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from sparcom.analysis.data.comparable import check_comparable, name_of
@@ -10,10 +9,14 @@ from sparcom.analysis.data.labels import make_labels
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.run_tables import warnings_table
 from sparcom.analysis.stats.estimate import estimate_table
-from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.analysis.tuning.alteration import FamilyAlteration
-from sparcom.analysis.tuning.compare import compare_sets, noise_floor_warnings
+from sparcom.analysis.tuning.compare import (
+    compare_sets,
+    noise_floor_warnings,
+    undetermined_warnings,
+)
 from sparcom.analysis.tuning.noise_floor import NoiseFloor
+from sparcom.analysis.tuning.pairing import make_pairing
 from sparcom.errors import InputError
 from sparcom.store import Run
 
@@ -30,8 +33,8 @@ def trajectory(
     """Checkpoints in order: one row per checkpoint, family, category ("all" last) and figure.
 
     Each is compared with the first checkpoint (`against` "first") and with the one before
-    ("previous"). Figures: overlap (mean Jaccard), layer shift, and with a noise floor "noise floor"
-    and "beyond noise floor", as in `FamilyAlteration`. Writes trajectory.parquet and its warnings
+    ("previous"). Figures: those of `FamilyAlteration`. p is corrected over the categories of one
+    comparison, not over the steps. Writes trajectory.parquet and its warnings
     into the last run unless `write` is False.
     Raises InputError for fewer than two runs, and if runs or noise floor cannot be compared.
 
@@ -46,7 +49,7 @@ def trajectory(
         # The second run's previous is the first: the same figures under both names.
         for against, other in (("first", runs[0]), ("previous", runs[step - 1])):
             changes, found = _changes(other, runs[step], options, noise_floor)
-            warnings += found
+            warnings += [text for text in found if text not in warnings]
             where = (step, name_of(runs[step]), against)
             rows += [
                 (*where, family, *figure)
@@ -67,7 +70,6 @@ def _changes(
     """(change of each family, warnings) between two checkpoints."""
     common = check_comparable(first, second)
     labels = make_labels(common.table, first.categories)
-    rng = np.random.default_rng(options.seed)
-    weights = bootstrap_weights(labels.codes, np.arange(len(labels.ids)), options.bootstraps, rng)
-    changes = compare_sets(first, second, common, labels, weights, rng, noise_floor)
-    return changes, common.warnings
+    pairing = make_pairing(first, common, labels, options)
+    changes = compare_sets(first, second, common, labels, pairing, noise_floor)
+    return changes, (*common.warnings, *undetermined_warnings(pairing, labels))
