@@ -23,7 +23,6 @@ EXTRAS = {
 # Used without an import of ours.
 BEHIND = {
     "accelerate": "transformers loads models with it",
-    "gguf": "transformers reads .gguf files with it",
 }
 
 
