@@ -6,6 +6,7 @@ from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.stats.estimate import Estimate, estimate_of
 from sparcom.report import figures
 from sparcom.report.format import estimate_texts, number, p_value, with_interval
+from sparcom.report.paired_text import add_paired
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table
 from sparcom.report.tables import Row, Tables, array, distinct, square
 
@@ -19,6 +20,7 @@ def overlap_sections(tables: Tables) -> list[Section]:
 def _section(tables: Tables, family: str) -> Section:
     what = FAMILY_NAMES[family]
     section = Section(f"{what}: overlap")
+    add_paired(section, tables, family, what)
     section.pictures.append(_heatmap(tables, family, what))
     if tables.rows("pair_summary", family=family):
         section.pictures.append(

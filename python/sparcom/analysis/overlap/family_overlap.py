@@ -34,6 +34,7 @@ from sparcom.analysis.overlap.matrix_cells import (
 )
 from sparcom.analysis.overlap.measures import chance_jaccard, corrected, pair_matrix
 from sparcom.analysis.overlap.pair_draws import make_draws
+from sparcom.analysis.overlap.paired import Paired, paired_effect
 from sparcom.analysis.overlap.prevalence_chance import prevalence_chance
 from sparcom.analysis.overlap.reliability import Reliability, split_half
 from sparcom.analysis.overlap.same_different import SameDifferent, ridits, same_different
@@ -56,6 +57,7 @@ class FamilyOverlap:
         corrected by the latter.
     overlap_coefficient, containment: M of these measures.
     distributions: same-type against different-type pairs; None if one sort is missing.
+    paired: type against content, where every cluster holds every category; None elsewhere.
     effects: the category effect, raw and adjusted. superiority: P(a same-type pair overlaps more
         than a different-type one) among pairs of two clusters.
     sources: within and across sources.
@@ -77,6 +79,7 @@ class FamilyOverlap:
     overlap_coefficient: CategoryMatrix
     containment: CategoryMatrix
     distributions: SameDifferent | None
+    paired: Paired | None
     effects: CategoryEffects
     superiority: Estimate
     sources: tuple[SourceOverlap, ...]
@@ -133,6 +136,9 @@ def family_overlap(
         overlap_coefficient=category_matrix(pair_matrix(inter, "overlap"), codes, names),
         containment=category_matrix(pair_matrix(inter, "containment"), codes, names),
         distributions=same_different(values, codes),
+        paired=paired_effect(
+            values, draws.nodes, len(names), options.permutations, options.seed
+        ),
         effects=category_effects(values, codes, designs),
         superiority=_plus(effect_estimate(between, designs.between), 0.5),
         sources=tuple(source_overlaps(values, labels, strata, lexical, draws)),

@@ -202,6 +202,16 @@ def effects_table(result: FamilyOverlap) -> pa.Table:
     return estimate_table(columns, values)
 
 
+def paired_table(result: FamilyOverlap) -> pa.Table:
+    """One row per figure of the paired effect; none unless clusters hold every category."""
+    figures = {} if result.paired is None else result.paired.figures()
+    columns = {
+        "family": _texts(result.family, len(figures)),
+        "figure": pa.array(list(figures), pa.string()),
+    }
+    return estimate_table(columns, list(figures.values()))
+
+
 def _crossed(result: FamilyOverlap) -> float:
     """How many clusters hold several categories."""
     return float((result.nodes.drawn_from < 0).sum())
@@ -213,6 +223,7 @@ def _texts(text: str, count: int) -> pa.Array:
 
 OVERLAP_TABLES: dict[str, Callable[[FamilyOverlap], pa.Table]] = {
     "category_matrix": matrix_table,
+    "paired": paired_table,
     "source_matrix": source_matrix_table,
     "source_effects": source_effects_table,
     "pair_distribution": distribution_table,
