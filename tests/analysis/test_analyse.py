@@ -315,7 +315,8 @@ def test_a_run_that_retains_its_profile_alone_keeps_its_components(tmp_path: Pat
 
 def test_a_profile_of_other_sets_or_none_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space())
-    other = write_run(tmp_path / "o", _planted(), LABELS[::-1], dense_space())
+    other = write_run(tmp_path / "o", _planted(), LABELS[::-1], dense_space(),
+                      stamped=tmp_path / "r")  # fmt: skip
     shutil.rmtree(tmp_path / "r" / "profiles")
     with pytest.raises(InputError, match="no profile in this run; is it complete"):
         analyse(run, QUICK)
@@ -388,7 +389,8 @@ def test_a_profile_by_the_lengths_of_prompts_says_so(tmp_path: Path, retain: str
     tokens = np.arange(240) % 17 + 8
     run = write_run(tmp_path / "r", _planted(), LABELS, dense_space(), tokens=tokens,
                     written=np.where(CODES == 0, 30, 0), retain=retain)  # fmt: skip
-    plain = write_run(tmp_path / "p", _planted(), LABELS, dense_space(), tokens=tokens)
+    plain = write_run(tmp_path / "p", _planted(), LABELS, dense_space(), tokens=tokens,
+                      stamped=tmp_path / "r")  # fmt: skip
     shutil.rmtree(tmp_path / "r/profiles")
     shutil.copytree(tmp_path / "p/profiles", tmp_path / "r/profiles")
     run.manifest["config"]["generate"] = 30

@@ -82,18 +82,20 @@ def write_run(
     status: str = "complete",
     part_size: int = 64,
     skip: Sequence[int] = (),
+    stamped: Path | None = None,
 ) -> Run:
     """A run of n instructions with the given sets [n, neurons]; rows in `skip` are not counted.
 
     tokens: [n] counted ones of the prompts; written: [n] those of the answers, counted too, of
-    which `config["generate"]` is the most.
+    which `config["generate"]` is the most. stamped: the run whose stamps the files carry (default:
+    this one).
     """
     n = len(labels)
     tokens = np.arange(n) % 17 + 8 if tokens is None else tokens
     sources = [("human", "ai")[i // 6 % 2] for i in range(n)] if sources is None else sources
     experts = np.zeros((n, 0), bool) if experts is None else experts
     ids = [f"{name}-{i:04d}" for i, name in enumerate(labels)]
-    stamps = {name: f"{text} of {folder}" for name, text in STAMPS.items()}
+    stamps = {name: f"{text} of {stamped or folder}" for name, text in STAMPS.items()}
     store = RunStore(folder, stamps)
     instructions = [
         Instruction(
