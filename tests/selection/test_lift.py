@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import CATEGORIES, dense_space, write_run
-from store_helpers import STAMPS
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
@@ -138,7 +137,7 @@ def test_a_stored_run_is_selected_again(
     tmp_path: Path, other: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Runs that tests write have stamps of their own.
-    monkeypatch.setattr("sparcom.pipeline.identify.stamps_of", lambda manifest: STAMPS)
+    monkeypatch.setattr("sparcom.pipeline.identify.stamps_of", lambda manifest: manifest["stamps"])
     run, plain = run_of(tmp_path / "run", 0), run_of(tmp_path / "plain", 1)
     command = ["identify", str(tmp_path / "run"), "--rule", "lift:0.02"]
     over = ["--baseline", str(tmp_path / "plain")] if other else []
