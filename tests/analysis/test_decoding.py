@@ -144,12 +144,7 @@ def test_of_very_many_components_a_sample_gives_the_kernel(monkeypatch: pytest.M
 def test_too_few_clusters_bear_no_claim() -> None:
     world = simulate(np.random.default_rng(0), clusters=2, size=9)
     kept = np.flatnonzero(world.codes < 2)
-    few = World(
-        frequency=world.frequency[kept],
-        codes=world.codes[kept],
-        clusters=world.clusters[kept],
-        tokens=world.tokens[kept],
-    )
+    few = world.take(kept)
     found = decoded(few, 0)
     assert found.clusters == 4
     assert found.accuracy.value is not None

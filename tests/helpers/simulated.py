@@ -24,6 +24,15 @@ class World:
         edges = np.quantile(self.tokens, np.arange(1, 12) / 12)
         return np.unique(np.searchsorted(edges, self.tokens), return_inverse=True)[1]
 
+    def take(self, rows: np.ndarray) -> "World":
+        """The same draw with some of its instructions."""
+        return World(
+            frequency=self.frequency[rows],
+            codes=self.codes[rows],
+            clusters=self.clusters[rows],
+            tokens=self.tokens[rows],
+        )
+
     def jaccard(self, size: int) -> np.ndarray:
         """[n, n] Jaccard of the sets of the `size` neurons of highest frequency."""
         cut = np.partition(self.frequency, -size, axis=1)[:, -size][:, None]

@@ -82,12 +82,7 @@ def test_templates_alone_are_no_effect() -> None:
     rng = np.random.default_rng(0)
     world = simulate(rng, clusters=2, size=9, cluster_effect=2.0)
     kept = np.flatnonzero(world.codes < 2)
-    few = World(
-        frequency=world.frequency[kept],
-        codes=world.codes[kept],
-        clusters=world.clusters[kept],
-        tokens=world.tokens[kept],
-    )
+    few = world.take(kept)
     found = adjusted(few, rng)
     assert found.value is not None
     assert (found.low, found.p) == (None, None)

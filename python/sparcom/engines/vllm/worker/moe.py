@@ -81,7 +81,7 @@ class TokenOrder:
         topk_ids: Tensor, *others: Any, expert_map: Tensor | None, **more: Any,
     ) -> None:  # fmt: skip
         self._routing = topk_ids, expert_map
-        super().apply(  # type: ignore[misc]
+        super().apply(  # type: ignore[misc]  # of the class that this is mixed into
             output, hidden_states, w1, w2, topk_weights, topk_ids, *others,
             expert_map=expert_map, **more,
         )  # fmt: skip
