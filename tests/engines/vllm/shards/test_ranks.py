@@ -166,3 +166,15 @@ def test_a_rank_that_cannot_start_leaves_nothing_reserved(load) -> None:
     with pytest.raises(InputError, match="^rank 1 cannot load this$"):
         load(slots=13)
     assert reserved() == 0
+
+
+@pytest.mark.slow
+def test_a_group_that_finds_no_place_says_what_it_asked_for(load, monkeypatch) -> None:
+    monkeypatch.setattr(ranks_module, "_PLACING_S", 1)
+    expected = (
+        r"^no place for 2 shards of 3 CPU each \(STRICT_PACK\) in 1 s; `ray status` shows what is "
+        "free: give the cluster more, or use fewer shards$"
+    )
+    with pytest.raises(SparcomError, match=expected):
+        load(threads=3)
+    assert reserved() == 0

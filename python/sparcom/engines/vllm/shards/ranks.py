@@ -15,6 +15,7 @@ from sparcom.engines.vllm.shards.actor import Loaded, ShardActor, ShardFunction
 from sparcom.errors import SparcomError
 
 _PATIENCE = 20  # seconds
+_PLACING_S = 1800  # a cluster that grows on demand starts its machines in this time
 
 
 class Ranks:
@@ -35,9 +36,10 @@ class Ranks:
         self._freed = False
         cpus = options.threads or 1
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-        self._group = placement_groups.reserve([bundle] * options.world_size, strategy)
+        bundles = [bundle] * options.world_size
+        self._group = placement_groups.reserve(bundles, strategy)
         try:
-            ray.get(self._group.ready())
+            self._wait_for_place(bundles, strategy)
             self._actors = [
                 self._make_actor(rank, cpus, gpus) for rank in range(options.world_size)
             ]
@@ -100,6 +102,15 @@ class Ranks:
         if closing := [] if self._freed else [actor.close.remote() for actor in self._actors]:
             ray.wait(closing, num_returns=len(closing), timeout=_PATIENCE)
         self._free()
+
+    def _wait_for_place(self, bundles: list[dict[str, float]], strategy: str) -> None:
+        if self._group.wait(_PLACING_S):
+            return
+        each = ", ".join(f"{amount:g} {name}" for name, amount in bundles[0].items())
+        raise SparcomError(
+            f"no place for {len(bundles)} shards of {each} each ({strategy}) in {_PLACING_S} s; "
+            "`ray status` shows what is free: give the cluster more, or use fewer shards"
+        )
 
     def _make_actor(self, rank: int, cpus: int, gpus: float) -> Any:
         import ray
