@@ -28,11 +28,14 @@ T next() {
   return number;
 }
 
-// What a pointer points to, kept for the whole call.
+// What a pointer points to, kept for the whole call. A size below 0 stands for what lies that many
+// bytes behind the start of the last one: gate and up that take turns.
 template <>
 uintptr_t next<uintptr_t>() {
   static std::vector<std::vector<char>> kept;
-  kept.emplace_back(size_t(next<int64_t>()));
+  const int64_t size = next<int64_t>();
+  if (size < 0) return reinterpret_cast<uintptr_t>(kept.back().data()) - uintptr_t(size);
+  kept.emplace_back(size_t(size));
   std::vector<char>& bytes = kept.back();
   read(bytes.data(), bytes.size());
   return bytes.empty() ? 0 : reinterpret_cast<uintptr_t>(bytes.data());

@@ -22,7 +22,7 @@ SOURCES = [
     "cpu/parallel.cpp", "cpu/activation/launcher.cpp", "cpu/activation/table.cpp",
     "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
 ]  # fmt: skip
-POINTERS, OTHERS = 9, "=6q3id"  # the numbers of csrc/bindings/call.h
+POINTERS, OTHERS = 9, "=7q2i4fid"  # the numbers of csrc/bindings/call.h
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi"]
 
 
@@ -77,8 +77,11 @@ def act_mul_count(
     def kernel(*numbers) -> None:
         nonlocal answer
         pointers, others = numbers[:POINTERS], struct.pack(OTHERS, *numbers[POINTERS:])
-        buffers = [memory(at.get(address)) for address in pointers]
-        answer = run(isa, b"".join(struct.pack("=q", len(b)) + b for b in buffers) + others)
+        sent = [sized(memory(at.get(address))) for address in pointers]
+        if ops._take_turns(gate, up):
+            size = gate.element_size()
+            sent[:2] = sized(memory(gate) + memory(up)[-size:]), struct.pack("=q", -size)
+        answer = run(isa, b"".join(sent) + others)
 
     ops._launch(kernel, (), *inputs)
     for x in (out, counts, rows):
@@ -87,6 +90,11 @@ def act_mul_count(
         answer = answer[size:]
     assert not answer
     return out
+
+
+def sized(message: bytes) -> bytes:
+    """A buffer as the program reads it, behind its size."""
+    return struct.pack("=q", len(message)) + message
 
 
 def memory(x: Tensor | None) -> bytes:

@@ -124,7 +124,8 @@ def write_run(
         )
         sets = _sets(counted, space)
         keys = rule.keys(
-            store.corpus.table(["id", "category", "source"]).take(rows), counted.tokens
+            store.corpus.table(["id", "category", "source", "origin", "cluster"]).take(rows),
+            counted.tokens,
         )
         profile = part_profile(counted, sets, keys)
         kept = None if retain == "profile" else sets

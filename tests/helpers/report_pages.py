@@ -80,7 +80,7 @@ def stored(
     failures = [Failure(f"gone{k}", "why") for k in range(failed)]
     sets = identify(counted, space, Selection("top:0.1"))
     rule = CellRule(length_edges(np.bincount(tokens)))
-    keys = rule.keys(store.corpus.table(["id", "category", "source"]), tokens)
+    keys = rule.keys(store.corpus.table(["id", "category", "source", "origin", "cluster"]), tokens)
     kept = {"counts": (counted, sets), "sets": (None, sets), "profile": (None, None)}[retain]
     store_part(store, 0, *kept, failures, part_profile(counted, sets, keys))
     engine = {"name": "transformers", "device": "cpu", "dtype": "float32", "threads": 1}

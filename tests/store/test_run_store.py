@@ -53,7 +53,9 @@ def write(
 ) -> None:
     """Write all that a part leaves when counts are retained."""
     sets = identify(counted, space, Selection("top:0.2"))
-    labels = RunStore(store.location).corpus.table(["id", "category", "source"])
+    labels = RunStore(store.location).corpus.table(
+        ["id", "category", "source", "origin", "cluster"]
+    )
     rows = [labels["id"].to_pylist().index(name) for name in counted.ids]
     keys = CellRule((4, 6)).keys(labels.take(pa.array(rows, pa.int64())), counted.tokens)
     store_part(store, part, counted, sets, failures, part_profile(counted, sets, keys))

@@ -76,13 +76,13 @@ def _count(row: Row | None) -> str:
 
 def _count_table(counts: list[Row], categories: list[str]) -> Table:
     tested = any(row["figure"] == "enriched" for row in counts)
-    head = ["category", "unique", "95 % interval", "by chance"]
+    head = ["category", "unique", "by chance"]
     head += ["enriched", "depleted", "specific"] if tested else []
     lape = any(row["figure"] == "LAPE rule" for row in counts)
     body = []
     for name in categories:
         unique = _row(counts, "unique", name)
-        row = [name, _count(unique), _bounds(unique), _chance(unique)]
+        row = [name, _count(unique), _chance(unique)]
         if tested:
             row += [_count(_value(counts, f, name)) for f in ("enriched", "depleted", "specific")]
         body.append([*row, _count(_value(counts, "LAPE rule", name))] if lape else row)
@@ -95,11 +95,6 @@ def _count_table(counts: list[Row], categories: list[str]) -> Table:
     return Table([*head, "LAPE rule"], body, text)
 
 
-def _bounds(row: Row) -> str:
-    """The interval of a count."""
-    return "-" if row["low"] is None else f"{row['low']:,.0f} to {row['high']:,.0f}"
-
-
 def _chance(row: Row) -> str:
     return "undetermined" if row["chance"] is None else expected(row["chance"])
 
@@ -110,12 +105,11 @@ def _general_statement(family: str, counts: list[Row], options: Row) -> str:
         for figure in ("general", "general, random sets", "general and always on")
     )
     unique = [row for row in counts if row["figure"] == "unique"]
-    interval = "" if general["low"] is None else f" ({_bounds(general)})"
     where = "plain text" if options["baseline"] else "every category"
     known = [row["chance"] for row in unique if row["chance"] is not None]
     chance = expected(sum(known)) if known else "undetermined"
     return (
-        f"{general['value']:,.0f}{interval} {family} are general, {both['value']:,.0f} of them "
+        f"{general['value']:,.0f} {family} are general, {both['value']:,.0f} of them "
         f"always on (in {where}); {_chance(general)} are under permuted clusters, and "
         f"{_chance(random)} in random sets. {sum(row['value'] for row in unique):,.0f} are unique "
         f"to a category (under permuted clusters: {chance})."
@@ -229,18 +223,18 @@ def _confirmations(rows: list[Row]) -> list[Table]:
     for row in rows:
         name = f"found in {row['found_in']}, tested in {row['tested_in']}"
         if row["confirmed"] is None:
-            body.append((name, f"{row['discovered']:,}", "undetermined: too few clusters",
-                         "-", "-", "-"))  # fmt: skip
+            body.append(
+                (name, f"{row['discovered']:,}", "undetermined: too few clusters", "-", "-")
+            )
             continue
         share = "none found" if row["share"] is None else f"{row['share']:.0%}"
-        bounds = "-" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}"
-        body.append((name, f"{row['discovered']:,}", f"{row['confirmed']:,}", share, bounds,
+        body.append((name, f"{row['discovered']:,}", f"{row['confirmed']:,}", share,
                      f"{row['chance']:.1%}"))  # fmt: skip
     text = (
         "Enriched components of one source that are enriched in another too, at the same false "
         "discovery rate over those found. By chance: the share among all that were not found."
     )
-    head = ("enriched components", "found", "confirmed", "share", "95 % interval", "by chance")
+    head = ("enriched components", "found", "confirmed", "share", "by chance")
     return [Table(head, body, text)] if body else []
 
 

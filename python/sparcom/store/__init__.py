@@ -2,7 +2,7 @@
 
 from sparcom.store.corpus_file import PROMPT_SCHEMA, writing_corpus
 from sparcom.store.lock import RunLock
-from sparcom.store.profiles.cells import CellRule, fold_of, length_edges
+from sparcom.store.profiles.cells import CellRule, hashed_fold, length_edges
 from sparcom.store.profiles.profile_part import part_profile
 from sparcom.store.profiles.spans import MergeTree, Span, part_name
 from sparcom.store.run import Run
@@ -33,7 +33,7 @@ __all__ = [
     "concat_sets",
     "counts_of",
     "counts_table",
-    "fold_of",
+    "hashed_fold",
     "length_edges",
     "part_name",
     "part_profile",

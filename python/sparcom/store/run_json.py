@@ -98,7 +98,11 @@ SCHEMA: dict[str, Any] = {
         "cells": {
             "type": "object",
             "required": ["edges", "folds"],
-            "properties": {"edges": {"type": "array", "items": {"type": "number"}}, "folds": _SOME},
+            "properties": {
+                "edges": {"type": "array", "items": {"type": "number"}},
+                "folds": _SOME,
+                "fold_of": {"enum": ["cluster", "id"]},
+            },
             "additionalProperties": False,
         },
         "sites": {"type": "array", "items": _SITE, "minItems": 1},

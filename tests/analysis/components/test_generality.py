@@ -9,14 +9,12 @@ from planted import draw_sets, planted_prevalence
 
 from sparcom.analysis.components.generality import (
     classify,
-    count_intervals,
     prevalence_entropy,
     relabelled_counts,
     tau_index,
 )
 from sparcom.analysis.data.bitsets import pack
 from sparcom.analysis.stats.exchange import make_nodes
-from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.errors import InputError
 
 NAMES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
@@ -136,21 +134,3 @@ def test_a_category_without_instructions_decides_nothing() -> None:
 def test_bounds_must_be_in_order() -> None:
     with pytest.raises(InputError, match=r"0 <= low < high <= 1, got 0\.6 and 0\.5"):
         _classify(np.ones((6, 1), bool), np.arange(6), high=0.5, low=0.6)
-
-
-def test_intervals_of_the_counts_are_those_of_resampled_instructions() -> None:
-    rng, codes = np.random.default_rng(0), np.repeat(np.arange(6), 50)
-    q = planted_prevalence(NAMES, 600)
-    mask = draw_sets(q, codes, rng)
-    weights = bootstrap_weights(codes, np.arange(300), 200, rng)
-    general, unique = count_intervals(pack(mask), codes, weights, 6)
-    drawn = []
-    for weight in weights:
-        found = _classify(np.repeat(mask, weight.astype(int), 0), codes)
-        drawn.append([found.general.sum(), *found.unique_counts()])
-    drawn, point = np.array(drawn), _classify(mask, codes)
-    shifted = drawn - drawn.mean(0) + [point.general.sum(), *point.unique_counts()]
-    expected = np.maximum(np.quantile(shifted, [0.025, 0.975], axis=0), 0).T
-    assert general is None  # no draw has another number
-    np.testing.assert_allclose(unique, expected[1:])
-    assert all(low < n < high for (low, high), n in zip(unique, point.unique_counts(), strict=True))

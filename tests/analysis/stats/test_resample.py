@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from sparcom.analysis.stats.pair_sums import (
-    bootstrap_draws,
     permutation_draws,
     same_minus_different,
+    weighted_sums,
 )
 from sparcom.analysis.stats.resample import bootstrap_weights, permuted_codes
 
@@ -50,12 +50,12 @@ def test_draws_are_the_category_matrix_of_the_relabelled() -> None:
         assert found.difference()[at] == pytest.approx(expected)
 
 
-def test_a_resampled_pair_never_meets_itself() -> None:
+def test_a_weighted_pair_never_meets_itself() -> None:
     values = _values()
     np.fill_diagonal(values, 1e9)
     codes = np.arange(N) % 3
-    weights = bootstrap_weights(codes, np.arange(N), 40, np.random.default_rng(0))
-    found = bootstrap_draws(values, codes, weights, 3)
+    weights = np.random.default_rng(0).integers(0, 4, (8, N)).astype(float)
+    found = weighted_sums(values, codes, weights, 3)
     rows = np.repeat(np.arange(N), weights[7].astype(int))
     for a in range(3):
         for b in range(3):
@@ -68,11 +68,15 @@ def test_a_resampled_pair_never_meets_itself() -> None:
             assert found.means()[7, a, b] == pytest.approx(np.mean(pairs))
 
 
-def test_bootstrap_of_instructions_centres_on_the_mean() -> None:
-    values, codes = _values(), np.arange(N) % 3
-    weights = bootstrap_weights(codes, np.arange(N), 4000, np.random.default_rng(0))
-    found = bootstrap_draws(values, codes, weights, 3).means().mean(0)
-    np.testing.assert_allclose(found, _means(values, codes), rtol=0.01)
+def test_resampled_means_vary_as_the_mean_does() -> None:
+    """The variance of a mean of m is s^2 / m, s^2 with m - 1: also of few."""
+    values = np.array([1.0, 4.0, 5.0])
+    weights = bootstrap_weights(np.zeros(3, int), np.arange(3), 40_000, np.random.default_rng(0))
+    means = weights @ values / weights.sum(1)
+    assert means.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.03)
+    assert means.mean() == pytest.approx(values.mean(), rel=0.01)
+    one = bootstrap_weights(np.zeros(2, int), np.zeros(2, int), 5, np.random.default_rng(0))
+    assert (one == 1).all()
 
 
 def test_units_come_and_go_together_and_groups_keep_their_number() -> None:
@@ -82,7 +86,7 @@ def test_units_come_and_go_together_and_groups_keep_their_number() -> None:
         for unit in range(5):
             inside = weights[:, (groups == group) & (units == unit)]
             assert (inside == inside[:, :1]).all()
-        assert (weights[:, groups == group].sum(1) == 15).all()
+        np.testing.assert_allclose(weights[:, groups == group].sum(1), 15)
     assert (weights.std(0) > 0).all()
 
 

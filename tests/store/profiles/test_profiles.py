@@ -18,7 +18,7 @@ from sparcom.counting.counted import Counted
 from sparcom.errors import SparcomError
 from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
-from sparcom.store import CellRule, RunStore, Span, fold_of, length_edges, part_profile
+from sparcom.store import CellRule, RunStore, Span, hashed_fold, length_edges, part_profile
 from sparcom.store.profiles import merge
 from sparcom.store.profiles.cells import MAX_RATIO
 from sparcom.store.profiles.profile_part import SUMS
@@ -44,6 +44,7 @@ def part_of(space: ComponentSpace, first: int, n: int) -> tuple[Counted, Sets, p
             "id": list(ids),
             "category": [("QA", "SUM", "CODE")[k % 3] for k in range(first, first + n)],
             "source": [("human", "ai")[k % 2] for k in range(first, first + n)],
+            "origin": [("", f"org/{k % 9}:{k}")[k % 2] for k in range(first, first + n)],
             "n_counted": pa.array(tokens, pa.int32()),
         }
     )
@@ -71,7 +72,8 @@ def brute_force(space: ComponentSpace, parts: int, size: int) -> dict[tuple, dic
         ]
         for row, label in enumerate(labels.to_pylist()):
             length = 0 if label["n_counted"] <= 4 else 1 if label["n_counted"] <= 8 else 2
-            key = (label["category"], label["source"], length, fold_of(label["id"]))
+            cluster = label["origin"].partition(":")[0] or f"id:{label['id']}"
+            key = (label["category"], label["source"], length, hashed_fold(cluster))
             cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0, 0, 0, 0]})
             cell["ids"].append(label["id"])
             cell["tokens"] += label["n_counted"]
@@ -132,7 +134,7 @@ def test_sums_of_a_cell_that_16_bits_cannot_hold_take_32(tmp_path: Path) -> None
         many = np.array([[40_000, 7]], np.int32)
         counted = Counted((name,), np.array([50_000]), many, np.zeros((1, 0), np.int32))
         space = ComponentSpace((Site("dense", 0, 2, "silu"),))
-        labels = pa.table({"id": [name], "category": ["QA"], "source": ["ai"]})
+        labels = pa.table({"id": [name], "category": ["QA"], "source": ["ai"], "origin": [""]})
         keys = CellRule((), folds=1).keys(labels, counted.tokens)
         store.profiles.write(
             part, part_profile(counted, identify(counted, space, Selection()), keys)
@@ -219,7 +221,12 @@ def bins_of(rule: CellRule, tokens: np.ndarray) -> np.ndarray:
     """The length bin of each T."""
     n = len(tokens)
     labels = pa.table(
-        {"id": [str(k) for k in range(n)], "category": ["QA"] * n, "source": ["ai"] * n}
+        {
+            "id": [str(k) for k in range(n)],
+            "category": ["QA"] * n,
+            "source": ["ai"] * n,
+            "origin": [""] * n,
+        }
     )
     return rule.keys(labels, tokens)["length"].to_numpy()
 
@@ -258,6 +265,6 @@ def test_bins_of_answers_hold_like_lengths_too(lengths: list[int], most: int, se
 
 
 def test_folds_are_even_and_fixed() -> None:
-    counts = np.bincount([fold_of(f"i{k}") for k in range(10_000)], minlength=10)
+    counts = np.bincount([hashed_fold(f"i{k}") for k in range(10_000)], minlength=10)
     assert counts.min() > 900
-    assert [fold_of(name) for name in ("a", "b", "é")] == [8, 8, 3]
+    assert [hashed_fold(name) for name in ("a", "b", "é")] == [8, 8, 3]

@@ -14,7 +14,6 @@ from sparcom.analysis.data.membership import (
     ratio_of_sums,
 )
 from sparcom.analysis.data.sites import family_sites
-from sparcom.analysis.stats.wilson import wilson
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 
@@ -87,16 +86,15 @@ def component_counts_table(result: FamilyComponents) -> pa.Table:
     names = scores.categories
     again = result.relabelled
     rows = [
-        ("general", "all", int(general.sum()), *(result.general_interval or (None, None)),
+        ("general", "all", int(general.sum()), None, None,
          *(again.general if again else (None,) * 3)),
         ("general, random sets", "all", None, None, None, scores.general_chance, None, None),
         ("always on", "all", int(result.always_on.sum()), *[None] * 5),
         ("general and always on", "all", int((general & result.always_on).sum()), *[None] * 5),
     ]  # fmt: skip
     for at, name in enumerate(names):
-        bounds = (result.unique_intervals or [None] * len(names))[at] or (None, None)
         chance = again.unique[at] if again else (None,) * 3
-        rows.append(("unique", name, int(scores.unique_counts()[at]), *bounds, *chance))
+        rows.append(("unique", name, int(scores.unique_counts()[at]), None, None, *chance))
         if result.lape is not None:
             rows.append(("LAPE rule", name, int(result.lape.selected[at].sum()), *[None] * 5))
         if result.conditional is not None:
@@ -245,12 +243,13 @@ def _discoveries(
 def confirmations_table(result: FamilyComponents) -> pa.Table:
     """One row per ordered pair of sources and category ("all" last): found, and confirmed.
 
-    share, low, high: confirmed / discovered with Wilson's interval, null if nothing was found or
-    the other source has too few clusters; clusters: of the category there.
+    share: confirmed / discovered, null if nothing was found or the other source has too few
+    clusters; clusters: of the category there. No interval: components share their instructions, so
+    that they are no independent trials.
     """
     texts, counts = ("found_in", "tested_in", "category"), ("discovered", "confirmed", "clusters")
     fields = [*((n, pa.string()) for n in texts), *((n, pa.int64()) for n in counts)]
-    schema = pa.schema([*fields, *((n, pa.float64()) for n in ("share", "low", "high", "chance"))])
+    schema = pa.schema([*fields, *((n, pa.float64()) for n in ("share", "chance"))])
     rows = []
     for c in result.confirmations:
         known = np.isfinite(c.confirmed)
@@ -264,7 +263,6 @@ def confirmations_table(result: FamilyComponents) -> pa.Table:
             if np.isfinite(kept) and known.any():
                 row |= {"confirmed": int(kept), "chance": float(chance)}
                 if found:
-                    low, high = wilson(np.array(kept), np.array(found))
-                    row |= {"share": kept / found, "low": float(low), "high": float(high)}
+                    row["share"] = kept / found
             rows.append(row)
     return pa.Table.from_pylist(rows, schema)

@@ -4,7 +4,7 @@ A routed neuron's frequency p = c / T cannot exceed its expert's f = r / T, so a
 fires in an expert that is seldom chosen looks rare. Its conditional frequency c / r takes the
 routing out. Over a category both are ratios of sums, c and r added over its instructions; the
 stored profile holds these whatever a run retains. Intervals are a jackknife over the profile's
-folds (a tenth of the instructions each), since the tokens of one instruction are not independent.
+folds, about a tenth of the clusters each, since instructions of a cluster are not independent.
 """
 
 from dataclasses import dataclass, replace
@@ -14,10 +14,11 @@ import pyarrow as pa
 from scipy import stats
 
 from sparcom.analysis.data.labels import encode
+from sparcom.analysis.stats.cluster_mean import LEAST_CLUSTERS
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
-from sparcom.store import Run
+from sparcom.store import CellRule, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class ConditionalFrequency:
     categories: [C]; neurons: [F] int64, flat indices of all routed neurons.
     frequency: [C, F] p, summed c / summed T; NaN if a category has no counted tokens.
     value, low, high: [C, F] c / r with its interval; NaN if the expert was never chosen, and in the
-        bounds if fewer than two folds chose it.
+        bounds if fewer than `LEAST_CLUSTERS` folds chose it, or if an older version made the folds.
     overall: [F] c / r over all categories: the chance level, if the category had no effect.
     in_sets: [C] Estimate, mean c / r of a category's ISNs (each neuron weighed by its prevalence).
         It has no chance level: neurons that fire often are the ones that sets hold.
@@ -69,6 +70,7 @@ def conditional_frequency(
     >>> found.table(run.space, membership.totals() > 0)
     """
     cells, sums = run.store.profiles.read(("category", "fold"), ("neuron_counts", "expert_counts"))
+    by_cluster = CellRule.from_json(run.manifest["cells"]).fold_of == "cluster"
     expert = run.space.neuron_experts
     neurons = np.flatnonzero(expert >= 0)
     owner = expert[neurons]
@@ -88,8 +90,9 @@ def conditional_frequency(
             frequency[at] = c.sum(0) / tokens[rows].sum()
         whole, left_out = _jackknife(c, r[:, owner])
         value[at] = whole
-        low[at], high[at] = _interval(whole, left_out, (r > 0).sum(0)[owner])
-        in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons]))
+        if by_cluster:
+            low[at], high[at] = _interval(whole, left_out, (r > 0).sum(0)[owner])
+        in_sets.append(_in_sets(whole, left_out, prevalence[at, neurons], by_cluster))
     overall = _ratio(total_c, total_r[owner])
     return ConditionalFrequency(
         categories=categories,
@@ -116,8 +119,8 @@ def _jackknife(c: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _interval(
     value: np.ndarray, left_out: np.ndarray, folds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Jackknife t intervals within [0, 1]; folds: [F] how many chose the expert; NaN below two."""
-    known = np.isfinite(left_out).all(0) & (folds > 1)
+    """Jackknife t intervals within [0, 1]; folds: [F] how many chose the expert."""
+    known = np.isfinite(left_out).all(0) & (folds >= LEAST_CLUSTERS)
     count = len(left_out)
     error = np.full(value.shape, np.nan)
     if count > 1:
@@ -127,7 +130,9 @@ def _interval(
     return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
 
 
-def _in_sets(value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray) -> Estimate:
+def _in_sets(
+    value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray, by_cluster: bool
+) -> Estimate:
     """Mean c / r weighed by prevalence, and its jackknife interval."""
     weight = np.where(np.isfinite(value), prevalence, 0.0)
     if weight.sum() <= 0:
@@ -138,7 +143,7 @@ def _in_sets(value: np.ndarray, left_out: np.ndarray, prevalence: np.ndarray) ->
         return float((values * weight)[known].sum() / max(weight[known].sum(), 1e-300))
 
     result = Estimate(mean(value))
-    if len(left_out) < 2:
+    if len(left_out) < LEAST_CLUSTERS or not by_cluster:
         return result
     again = np.array([[mean(row) for row in left_out]]).T
     low, high = _interval(np.array([result.value]), again, np.array([len(again)]))

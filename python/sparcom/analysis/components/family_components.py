@@ -11,7 +11,6 @@ from sparcom.analysis.components.generality import (
     Generality,
     RelabelledCounts,
     classify,
-    count_intervals,
     relabelled_counts,
 )
 from sparcom.analysis.components.lape import Lape
@@ -22,7 +21,6 @@ from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.exchange import make_nodes
-from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.components import ComponentSpace
 
 
@@ -39,8 +37,6 @@ class FamilyComponents:
         routed neurons.
     relabelled: how many are general and unique under permuted clusters; None if pairs are sampled,
         there are no sets, or too few clusters.
-    general_interval, unique_intervals: 95 % intervals of these numbers over clusters
-        (`count_intervals`); None likewise.
     """
 
     family: str
@@ -53,8 +49,6 @@ class FamilyComponents:
     lape: Lape | None
     conditional: ConditionalFrequency | None = None
     relabelled: RelabelledCounts | None = None
-    general_interval: tuple[float, float] | None = None
-    unique_intervals: tuple[tuple[float, float] | None, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +83,6 @@ def family_components(
     count, members = membership.by_category()
     held = np.add.reduceat(members, [site.part.start for site in sites], axis=1, dtype=np.int64)
     fill = held / np.maximum(count, 1)[:, None] / widths
-    relabelled, intervals = _counts(evidence, len(count), options)
     return FamilyComponents(
         family=family,
         generality=classify(
@@ -102,9 +95,7 @@ def family_components(
         confirmations=_confirmations(evidence, options),
         lape=lape,
         conditional=conditional,
-        relabelled=relabelled,
-        general_interval=intervals[0],
-        unique_intervals=intervals[1],
+        relabelled=_relabelled(evidence, len(count), options),
     )
 
 
@@ -127,25 +118,17 @@ def _confirmations(evidence: Evidence, options: AnalysisOptions) -> tuple[Confir
     )
 
 
-_Intervals = tuple[tuple[float, float] | None, tuple[tuple[float, float] | None, ...] | None]
-
-
-def _counts(
+def _relabelled(
     evidence: Evidence, categories: int, options: AnalysisOptions
-) -> tuple[RelabelledCounts | None, _Intervals]:
-    """The numbers of general and unique components under permuted clusters, and their intervals."""
+) -> RelabelledCounts | None:
+    """The numbers of general and unique components under permuted clusters."""
     labels, rng = evidence.labels, np.random.default_rng(options.seed)
     if evidence.bits is None:
-        return None, (None, None)
+        return None
     nodes = make_nodes(labels.codes, labels.clusters, evidence.strata.sources_of, labels.tokens)
     if not nodes.enough:
-        return None, (None, None)
-    cluster = nodes.cluster[nodes.node]
-    groups = nodes.drawn_from[cluster]
-    weights = bootstrap_weights(groups, cluster, options.small_draws, rng)
-    bounds = {"high": options.high, "low": options.low}
+        return None
     draws = nodes.permuted(options.small_draws, rng)
-    return (
-        relabelled_counts(evidence.bits, nodes, draws, categories, **bounds),
-        count_intervals(evidence.bits, labels.codes, weights, categories, **bounds),
+    return relabelled_counts(
+        evidence.bits, nodes, draws, categories, high=options.high, low=options.low
     )

@@ -181,56 +181,12 @@ def _spread(draws: np.ndarray) -> tuple[float, float, float]:
     return float(draws.mean()), float(low), float(high)
 
 
-def count_intervals(
-    bits: np.ndarray,
-    codes: np.ndarray,
-    weights: np.ndarray,
-    categories: int,
-    *,
-    high: float = 0.5,
-    low: float = 0.1,
-) -> tuple[tuple[float, float] | None, tuple[tuple[float, float] | None, ...]]:
-    """95 % intervals over clusters of how many components are general, and unique to each c.
-
-    bits: [n, bytes] packed sets; codes: [n] category codes; weights: [draws, n] bootstrap weights,
-    clusters as wholes. Draws are recentred on the count: resampling moves components that lie near
-    a bound across it, mostly one way. None if no draw differs from the others.
-    """
-    count = np.bincount(codes, minlength=categories)
-    q = np.stack([column_counts(bits[codes == c]) for c in range(categories)])
-    q = q / np.maximum(count, 1)[:, None]
-    # A component far below `high` in every category is neither in any draw: 5 standard errors.
-    margin = 5 * np.sqrt(0.25 / np.maximum(count, 1))[:, None]
-    near = np.flatnonzero((q >= high - margin).any(0))
-    drawn = np.ones((categories, len(weights), len(near)), np.float32)
-    for c in np.flatnonzero(count):
-        rows = np.flatnonzero(codes == c)
-        part = bits[rows][:, near // 8] >> (near % 8).astype(np.uint8) & 1
-        weight = weights[:, rows].astype(np.float32)
-        drawn[c] = weight @ part.astype(np.float32) / np.maximum(weight.sum(1, keepdims=True), 1e-9)
-    inhabited = count > 0
-    general, unique = _counts(q[inhabited][:, None], high, low)
-    again_general, again_unique = _counts(drawn[inhabited], high, low)
-    bounds: list[tuple[float, float] | None] = [None] * categories
-    for at, c in enumerate(np.flatnonzero(inhabited)):
-        bounds[c] = _count_interval(unique[at], again_unique[at])
-    return _count_interval(general, again_general), tuple(bounds)
-
-
 def _counts(q: np.ndarray, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
     """(general [draws], unique [C, draws]): how many of q [C, draws, components] are."""
     above, below = q >= high - 1e-6, q <= low + 1e-6  # q of draws is in single precision
     others = [np.delete(below, c, 0) for c in range(len(q))]
     unique = [(above[c] & rest.all(0)).sum(-1) * (len(rest) > 0) for c, rest in enumerate(others)]
     return above.all(0).sum(-1), np.stack(unique)
-
-
-def _count_interval(value: np.ndarray, draws: np.ndarray) -> tuple[float, float] | None:
-    if np.ptp(draws) == 0:
-        return None
-    shifted = draws - draws.mean() + value[0]
-    low, high = np.quantile(shifted, [0.025, 0.975])
-    return max(0.0, float(low)), max(0.0, float(high))
 
 
 def _general_chance(count: np.ndarray, fill: np.ndarray, widths: np.ndarray, high: float) -> float:

@@ -117,7 +117,7 @@ def family_overlap(
         sizes[:, at] = np.diagonal(part)
         of_site = pair_matrix(part)
         layers.append(designs.small.effects(of_site))
-        matrices.append(layer_matrix(site, of_site, codes, names, draws.few_weights))
+        matrices.append(layer_matrix(site, of_site, codes, names, draws.left_out))
     widths = np.array([site.width for site in sites])
     values = pair_matrix(inter)
     chance, prevalent = chance_jaccard(sizes, widths), prevalence_chance(bits)
@@ -128,7 +128,7 @@ def family_overlap(
         nodes=draws.nodes,
         determined=draws.nodes.enough,
         matrix=category_matrix(values, codes, names),
-        estimates=raw_cells(values, codes, names, draws.weights),
+        estimates=raw_cells(values, codes, names, draws.left_out),
         adjusted=adjusted_cells(values, designs.adjusted, len(names)),
         chance=category_matrix(chance, codes, names),
         chance_prevalence=category_matrix(prevalent, codes, names),
@@ -141,7 +141,7 @@ def family_overlap(
         ),
         effects=category_effects(values, codes, designs),
         superiority=_plus(effect_estimate(between, designs.between), 0.5),
-        sources=tuple(source_overlaps(values, labels, strata, lexical, draws)),
+        sources=tuple(source_overlaps(values, labels, strata, lexical, draws, rng)),
         by_layer=layer_effects(sites, layers, designs.small),
         layer_matrices=tuple(matrices),
         histogram=layer_histogram(sizes, sites, labels, family),

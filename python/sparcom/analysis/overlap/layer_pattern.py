@@ -16,7 +16,7 @@ from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, 
 class LayerPattern:
     """categories: [C].
     pairs: an Estimate for each pair of categories a < b, the total variation between their mean
-        layer shares; chance and interval as in `between`.
+        layer shares; chance as in `between`. No interval: where two hardly differ, it is too wide.
     between: Estimate, its mean over pairs of categories; the null permutes labels within strata;
         a value above chance says that categories differ in depth.
     excess: Estimate, `between` minus its chance level: sampling noise alone keeps two histograms
@@ -26,7 +26,8 @@ class LayerPattern:
         sizes drawn evenly from all components (to normal order).
     stability: Estimate, 1 - between / from_even: 1 where all categories share one pattern, 0 where
         they differ as much as they differ from an even spread; chance, its ceiling at this sample
-        size: permuted labels, as in `between`; p: permuted ones are as unstable.
+        size: permuted labels, as in `between`; p: permuted ones are as unstable. No interval: in
+        simulations none of a ratio of distances covered it.
     """
 
     categories: tuple[str, ...]
@@ -64,8 +65,9 @@ def layer_pattern(
     mean = _means(share, codes[None], ones, len(categories))
     resampled = _means(share, codes[None], weights, len(categories))
     null = _means(share, permuted, ones, len(categories))
-    each, each_again, each_chance = (_pair_distances(m) for m in (mean, resampled, null))
-    between, again, chance = (_mean_of_known(m) for m in (each, each_again, each_chance))
+    each, each_chance = _pair_distances(mean), _pair_distances(null)
+    between, chance = _mean_of_known(each), _mean_of_known(each_chance)
+    again = _mean_of_known(_pair_distances(resampled))
     spread, spread_again, spread_null = (
         _mean_of_known(_distance(m, even)) for m in (mean, resampled, null)
     )
@@ -76,19 +78,12 @@ def layer_pattern(
         from_even = replace(from_even, chance=even_chance)
     return LayerPattern(
         categories=categories,
-        pairs=tuple(
-            estimate(each[0, at], varying(each_again[:, at]), each_chance[:, at], recentre=True)
-            for at in range(each.shape[1])
-        ),
+        pairs=tuple(estimate(each[0, at], None, each_chance[:, at]) for at in range(each.shape[1])),
         between=estimate(between[0], varying(again), chance, recentre=True),
         excess=estimate(between[0] - expected, varying(again - expected), recentre=True),
         from_even=from_even,
         stability=estimate(
-            _stability(between, spread)[0],
-            varying(_stability(again, spread_again)),
-            _stability(chance, spread_null),
-            tail="less",
-            recentre=True,
+            _stability(between, spread)[0], None, _stability(chance, spread_null), tail="less"
         ),
     )
 

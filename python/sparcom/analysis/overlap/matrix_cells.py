@@ -7,9 +7,10 @@ import numpy as np
 from sparcom.analysis.data.sites import FamilySite
 from sparcom.analysis.overlap.category_matrix import category_matrix
 from sparcom.analysis.overlap.pair_design import PairDesign
-from sparcom.analysis.stats.estimate import Estimate, estimate, varying
+from sparcom.analysis.stats.estimate import Estimate, known
+from sparcom.analysis.stats.jackknife import Jackknife
 from sparcom.analysis.stats.multiple import max_statistic
-from sparcom.analysis.stats.pair_sums import bootstrap_draws
+from sparcom.analysis.stats.pair_sums import weighted_sums
 
 MatrixEstimates = tuple[tuple[Estimate, ...], ...]
 
@@ -24,18 +25,23 @@ class LayerMatrix:
 
 
 def raw_cells(
-    values: np.ndarray, codes: np.ndarray, categories: tuple[str, ...], weights: np.ndarray
+    values: np.ndarray, codes: np.ndarray, categories: tuple[str, ...], left_out: Jackknife
 ) -> MatrixEstimates:
-    """M of all pairs with intervals over clusters; none where a category has one cluster.
+    """M of all pairs with intervals over clusters; none where a category has few of them.
 
-    values: [n, n]; weights: [draws, n] clusters drawn as wholes.
+    values: [n, n]. Clusters are left out, not drawn again: one drawn twice would meet itself, and
+    its instructions are alike.
     """
     mean = category_matrix(values, codes, categories).mean
-    again = bootstrap_draws(values, codes, weights, len(categories)).means()
-    return tuple(
-        tuple(estimate(mean[a, b], varying(again[:, a, b])) for b in range(len(mean)))
-        for a in range(len(mean))
+    return cell_estimates(
+        mean, weighted_sums(values, codes, left_out.weights, len(categories)).means(), left_out
     )
+
+
+def cell_estimates(mean: np.ndarray, again: np.ndarray, left_out: Jackknife) -> MatrixEstimates:
+    """[C][C] means with intervals. mean: [C, C]; again: [parts, C, C]."""
+    cells = np.stack([mean, *left_out.bounds(mean, again)], -1)
+    return tuple(tuple(Estimate(*map(known, cell)) for cell in row) for row in cells)
 
 
 def adjusted_cells(values: np.ndarray, design: PairDesign, categories: int) -> MatrixEstimates:
@@ -64,10 +70,10 @@ def layer_matrix(
     values: np.ndarray,
     codes: np.ndarray,
     categories: tuple[str, ...],
-    weights: np.ndarray,
+    left_out: Jackknife,
 ) -> LayerMatrix:
     """M within a site; arguments as in `raw_cells`."""
-    cells = raw_cells(values.astype(np.float32), codes, categories, weights)
+    cells = raw_cells(values.astype(np.float32), codes, categories, left_out)
     return LayerMatrix(layer=site.layer, kind=site.kind, estimates=cells)
 
 
@@ -81,7 +87,7 @@ def _square(cells: np.ndarray, categories: int) -> np.ndarray:
 def _cell(value: float, null: np.ndarray, p: float) -> Estimate:
     if not np.isfinite(value) or not np.isfinite(p):
         return Estimate(float(value) if np.isfinite(value) else None)
-    known = null[np.isfinite(null)]
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Estimate(float(value), None, None, float(known.mean()), float(low), float(high),
+    null = null[np.isfinite(null)]
+    low, high = np.quantile(null, [0.025, 0.975])
+    return Estimate(float(value), None, None, float(null.mean()), float(low), float(high),
                     float(p))  # fmt: skip

@@ -8,6 +8,7 @@ from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.exchange import Nodes, make_nodes
+from sparcom.analysis.stats.jackknife import Jackknife, jackknife
 from sparcom.analysis.stats.resample import bootstrap_weights
 
 
@@ -17,14 +18,14 @@ class PairDraws:
 
     nodes: what keeps together. relabelled: [permutations, nodes] categories.
     weights: [bootstraps, n] with clusters drawn as wholes.
-    few_relabelled, few_weights: the first `small_draws` of them.
+    few_relabelled: the first `small_draws` of them. left_out: clusters, one at a time.
     """
 
     nodes: Nodes
     relabelled: np.ndarray
     weights: np.ndarray
     few_relabelled: np.ndarray
-    few_weights: np.ndarray
+    left_out: Jackknife
 
     @property
     def permuted(self) -> np.ndarray:
@@ -46,5 +47,5 @@ def make_draws(
         relabelled=relabelled,
         weights=weights,
         few_relabelled=relabelled[:few],
-        few_weights=weights[:few],
+        left_out=jackknife(drawn_from[cluster], cluster, rng),
     )

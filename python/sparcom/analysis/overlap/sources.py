@@ -8,11 +8,12 @@ from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.overlap.category_effect import effect_estimate
 from sparcom.analysis.overlap.category_matrix import CategoryMatrix, matrix_of_sums
-from sparcom.analysis.overlap.matrix_cells import MatrixEstimates
+from sparcom.analysis.overlap.matrix_cells import MatrixEstimates, cell_estimates
 from sparcom.analysis.overlap.pair_design import PairDesign
 from sparcom.analysis.overlap.pair_draws import PairDraws
-from sparcom.analysis.stats.estimate import Estimate, estimate, varying
-from sparcom.analysis.stats.pair_sums import bootstrap_draws, group_sums, one_hot
+from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.jackknife import jackknife
+from sparcom.analysis.stats.pair_sums import group_sums, one_hot, weighted_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,12 @@ class SourceOverlap:
 
 
 def source_overlaps(
-    values: np.ndarray, labels: Labels, strata: Strata, lexical: np.ndarray, draws: PairDraws
+    values: np.ndarray,
+    labels: Labels,
+    strata: Strata,
+    lexical: np.ndarray,
+    draws: PairDraws,
+    rng: np.random.Generator,
 ) -> list[SourceOverlap]:
     """Every source within itself, and every two across; none of a single source.
 
@@ -46,7 +52,10 @@ def source_overlaps(
     joint = source * types + labels.codes
     groups = len(names) * types
     sums, pairs = group_sums(values, one_hot(joint, groups))
-    again = bootstrap_draws(values, joint, draws.few_weights, groups).means()
+    cluster = draws.nodes.cluster[draws.nodes.node]
+    drawn_from = draws.nodes.drawn_from[cluster] + 1  # 0: of clusters that hold several categories
+    left_out = jackknife(source * (types + 1) + drawn_from, cluster, rng)
+    again = weighted_sums(values, joint, left_out.weights, groups).means()
     out = []
     present = np.unique(source).tolist()  # a source may have no set of this family
     for i in present:
@@ -58,19 +67,11 @@ def source_overlaps(
                     first=names[i],
                     second=names[j],
                     matrix=matrix,
-                    estimates=_cells(matrix, again[block]),
+                    estimates=cell_estimates(matrix.mean, again[block], left_out),
                     effect=_effect(values, strata, lexical, draws, {i, j}),
                 )
             )
     return out
-
-
-def _cells(matrix: CategoryMatrix, again: np.ndarray) -> MatrixEstimates:
-    """[C][C] means with intervals. again: [draws, C, C]."""
-    types = range(len(matrix.categories))
-    return tuple(
-        tuple(estimate(matrix.mean[a, b], varying(again[:, a, b])) for b in types) for a in types
-    )
 
 
 def _effect(

@@ -59,6 +59,11 @@ def estimate(
     return Estimate(float(value), low, high, float(null.mean()), *_interval(null), p)
 
 
+def known(value: float) -> float | None:
+    """The value; None if it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
 def varying(resampled: np.ndarray) -> np.ndarray | None:
     """[draws] as they are; None if they do not vary: one cluster tells nothing of the error.
 

@@ -59,12 +59,12 @@ def permutation_draws(values: np.ndarray, permuted: np.ndarray, categories: int)
     return grouped_draws(values, permuted, None, categories)
 
 
-def bootstrap_draws(
+def weighted_sums(
     values: np.ndarray, codes: np.ndarray, weights: np.ndarray, categories: int
 ) -> Draws:
-    """Category sums of `values` [n, n] under each resample; weights [draws, n].
+    """Category sums of `values` [n, n] under each weighting; weights [draws, n].
 
-    A pair counts w_I w_K with I != K, so an instruction that is drawn twice never meets itself.
+    A pair counts w_I w_K with I != K.
     """
     return grouped_draws(values, np.broadcast_to(codes, weights.shape), weights, categories)
 

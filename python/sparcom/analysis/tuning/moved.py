@@ -7,9 +7,9 @@ from scipy import stats
 
 from sparcom.analysis.components.contrast import Contrast
 from sparcom.analysis.components.enrichment import q_values
-from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.estimate import Estimate, known
 from sparcom.analysis.stats.multiple import max_statistic
-from sparcom.analysis.tuning.pairing import Pairing, known
+from sparcom.analysis.tuning.pairing import Pairing
 
 ONE_SIDED, TWO_SIDED = 5, 6
 """Clusters whose swaps can reach p = 0.05: 2^-5, and 2 * 2^-6 if both signs are as extreme."""

@@ -9,7 +9,7 @@ from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.strata import make_strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.cluster_mean import ClusterMean, cluster_mean
-from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.estimate import Estimate, known
 from sparcom.analysis.stats.exchange import make_nodes
 from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.store import CellRule, Run
@@ -103,8 +103,3 @@ def mean_estimates(mean: ClusterMean, level: float = 0.05) -> list[Estimate]:
     """[F] estimates with 1 - level intervals; what is not known is None."""
     columns = (mean.value, *mean.bounds(level))
     return [Estimate(*map(known, figures)) for figures in zip(*columns, strict=True)]
-
-
-def known(value: float) -> float | None:
-    """The value; None if it is not finite."""
-    return float(value) if np.isfinite(value) else None

@@ -140,8 +140,8 @@ def _start(ray: Any, options: dict[str, Any], tries: int = 2) -> None:
 def check_resources(config: RunConfig) -> None:
     """Raise an error if it is plain, before Ray starts, that the actors find no place.
 
-    InputError if this machine lacks what the actors of a local Ray take; SparcomError if nothing
-    answers at the cluster's address.
+    InputError if this machine lacks what the actors of a local Ray take, or the cluster's address
+    is none; SparcomError if nothing answers there.
     """
     if (address := cluster_address(config)) is None:
         _check_machine(config)
@@ -151,7 +151,7 @@ def check_resources(config: RunConfig) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OverflowError, UnicodeError) as error:  # a port over 65535, a name that is no host's
+    except (OverflowError, UnicodeError, socket.gaierror) as error:  # no port, no host's name
         raise InputError(f"--ray-address {address}: expected HOST:PORT, got {error}") from error
     except OSError as error:
         raise SparcomError(

@@ -2,8 +2,9 @@
 
 A cell is category x source x length bin x fold. An instruction's length is its T, with what was
 generated. The bins are fixed before counting starts: quantiles of the prompts' counted tokens, cut
-further by a geometric grid. A fold is a hash of the instruction's id. Intervals and split halves
-come from folds, length strata from bins, the human/AI comparison from sources.
+further by a geometric grid. A fold is a hash of the instruction's cluster, so that what is alike
+lies in one fold. Intervals come from folds, length strata from bins, the human/AI comparison from
+sources.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+
+from sparcom.clusters import with_clusters
 
 FOLDS = 10
 BINS = 10
@@ -32,18 +35,21 @@ class CellRule:
     """How an instruction finds its cell.
 
     edges: ascending upper ends (inclusive) of all length bins but the last, in counted tokens.
+    fold_of: "cluster"; "id" in runs of an older version, whose folds part what is alike.
     """
 
     edges: tuple[float, ...]
     folds: int = FOLDS
+    fold_of: str = "cluster"
 
     def keys(self, labels: pa.Table, tokens: np.ndarray) -> pa.Table:
         """The cell of each instruction.
 
-        labels: columns id, category and source; tokens: [n] T of each.
+        labels: columns id, category, source, origin and cluster; tokens: [n] T of each.
         """
         lengths = np.searchsorted(np.asarray(self.edges, np.float64), tokens, side="left")
-        folds = [fold_of(name, self.folds) for name in labels["id"].to_pylist()]
+        named = with_clusters(labels) if self.fold_of == "cluster" else labels
+        folds = [hashed_fold(name, self.folds) for name in named[self.fold_of].to_pylist()]
         columns = [
             labels["category"].combine_chunks(),
             labels["source"].combine_chunks(),
@@ -53,16 +59,16 @@ class CellRule:
         return pa.Table.from_arrays(columns, schema=KEY_SCHEMA)
 
     def to_json(self) -> dict:
-        return {"edges": list(self.edges), "folds": self.folds}
+        return {"edges": list(self.edges), "folds": self.folds, "fold_of": self.fold_of}
 
     @classmethod
     def from_json(cls, rule: Mapping) -> "CellRule":
-        return cls(tuple(rule["edges"]), rule["folds"])
+        return cls(tuple(rule["edges"]), rule["folds"], rule.get("fold_of", "id"))
 
 
-def fold_of(identifier: str, folds: int = FOLDS) -> int:
-    """The fold of an instruction: a hash of its id, the same in every run."""
-    digest = blake2b(identifier.encode("utf-8"), digest_size=8).digest()
+def hashed_fold(name: str, folds: int = FOLDS) -> int:
+    """The fold of a cluster or an id: a hash, the same in every run."""
+    digest = blake2b(name.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % folds
 
 
