@@ -15,7 +15,7 @@ from sparcom.store.stamped import check_stamp, corpus_metadata
 
 NAME = "corpus.parquet"
 HINT = "start again with --overwrite"
-LABELS = ["id", "category", "source", "n_counted"]
+LABELS = ["id", "category", "source", "origin", "cluster", "n_counted"]
 _OF_PROMPTS = ["id", "token_ids", "counted", "truncated", "generate"]
 PROMPT_SCHEMA = pa.schema(
     [
@@ -118,7 +118,9 @@ class CorpusReader:
         """The prompts of one part, and what tells their cells (`LABELS`), in one read."""
         table = self.part(part, list(dict.fromkeys((*_OF_PROMPTS, *LABELS))))
         rows = table.select(_OF_PROMPTS).to_pylist()
-        return [_prompt(row) for row in rows], table.select(LABELS)
+        return [_prompt(row) for row in rows], table.drop_columns(
+            [name for name in table.column_names if name not in LABELS]
+        )
 
 
 def is_corpus_of_a_run(files: Files) -> bool:

@@ -185,7 +185,8 @@ def dyadic_error(pairs: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     strata: [clusters] clusters are drawn within theirs, and errors are about its mean.
     Two pairs are related if they share a cluster: the sum of u_k^2, u_k the row sums, counts what
     is of a pair alone twice, so that its squares are taken off once (Fafchamps and Gubert 2007);
-    m / (m - 1) for the mean of m clusters. NaN if a stratum has one cluster only.
+    (m / (m - 1))^2 for the means of m clusters, as if each were left out in turn.
+    NaN if a stratum has one cluster only.
     """
     if not np.isfinite(pairs).all():
         return float("nan"), float("nan")
@@ -196,7 +197,7 @@ def dyadic_error(pairs: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     scale = size / (size - 1)
     sums = pairs.sum(1)
     sums -= (np.bincount(of, sums) / size)[of]
-    each = scale * np.bincount(of, np.square(sums))
+    each = scale**2 * np.bincount(of, np.square(sums))
     own = float(np.square(_degenerate(pairs, of, size)).sum()) / 2
     variance = max(each.sum() - own, each.sum() / 2)
     if variance <= 0:
