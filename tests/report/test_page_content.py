@@ -54,7 +54,7 @@ def test_the_page_holds_what_a_sceptic_asks_for(tmp_path: Path) -> None:
                  "split-half reliability of the heatmap"):  # fmt: skip
         value, interval, chance = figures[name][:3]
         assert re.fullmatch(r"-?\d\.\d+", value), name
-        expected = "-" if name.startswith("stability") else r"-?\d\.\d+ to -?\d\.\d+"
+        expected = "-" if name.startswith(("stability", "distance")) else r"-?\d\.\d+ to -?\d\.\d+"
         assert re.fullmatch(expected, interval), name
         assert re.fullmatch(r"-?\d\.\d+", chance), name
     for name in ("share of it that length explains",

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, varying
+from sparcom.analysis.stats.estimate import Estimate, estimate, estimate_table, known, varying
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPattern:
     """categories: [C].
     pairs: an Estimate for each pair of categories a < b, the total variation between their mean
-        layer shares; chance as in `between`. No interval: where two hardly differ, it is too wide.
+        layer shares; chance as in `between`. No interval, here and there: in simulations it was
+        too wide where categories hardly differ.
     between: Estimate, its mean over pairs of categories; the null permutes labels within strata;
         a value above chance says that categories differ in depth.
     excess: Estimate, `between` minus its chance level: sampling noise alone keeps two histograms
@@ -26,8 +27,7 @@ class LayerPattern:
         sizes drawn evenly from all components (to normal order).
     stability: Estimate, 1 - between / from_even: 1 where all categories share one pattern, 0 where
         they differ as much as they differ from an even spread; chance, its ceiling at this sample
-        size: permuted labels, as in `between`; p: permuted ones are as unstable. No interval: in
-        simulations none of a ratio of distances covered it.
+        size: permuted labels, as in `between`; p: permuted ones are as unstable. No interval.
     """
 
     categories: tuple[str, ...]
@@ -67,7 +67,6 @@ def layer_pattern(
     null = _means(share, permuted, ones, len(categories))
     each, each_chance = _pair_distances(mean), _pair_distances(null)
     between, chance = _mean_of_known(each), _mean_of_known(each_chance)
-    again = _mean_of_known(_pair_distances(resampled))
     spread, spread_again, spread_null = (
         _mean_of_known(_distance(m, even)) for m in (mean, resampled, null)
     )
@@ -79,8 +78,8 @@ def layer_pattern(
     return LayerPattern(
         categories=categories,
         pairs=tuple(estimate(each[0, at], None, each_chance[:, at]) for at in range(each.shape[1])),
-        between=estimate(between[0], varying(again), chance, recentre=True),
-        excess=estimate(between[0] - expected, varying(again - expected), recentre=True),
+        between=estimate(between[0], None, chance),
+        excess=Estimate(known(between[0] - expected)),
         from_even=from_even,
         stability=estimate(
             _stability(between, spread)[0], None, _stability(chance, spread_null), tail="less"
