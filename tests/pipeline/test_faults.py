@@ -43,7 +43,11 @@ def ray_local(work: Path) -> Iterator[None]:
     """A local Ray with room for two actors, which leaves nothing behind after all these faults."""
     with ray_session(slow_config(work, work / "none", actors=2)):
         yield
-        children = psutil.Process().children(recursive=True)
+        children = [  # less the one that renders templates, which ends with this process
+            child
+            for child in psutil.Process().children(recursive=True)
+            if not any("render_worker" in word for word in child.cmdline())
+        ]
         shared = mapped_by(child.pid for child in children)
     _, alive = psutil.wait_procs(children, timeout=20)  # which hold no port any more either
     assert alive == []
