@@ -18,6 +18,7 @@ from sparcom.planning.changes import check_same
 from sparcom.planning.manifest import Tally, make_manifest, require_stamps
 from sparcom.planning.options import engine_options
 from sparcom.planning.prompts import PromptMaker
+from sparcom.planning.sizes import stored_bytes
 from sparcom.selection.rules import LIFT_HINT, Selection
 from sparcom.store import CellRule, RunStore, writing_corpus
 from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_files
@@ -216,13 +217,9 @@ def _plan(
 def _check_space(
     config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
 ) -> None:
-    """Raise InputError where the disk of a local run directory cannot hold the run.
-
-    Sets take one bit a component, counts about one byte once compressed (run-directory.md).
-    """
-    components = space.neurons + space.experts
-    each = {"counts": components // 8 + components, "sets": components // 8, "profile": 0}
-    needed, free = instructions * (each[config.retain] + 4096), store.files.free_bytes()
+    """Raise InputError where the disk of a local run directory cannot hold the run."""
+    needed = instructions * stored_bytes(space, config.retain)
+    free = store.files.free_bytes()
     if free is not None and free < needed:
         raise InputError(
             f"{store.location}: the run needs about {needed >> 20} MB, {free >> 20} MB are free; "
