@@ -37,6 +37,7 @@ class RunSummary:
     tokens: counted ones, written ones among them; prompt_tokens: all that the model read.
     proof: whether and how the model was proved (`EngineInfo.proof`), and the `seconds` of the
         longest proof of this session.
+    parts: how many were counted in this session; 0: nothing was left to do.
     """
 
     location: str
@@ -46,6 +47,7 @@ class RunSummary:
     prompt_tokens: int
     seconds: float
     proof: dict[str, Any] = field(default_factory=dict)
+    parts: int = 0
 
 
 @dataclass
@@ -74,11 +76,13 @@ def count(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    check: bool = False,
     progress: bool = False,
     structured_log: bool = False,
 ) -> RunSummary:
     """Count a corpus on a model and store the run.
 
+    check: of a run that is resumed, read every stored file to its end, and not its footer alone.
     progress: show a bar. structured_log: write JSON lines to stderr (what jobs do).
 
     >>> summary = count(RunConfig(corpus="hexainst", out="runs/first"))
@@ -93,11 +97,11 @@ def count(
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm())
         lock = stack.enter_context(RunLock(store.files))
-        check = check_here
-        if resume and cluster_address(config):
+        reader = check_here
+        if resume and check and cluster_address(config):
             stack.enter_context(ray_session(config))
-            check = check_by_tasks
-        plan = prepare(config, store, resume=resume, overwrite=overwrite, check=check)
+            reader = check_by_tasks
+        plan = prepare(config, store, resume=resume, overwrite=overwrite, whole=check, check=reader)
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:
             _logger.warning(problem)
@@ -214,6 +218,7 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
         proof=_proof(plan, session),
+        parts=len(session.results),
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay

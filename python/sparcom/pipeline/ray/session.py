@@ -168,9 +168,10 @@ def _check_machine(config: RunConfig) -> None:
             f"--resources {config.resources}: only a cluster's machines have further resources; "
             "name the cluster with --ray-address"
         )
-    if resources.total("GPU") > (gpus := _gpus()):
+    asked = resources.total("GPU")
+    if asked and asked > (gpus := _gpus()):  # counting them imports torch
         raise InputError(
-            f"--gpus: {resources.actors} actors take {resources.total('GPU'):g} GPUs, this machine "
+            f"--gpus: {resources.actors} actors take {asked:g} GPUs, this machine "
             f"has {gpus}; ask for fewer, or name a cluster with --ray-address"
         )
 
