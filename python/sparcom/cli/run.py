@@ -1,6 +1,7 @@
 """`sparcom count` and `sparcom run`: count a corpus; the report of it."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ def run_command(arguments: argparse.Namespace) -> Result:
     summary = _count(arguments)
     page = _page_as_it_is(summary)
     if page is None:
+        if arguments.progress:
+            print("analysing, and writing the page", file=sys.stderr, flush=True)
         from sparcom.report.page import write_report  # imports what only a page needs
 
         page = write_report(summary.location)

@@ -5,7 +5,7 @@ digest of each id, by which one that comes twice is found (scaling.md has the by
 number of tokens of each part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,13 @@ from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_file
 from sparcom.store.profiles.spans import covered
 from sparcom.store.run_store import RESULT_FOLDERS
 
+Begin = Callable[[str], object]
+"""What is told the name of each stage as it begins."""
+
+
+def _nothing(*_: str) -> None:
+    pass
+
 
 @dataclass(frozen=True)
 class Work:
@@ -57,8 +64,8 @@ class Work:
 class Plan:
     """A run that is laid out and ready to count.
 
-    todo: the parts that are not done, of `parts`; prompt_tokens: theirs; bad: what was wrong with
-    stored files.
+    todo: the parts that are not done, of `parts`; prompt_tokens and left: their tokens and
+    instructions; bad: what was wrong with stored files.
     """
 
     config: RunConfig
@@ -68,6 +75,7 @@ class Plan:
     todo: list[int]
     parts: int
     prompt_tokens: int
+    left: int
     bad: tuple[str, ...] = ()
 
     @property
@@ -83,12 +91,16 @@ def prepare(
     overwrite: bool = False,
     whole: bool = False,
     check: Check = check_here,
+    begin: Begin = _nothing,
+    before_planning: Callable[[], object] = _nothing,
 ) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
     The corpus is read and judged first, before torch is imported.
     store: of the run directory, if it is open already. whole: read the stored files of a run that
-    is resumed to their end, and not their footers alone; check: does that.
+    is resumed to their end, and not their footers alone; check: does that. begin: is told which
+    stage begins. before_planning: is called before the model and the tokenizer are looked at, once
+    what can be refused without them has passed.
     Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, if a
     resumed run differs from the stored one, or if the rule is lift.
     """
@@ -105,14 +117,18 @@ def prepare(
     else:
         require_stamps(store.location, before)
         config = _as_stored(config, before)
+    begin("reading the corpus")
     texts = judge_corpus(config)
     options = engine_options(config)
     if before is None:
+        before_planning()
+        begin("planning: the model's shapes, the prompts' tokens")
         maker = PromptMaker(config, options)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
         store.bind(manifest["stamps"])
         return _plan(config, store, options, manifest, tokens)
     inputs = inputs_of(config, options.model, texts)
+    begin("comparing with what is stored")
     if _same_tokens(config, before, inputs):
         manifest = _recognised(config, store, options, before)
     else:
@@ -256,8 +272,9 @@ def _plan(
         run_id=manifest["run"],
         gpus=config.gpus,
     )
-    tokens = sum(tokens_of_part.values())
-    return Plan(config, store, manifest, work, todo, store.corpus.parts(), tokens)
+    rows = store.corpus.rows_of_parts()
+    tokens, left = sum(tokens_of_part.values()), sum(rows[part] for part in todo)
+    return Plan(config, store, manifest, work, todo, len(rows), tokens, left)
 
 
 def _check_space(
