@@ -33,7 +33,7 @@ docs: env $(VENV)/.docs   ## the documentation site, in build/site
 	@echo "docs: build/site/index.html"
 
 bench: env       ## every benchmark, one after the other
-	@for b in kernels engines corpus analysis scaling; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
+	@for b in kernels engines corpus analysis scaling startup; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
 SANITIZED := PYTHONPATH=$(CURDIR)/build/sanitize LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

@@ -23,16 +23,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         sparcom.__getattr__("nothing")
 
 
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    [("sparcom", "torch ray numpy"), ("sparcom.cli.main", "torch ray transformers")],
-)
-def test_importing_is_cheap(module: str, heavy: str) -> None:
-    code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
-
-
 def test_every_folder_with_code_is_a_package() -> None:
     folders = {file.parent for file in SOURCE.rglob("*.py")}
     assert [f for f in sorted(folders) if not (f / "__init__.py").is_file()] == []

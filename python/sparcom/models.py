@@ -17,6 +17,7 @@ from typing import Any
 from sparcom.errors import InputError
 from sparcom.formatting import shorten
 from sparcom.gguf_file import convert_gguf
+from sparcom.kept_digest import kept_digest
 from sparcom.model_files import INDEX, check_model_folder, weight_files
 
 DEFAULT = "default"
@@ -165,13 +166,19 @@ def model_folder(path: str) -> Path:
 def weights_fingerprint(path: str) -> str:
     """sha256 over the config, the index and all weights of a model: equal ones count alike.
 
-    Every safetensors file of the folder is read, so what an engine loads is what is hashed.
+    Every safetensors file of the folder is read, so what an engine loads is what is hashed. The
+    digest is kept in `cache_dir()/digests`; see `kept_digest` for when it is used again.
     """
-    digest = hashlib.sha256()
     folder = model_folder(path)
     weight_files(folder)
     named = [folder / name for name in ("config.json", INDEX) if (folder / name).is_file()]
-    for file in [*named, *sorted(folder.glob("*.safetensors"))]:
+    files = [*named, *sorted(folder.glob("*.safetensors"))]
+    return kept_digest(files, lambda: _digest_of(files), cache_dir() / "digests")
+
+
+def _digest_of(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
         digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
         with file.open("rb") as data:
             while block := data.read(1 << 22):

@@ -57,7 +57,7 @@ GOOD = line()
 BAD_CORPORA = {
     "empty instruction": (GOOD + line(id="b", instruction=""), r":2: field 'instruction' is blank"),
     "blank instruction": (line(instruction=" \t\n"), r":1: field 'instruction' is blank"),
-    "missing field": (line(category=None), r":1: field 'category' is missing"),
+    "missing field": (GOOD + line(id="b", category=None), r":2: field 'category' is missing"),
     "missing text": (line(instruction=None), r":1: field 'instruction' is missing"),
     "unknown category": (line(category="MATHS"), r":1: field 'category' .* did you mean 'MATH'\?"),
     "duplicate id": (GOOD + line(instruction="other"), r":2: field 'id' repeats 'i00' of .*:1"),

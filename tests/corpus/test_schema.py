@@ -23,7 +23,11 @@ from sparcom.errors import InputError
     [
         ("text", "expected an object with the fields id, category"),
         (None, "got NoneType None"),
-        ({"category": "QA"}, "field 'id' is missing (fields here: category)"),
+        (
+            {"category": "QA"},
+            "fields 'id' and 'instruction' are missing (fields here: category)",
+        ),
+        ({"x": 1}, "fields 'id', 'category' and 'instruction' are missing (fields here: x)"),
         ({}, "fields here: none"),
         (record(0, id=3), "field 'id' must be text, got int 3"),
         (record(0, id=None), "field 'id' is missing"),

@@ -206,7 +206,7 @@ def test_a_corrupt_file_is_found_and_its_parts_are_counted_again(
     subprocess.run(["cp", "-r", work / "undisturbed", run], check=True)
     (run / name).write_bytes(harm((run / name).read_bytes()))
     (run / "sets/part-00005.parquet.0123abcd.tmp").write_bytes(b"half")
-    count(slow_config(work, run), resume=True)
+    count(slow_config(work, run), resume=True, check=True)
     assert results_of(run) == undisturbed
 
 

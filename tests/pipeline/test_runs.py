@@ -197,7 +197,7 @@ def test_a_run_whose_corpus_is_damaged_is_not_resumed(work, whole, tmp_path) -> 
     (run / "corpus.parquet").write_bytes(data[:4] + bytes(60) + data[64:])
     before = (run / "run.json").read_bytes()
     with pytest.raises(SparcomError, match="corpus.parquet: not readable .*start again with"):
-        count(config_of(work, run), resume=True)
+        count(config_of(work, run), resume=True, check=True)
     assert (run / "run.json").read_bytes() == before
 
 

@@ -52,6 +52,51 @@ def test_a_file_of_another_run_is_found(tmp_path: Path) -> None:
     assert all("written by another run" in problem for problem in found.values())
 
 
+def corpus_of(store: RunStore, parts: int, size: int) -> None:
+    """corpus.parquet of some parts of some instructions."""
+    prompts = [Prompt(f"i{k}", (1, 2, 3), ((0, 3),)) for k in range(parts * size)]
+    rows = [Instruction(p.id, "QA", instruction="add") for p in prompts]
+    store_corpus(store, rows, prompts, size)
+
+
+def test_footers_of_whole_files_have_no_problem(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    corpus_of(store, 2, 4)
+    assert bad_files(store, whole=False) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder, data: b"", "not readable as Parquet"),
+        (lambda folder, data: data[:-9], "not readable as Parquet"),
+        (lambda folder, data: data[:100] + data[400:], "bytes, but its footer tells of"),
+        (lambda folder, data: (folder / NAMES[0]).read_bytes(), "holds the parts 0-0"),
+    ],
+)
+def test_what_a_footer_tells(tmp_path: Path, harm, reason: str) -> None:
+    store, file = store_of(tmp_path), tmp_path / NAMES[1]
+    corpus_of(store, 2, 4)
+    file.write_bytes(harm(tmp_path, file.read_bytes()))
+    ((name, problem),) = bad_files(store, whole=False)
+    assert name == NAMES[1]
+    assert reason in problem
+
+
+def test_the_footer_of_another_run_is_found(tmp_path: Path) -> None:
+    corpus_of(store_of(tmp_path), 2, 4)
+    other = RunStore(tmp_path, {"counts": "theirs"})
+    assert [name for name, _ in bad_files(other, whole=False)] == NAMES
+
+
+def test_a_part_that_lost_instructions_is_found_by_its_footer(tmp_path: Path) -> None:
+    store = store_of(tmp_path, rows=3)  # of the four that the corpus has in each part
+    corpus_of(store, 2, 4)
+    found = dict(bad_files(store, whole=False))
+    assert list(found) == NAMES
+    assert all("3 rows, expected 4" in problem for problem in found.values())
+
+
 def test_a_damaged_corpus_is_not_dropped_but_told(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     prompts = [Prompt(f"i{k}", (1, 2, 3), ((0, 3),)) for k in range(8)]

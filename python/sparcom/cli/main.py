@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from sparcom.cli.ablate import ablate_command, add_ablate
 from sparcom.cli.compare import add_compare, compare_command
 from sparcom.cli.corpus import add_corpus_commands
-from sparcom.cli.doctor import doctor_command
+from sparcom.cli.doctor import add_doctor, doctor_command
 from sparcom.cli.identify import add_identify, identify_command
 from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, report_command
@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     quiet = arguments.json or not sys.stderr.isatty()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1" if quiet else "0")
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     arguments.progress = not quiet
     try:
         result, code = arguments.handler(arguments)
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     add_corpus_commands(partial(_add, of_corpus))
     add_verify(add("verify", verify_command, "prove that a model's counted pass is its own"))
-    add("doctor", doctor_command, "what this machine can do, and why not more")
+    add_doctor(add("doctor", doctor_command, "what this machine can do, and why not more"))
     return parser
 
 

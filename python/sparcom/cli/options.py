@@ -15,6 +15,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", help="TOML file with the keys below; flags override it")
     parser.add_argument("--resume", action="store_true", help="finish a run that was stopped")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="with --resume: read every stored file to its end, not its footer alone",
+    )
     target: Any = parser
     for f in fields(RunConfig):
         if "group" in f.metadata:

@@ -1,34 +1,88 @@
 """`sparcom count` and `sparcom run`: count a corpus; the report of it."""
 
 import argparse
+import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparcom.cli.options import config_of
 
+if TYPE_CHECKING:
+    from sparcom.pipeline.run import RunSummary
+
 Result = tuple[Any, int]
+_PAGE = "report.html"
 
 
 def count_command(arguments: argparse.Namespace) -> Result:
     """Count a corpus and select sets."""
+    summary = _count(arguments)
+    return _shown(summary, arguments.json), _code(summary)
+
+
+def run_command(arguments: argparse.Namespace) -> Result:
+    """Count a corpus, select sets, write the report."""
+    summary = _count(arguments)
+    page = _page_as_it_is(summary)
+    if page is None:
+        if arguments.progress:
+            print("analysing, and writing the page", file=sys.stderr, flush=True)
+        from sparcom.report.page import write_report  # imports what only a page needs
+
+        page = write_report(summary.location)
+    shown = _shown(summary, arguments.json)
+    if arguments.json:
+        return {**shown, "report": page}, _code(summary)
+    return f"{shown}\nreport: {page}", _code(summary)
+
+
+def _count(arguments: argparse.Namespace) -> "RunSummary":
     from sparcom.pipeline.run import count
 
-    summary = count(
+    return count(
         config_of(arguments),
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        check=arguments.check,
         progress=arguments.progress,
     )
-    rate = summary.prompt_tokens / summary.seconds if summary.seconds else 0.0
-    text = (
-        f"{summary.instructions} instructions, {summary.tokens} counted tokens in "
-        f"{summary.seconds:.1f} s ({rate:.0f} prompt tokens/s with start-up)\n"
-        f"{_proved(summary.proof)}\n"
-        f"run: {summary.location}"
-    )
+
+
+def _page_as_it_is(summary: "RunSummary") -> str | None:
+    """The page of a run in which nothing was counted now, and that was not changed since the page
+    was written; None: it must be written."""
+    from sparcom.store.files import Files
+
+    if summary.parts:
+        return None
+    files = Files(summary.location)
+    page, run = files.modified(_PAGE), files.modified("run.json")
+    return f"{files.location}/{_PAGE}" if page and run and page > run else None
+
+
+def _code(summary: "RunSummary") -> int:
+    return 1 if summary.failed else 0
+
+
+def _shown(summary: "RunSummary", as_json: bool) -> Any:
+    if as_json:
+        return asdict(summary)
+    if not summary.parts:
+        text = (
+            f"nothing to do: all {summary.instructions} instructions are counted "
+            f"({summary.seconds:.1f} s)\nrun: {summary.location}"
+        )
+    else:
+        rate = summary.prompt_tokens / summary.seconds if summary.seconds else 0.0
+        text = (
+            f"{summary.instructions} instructions, {summary.tokens} counted tokens in "
+            f"{summary.seconds:.1f} s ({rate:.0f} prompt tokens/s with start-up)\n"
+            f"{_proved(summary.proof)}\n"
+            f"run: {summary.location}"
+        )
     if summary.failed:
         text += f"\n{summary.failed} instructions failed: see {summary.location}/failed"
-    return (asdict(summary) if arguments.json else text), 1 if summary.failed else 0
+    return text
 
 
 def _proved(proof: dict[str, Any]) -> str:
@@ -36,15 +90,3 @@ def _proved(proof: dict[str, Any]) -> str:
     if not proof.get("proved"):
         return f"model not proved: {proof.get('why', 'no part was counted')}"
     return f"model proved in {proof['seconds']:.1f} s; prompts: {proof['passes']}"
-
-
-def run_command(arguments: argparse.Namespace) -> Result:
-    """Count a corpus, select sets, write the report."""
-    from sparcom.report.page import write_report
-
-    counted, code = count_command(arguments)
-    location = counted["location"] if arguments.json else config_of(arguments).run_dir()
-    page = write_report(location)
-    if arguments.json:
-        return {**counted, "report": page}, code
-    return f"{counted}\nreport: {page}", code

@@ -63,6 +63,9 @@ def problem_of(
     """
     if not isinstance(record, Mapping):
         return f"expected an object with the fields {', '.join(FIELDS)}, got {_short(record)}"
+    if missing := missing_fields(record):
+        named = f"field {missing[0]!r} is" if len(missing) == 1 else _fields_are(missing)
+        return f"{named} missing (fields here: {names_of(row or record)})"
     for name in FIELDS:
         value = record.get(name)
         if isinstance(value, str):
@@ -72,8 +75,6 @@ def problem_of(
                 return f"field {name!r} is not valid Unicode: half a surrogate pair at {at}"
         elif value is not None:
             return f"field {name!r} must be text, got {_short(value)}"
-        elif name in REQUIRED:
-            return f"field {name!r} is missing (fields here: {names_of(row or record)})"
     if categories is not None and record["category"] not in categories:
         near = difflib.get_close_matches(record["category"], categories, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -82,6 +83,16 @@ def problem_of(
             f"{_short(record['category'])}{hint}"
         )
     return None
+
+
+def missing_fields(record: Mapping) -> list[str]:
+    """The required fields that a record does not have, in the order of the schema."""
+    return [name for name in FIELDS if name in REQUIRED and record.get(name) is None]
+
+
+def _fields_are(names: Sequence[str]) -> str:
+    *first, last = map(repr, names)
+    return f"fields {', '.join(first)} and {last} are"
 
 
 def parse_categories(text: str) -> tuple[str, ...] | None:

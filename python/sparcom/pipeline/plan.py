@@ -5,24 +5,39 @@ digest of each id, by which one that comes twice is found (scaling.md has the by
 number of tokens of each part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sparcom.components import ComponentSpace
-from sparcom.config import RunConfig
+from sparcom.config import RunConfig, keys, stored
 from sparcom.corpus.prompts.date import today
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.planning.changes import check_same
-from sparcom.planning.manifest import Tally, make_manifest, require_stamps
+from sparcom.planning.corpus_digest import inputs_of, judge_corpus
+from sparcom.planning.manifest import (
+    Tally,
+    make_manifest,
+    measuring_facts,
+    require_stamps,
+    stamped,
+)
 from sparcom.planning.options import engine_options
 from sparcom.planning.prompts import PromptMaker
+from sparcom.planning.sizes import stored_bytes
 from sparcom.selection.rules import LIFT_HINT, Selection
 from sparcom.store import CellRule, RunStore, writing_corpus
 from sparcom.store.check import Bad, Check, bad_files, check_here, drop_bad_files
 from sparcom.store.profiles.spans import covered
 from sparcom.store.run_store import RESULT_FOLDERS
+
+Begin = Callable[[str], object]
+"""What is told the name of each stage as it begins."""
+
+
+def _nothing(*_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -49,8 +64,8 @@ class Work:
 class Plan:
     """A run that is laid out and ready to count.
 
-    todo: the parts that are not done, of `parts`; prompt_tokens: theirs; bad: what was wrong with
-    stored files.
+    todo: the parts that are not done, of `parts`; prompt_tokens and left: their tokens and
+    instructions; bad: what was wrong with stored files.
     """
 
     config: RunConfig
@@ -60,6 +75,7 @@ class Plan:
     todo: list[int]
     parts: int
     prompt_tokens: int
+    left: int
     bad: tuple[str, ...] = ()
 
     @property
@@ -73,12 +89,18 @@ def prepare(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    whole: bool = False,
     check: Check = check_here,
+    begin: Begin = _nothing,
+    before_planning: Callable[[], object] = _nothing,
 ) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
-    store: of the run directory, if it is open already. check: reads the files of a run that is
-    resumed.
+    The corpus is read and judged first, before torch is imported.
+    store: of the run directory, if it is open already. whole: read the stored files of a run that
+    is resumed to their end, and not their footers alone; check: does that. begin: is told which
+    stage begins. before_planning: is called before the model and the tokenizer are looked at, once
+    what can be refused without them has passed.
     Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, if a
     resumed run differs from the stored one, or if the rule is lift.
     """
@@ -95,14 +117,29 @@ def prepare(
     else:
         require_stamps(store.location, before)
         config = _as_stored(config, before)
+    begin("reading the corpus")
+    texts = judge_corpus(config)
     options = engine_options(config)
-    maker = PromptMaker(config, options)
     if before is None:
-        manifest, tokens = _lay_out(config, store, options, maker, overwrite=overwrite)
+        before_planning()
+        begin("planning: the model's shapes, the prompts' tokens")
+        maker = PromptMaker(config, options)
+        manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
+        store.bind(manifest["stamps"])
+        return _plan(config, store, options, manifest, tokens)
+    inputs = inputs_of(config, options.model, texts)
+    begin("comparing with what is stored")
+    if _same_tokens(config, before, inputs):
+        manifest = _recognised(config, store, options, before)
     else:
-        manifest, tokens = _read_again(config, store, options, maker, before)
+        manifest = _read_again(config, store, options, before, inputs)
     store.bind(manifest["stamps"])
-    return _plan(config, store, options, manifest, tokens, None if before is None else check)
+    planned = set(range(store.corpus.parts()))
+    bad = _drop_bad(config, store, planned, whole=whole, check=check)
+    todo = planned - store.done_parts(config.retain)
+    tokens = store.corpus.tokens_of_parts(todo)
+    said = tuple(problem for _, problem in bad)
+    return replace(_plan(config, store, options, manifest, tokens), bad=said)
 
 
 def _lay_out(
@@ -110,9 +147,10 @@ def _lay_out(
     store: RunStore,
     options: EngineOptions,
     maker: PromptMaker,
+    texts: str,
     *,
     overwrite: bool,
-) -> tuple[dict[str, Any], list[int]]:
+) -> tuple[dict[str, Any], dict[int, int]]:
     """Write corpus.parquet and run.json; returns the manifest and the tokens of each part."""
     if store.is_abandoned():
         store.files.sweep(())
@@ -123,6 +161,7 @@ def _lay_out(
             tally.add(instructions, prompts)
         _check_space(config, store, maker.space, tally.instructions)
         manifest = make_manifest(config, options, maker.space, tally)
+        manifest["inputs"] = inputs_of(config, options.model, texts)
         writer.stamp(manifest["stamps"]["corpus"])
         manifest["skipped_rows"] = {
             "count": maker.skipped.count,
@@ -131,23 +170,44 @@ def _lay_out(
         if overwrite and store.is_run():
             store.delete()
     store.write_manifest(manifest)
-    return manifest, tally.tokens_of_part
+    return manifest, dict(enumerate(tally.tokens_of_part))
+
+
+def _same_tokens(config: RunConfig, before: dict[str, Any], inputs: dict[str, str]) -> bool:
+    """True if the tokens of a stored run are known to be those that the config would make now."""
+    # What code of a model's own does is not known from its files.
+    if before.get("inputs") != inputs or config.trust_remote_code:
+        return False
+    old, new = stored(before["config"]), config.to_json()
+    return all(key in old and old[key] == new[key] for key in keys(affects="prompts"))
+
+
+def _recognised(
+    config: RunConfig, store: RunStore, options: EngineOptions, before: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest of a stored run whose texts and tokenizer are the same; no token is made.
+
+    Raises InputError, naming what differs, if the config, the weights or a version is another one.
+    """
+    now = {**before, **measuring_facts(config, options)}
+    check_same(store.location, before, now)
+    return {**now, **stamped(now)}
 
 
 def _read_again(
     config: RunConfig,
     store: RunStore,
     options: EngineOptions,
-    maker: PromptMaker,
     before: dict[str, Any],
-) -> tuple[dict[str, Any], list[int]]:
-    """Check that the corpus and the config of a stored run are the same; as `_lay_out` returns."""
-    tally = Tally()
+    inputs: dict[str, str],
+) -> dict[str, Any]:
+    """The manifest of a stored run whose corpus is tokenized again; raises as `_recognised`."""
+    tally, maker = Tally(), PromptMaker(config, options)
     for part in maker.parts():
         tally.add(*part)
     manifest = make_manifest(config, options, maker.space, tally)
     check_same(store.location, before, manifest)
-    return {**before, **manifest, "created": before["created"]}, tally.tokens_of_part
+    return {**before, **manifest, "created": before["created"], "inputs": inputs}
 
 
 def _as_stored(config: RunConfig, manifest: dict[str, Any]) -> RunConfig:
@@ -178,24 +238,28 @@ def check_location(store: RunStore, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def _drop_bad(
+    config: RunConfig, store: RunStore, planned: set[int], *, whole: bool, check: Check
+) -> list[Bad]:
+    """Delete the stored files of a run that cannot be used; returns which, and why."""
+    store.files.sweep(RESULT_FOLDERS)
+    bad = bad_files(store, whole=whole, check=check)
+    if bad or planned - store.done_parts(config.retain):
+        # Before anything goes: a driver that is killed must not leave a complete run.
+        store.write_manifest({**store.manifest(), "status": "running"})
+    drop_bad_files(store, bad)
+    return bad
+
+
 def _plan(
     config: RunConfig,
     store: RunStore,
     options: EngineOptions,
     manifest: dict[str, Any],
-    tokens_of_part: Sequence[int],
-    check: Check | None,
+    tokens_of_part: Mapping[int, int],
 ) -> Plan:
-    planned = set(range(len(tokens_of_part)))
-    bad: list[Bad] = []
-    if check:
-        store.files.sweep(RESULT_FOLDERS)
-        bad = bad_files(store, check)
-        if bad or planned - store.done_parts(config.retain):
-            # Before anything goes: a driver that is killed must not leave a complete run.
-            store.write_manifest({**store.manifest(), "status": "running"})
-        drop_bad_files(store, bad)
-    todo = sorted(planned - store.done_parts(config.retain))
+    """tokens_of_part: of the parts that are to be counted."""
+    todo = sorted(tokens_of_part)
     work = Work(
         location=store.location,
         engine=config.engine,
@@ -208,21 +272,17 @@ def _plan(
         run_id=manifest["run"],
         gpus=config.gpus,
     )
-    tokens = sum(tokens_of_part[part] for part in todo)
-    said = tuple(problem for _, problem in bad)
-    return Plan(config, store, manifest, work, todo, len(planned), tokens, said)
+    rows = store.corpus.rows_of_parts()
+    tokens, left = sum(tokens_of_part.values()), sum(rows[part] for part in todo)
+    return Plan(config, store, manifest, work, todo, len(rows), tokens, left)
 
 
 def _check_space(
     config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
 ) -> None:
-    """Raise InputError where the disk of a local run directory cannot hold the run.
-
-    Sets take one bit a component, counts about one byte once compressed (run-directory.md).
-    """
-    components = space.neurons + space.experts
-    each = {"counts": components // 8 + components, "sets": components // 8, "profile": 0}
-    needed, free = instructions * (each[config.retain] + 4096), store.files.free_bytes()
+    """Raise InputError where the disk of a local run directory cannot hold the run."""
+    needed = instructions * stored_bytes(space, config.retain)
+    free = store.files.free_bytes()
     if free is not None and free < needed:
         raise InputError(
             f"{store.location}: the run needs about {needed >> 20} MB, {free >> 20} MB are free; "

@@ -18,9 +18,11 @@ from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.pool import count_parts
 from sparcom.pipeline.ray.resources import resources_of
-from sparcom.pipeline.ray.session import check_resources, ray_session
+from sparcom.pipeline.ray.session import check_resources, ray_runs, ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import stop_on_sigterm
+from sparcom.pipeline.stages import Stages
+from sparcom.planning.imports import import_planning, not_imported
 from sparcom.planning.options import cluster_address
 from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
@@ -37,6 +39,7 @@ class RunSummary:
     tokens: counted ones, written ones among them; prompt_tokens: all that the model read.
     proof: whether and how the model was proved (`EngineInfo.proof`), and the `seconds` of the
         longest proof of this session.
+    parts: how many were counted in this session; 0: nothing was left to do.
     """
 
     location: str
@@ -46,6 +49,7 @@ class RunSummary:
     prompt_tokens: int
     seconds: float
     proof: dict[str, Any] = field(default_factory=dict)
+    parts: int = 0
 
 
 @dataclass
@@ -74,11 +78,13 @@ def count(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    check: bool = False,
     progress: bool = False,
     structured_log: bool = False,
 ) -> RunSummary:
     """Count a corpus on a model and store the run.
 
+    check: of a run that is resumed, read every stored file to its end, and not its footer alone.
     progress: show a bar. structured_log: write JSON lines to stderr (what jobs do).
 
     >>> summary = count(RunConfig(corpus="hexainst", out="runs/first"))
@@ -93,17 +99,33 @@ def count(
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm())
         lock = stack.enter_context(RunLock(store.files))
-        check = check_here
-        if resume and cluster_address(config):
+        reader = check_here
+        if resume and check and cluster_address(config):
             stack.enter_context(ray_session(config))
-            check = check_by_tasks
-        plan = prepare(config, store, resume=resume, overwrite=overwrite, check=check)
+            reader = check_by_tasks
+        begin = Stages(shown=progress)
+
+        def start_ray() -> None:
+            if not_imported() and cluster_address(config) is None:
+                begin("starting Ray, and importing torch beside it")
+                stack.enter_context(ray_session(config, meanwhile=import_planning))
+
+        plan = prepare(
+            config,
+            store,
+            resume=resume,
+            overwrite=overwrite,
+            whole=check,
+            check=reader,
+            begin=begin,
+            before_planning=start_ray,
+        )
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:
             _logger.warning(problem)
         try:
             if plan.todo:
-                _count(plan, session, lock, progress)
+                _count(plan, session, lock, progress, begin)
             else:
                 with Merger(plan, remote=False) as merger:
                     merger.finish()
@@ -121,15 +143,18 @@ def count(
         return finish(plan, session, failures, tokens)
 
 
-def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
+def _count(plan: Plan, session: Session, lock: RunLock, progress: bool, begin: Stages) -> None:
     """Count the parts that are not done, and merge their profiles."""
     failed = len(plan.store.results.failures(without=set(plan.todo)))
     resources = resources_of(plan.config, len(plan.todo))
     remote = cluster_address(plan.config) is not None
     _logger.info("run begins", extra={"parts": len(plan.todo), "actors": resources.actors})
+    if not ray_runs():
+        begin("starting Ray")
     with ray_session(plan.config, len(plan.todo)), Merger(plan, remote=remote) as merger:
+        begin("loading the model")
         with (
-            Progress(plan.prompt_tokens, bar=progress) as shown,
+            Progress(plan.prompt_tokens, plan.left, bar=progress) as shown,
             StallDetector(resources) as detector,
             closing(count_parts(plan)) as results,
         ):
@@ -142,6 +167,7 @@ def _count(plan: Plan, session: Session, lock: RunLock, progress: bool) -> None:
                 merger.add(result.part)
                 failed += result.failed
                 _check_max_failed(plan, failed)
+        begin("merging")
         merger.finish()
 
 
@@ -214,6 +240,7 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         prompt_tokens=sum(r.tokens for r in session.results),
         seconds=time.perf_counter() - session.started,
         proof=_proof(plan, session),
+        parts=len(session.results),
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay

@@ -67,18 +67,30 @@ def make_manifest(
     """run.json of a run that is laid out, before anything is counted."""
     facts: dict[str, Any] = {
         "status": "running",
-        "config": config.to_json(),
-        "model": {"path": options.model, "weights": weights_fingerprint(options.model)},
+        **measuring_facts(config, options),
         "corpus": tally.facts(),
         "cells": tally.cells(config.generate).to_json(),
         "sites": space.to_json(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return {**facts, **stamped(facts)}
+
+
+def measuring_facts(config: RunConfig, options: EngineOptions) -> dict[str, Any]:
+    """What a run.json says of its config, model and versions; no token and no layer is needed."""
+    return {
+        "config": config.to_json(),
+        "model": {"path": options.model, "weights": weights_fingerprint(options.model)},
         "selection": asdict(config.selection()),
         "threads": options.threads,
         "versions": {n: v for n, v in versions().items() if n in ("torch", "transformers")},
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    stamps = stamps_of(facts)
-    return {**facts, "stamps": stamps, "run": stamps["sets"][:12]}
+
+
+def stamped(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The stamps of a run's files, and the run's name."""
+    stamps = stamps_of(manifest)
+    return {"stamps": stamps, "run": stamps["sets"][:12]}
 
 
 def stamps_of(manifest: dict[str, Any]) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """corpus.parquet: the instructions as counted, with their token ids; one row group a part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparcom.corpus.prompts.prompts import Prompt
@@ -108,6 +110,20 @@ class CorpusReader:
         """The number of parts."""
         with self.open() as file:
             return file.metadata.num_row_groups
+
+    def rows_of_parts(self) -> list[int]:
+        """The number of instructions of each part, from the footer."""
+        with self.open() as file:
+            groups = range(file.metadata.num_row_groups)
+            return [file.metadata.row_group(at).num_rows for at in groups]
+
+    def tokens_of_parts(self, parts: Iterable[int]) -> dict[int, int]:
+        """The prompt tokens of some parts."""
+        if not (wanted := sorted(parts)):
+            return {}
+        with self.open() as file:
+            read = partial(file.read_row_group, columns=["n_tokens"])
+            return {part: pc.sum(read(part)["n_tokens"]).as_py() for part in wanted}
 
     def part(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one part."""

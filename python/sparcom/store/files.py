@@ -71,6 +71,10 @@ class Files:
         info = self._info(self._path(name))
         return info.mtime if info.type == fs.FileType.File else None
 
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 if there is none."""
+        return self._info(self._path(name)).size or 0
+
     def root_type(self) -> fs.FileType:
         return self._info(self.root).type
 

@@ -116,6 +116,7 @@ SCHEMA: dict[str, Any] = {
             "additionalProperties": _TEXT,
         },
         "run": _TEXT,
+        "inputs": _TEXTS,
         "skipped_rows": {
             "type": "object",
             "required": ["count", "first"],

@@ -24,6 +24,7 @@ from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.errors import InputError
 from sparcom.models import resolve_model
+from sparcom.testbed.shown_steps import shown_steps
 
 
 def fine_tune(
@@ -58,7 +59,7 @@ def fine_tune(
         raise InputError(f"fine_tune: {type(tuned).__name__} has no parameters named `mlp`")
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     losses = []
-    for chosen in _batches(len(prompts), batch, steps, seed):
+    for chosen in shown_steps(_batches(len(prompts), batch, steps, seed), steps):
         loss = torch.stack([_loss(tuned, prompts[i]) for i in chosen]).mean()
         optimiser.zero_grad()
         loss.backward()

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sparcom.corpus.hexainst.bundled import BUNDLED
 from sparcom.corpus.opening import load_corpus
@@ -30,6 +29,7 @@ from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.prompts import make_prompts
 from sparcom.corpus.schema import Instruction
 from sparcom.models import TINY_MOE, tiny_moe_folder
+from sparcom.testbed.shown_steps import shown_steps
 
 VOCABULARY = 2048
 TOP_K = 2
@@ -160,7 +160,7 @@ def fit(model: Any, ids: np.ndarray, steps: int, seed: int, batch: int = 24) -> 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     model.train()
     losses = []
-    for _ in tqdm(range(steps), desc="train", unit="step", disable=None):
+    for _ in shown_steps(range(steps), steps):
         starts = generator.integers(0, len(ids) - WINDOW, batch)
         windows = torch.from_numpy(np.stack([ids[s : s + WINDOW] for s in starts]))
         output = model(input_ids=windows, labels=windows)

@@ -237,3 +237,45 @@ def test_memory_does_not_hold_the_text(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        ({"prompt": "x", "kind": "QA"}, "--fill id={file}-{row} --map category=kind --map "
+                                        "instruction=prompt"),
+        ({"Question": "x", "topic": "sums", "uid": "7"}, "--map id=uid --map category=topic "
+                                        "--categories any --map instruction=Question"),
+        ({"category": "QA", "instruction": "x"}, "--fill id={file}-{row}"),
+        ({"the text": "x"}, None),
+    ],
+)  # fmt: skip
+def test_the_flags_for_other_data_sets_are_guessed_from_their_fields(tmp_path, row, flags):
+    file = write(tmp_path / "a.jsonl", [row])
+    with pytest.raises(InputError) as caught:
+        list(Corpus(file))
+    lines = str(caught.value).split("\n")
+    assert lines[1:] == ([f"hint: try {flags}"] if flags else [])
+    if flags:
+        words = flags.split()
+        given = {f: [b for a, b in pairwise(words) if a == f] for f in ("--map", "--fill")}
+        fields = parse_fields(given["--map"], given["--fill"])
+        allowed = None if "--categories" in words else CATEGORIES
+        (item,) = Corpus(file, ReadOptions(allowed, fields=fields))
+        assert item.instruction == "x"
+
+
+def test_what_is_missing_beside_the_flags_that_are_given_is_added(tmp_path):
+    file = write(tmp_path / "a.jsonl", [{"prompt": "x", "kind": "QA"}])
+    options = ReadOptions(fields=parse_fields(["instruction=prompt"], []))
+    with pytest.raises(InputError, match=r"hint: add --fill id={file}-{row} --map category=kind$"):
+        list(Corpus(file, options))
+
+
+def test_one_bad_row_among_good_ones_needs_no_flags(tmp_path):
+    good = {"id": "a", "category": "QA", "instruction": "x"}
+    file = write(tmp_path / "a.jsonl", [good, {"id": "b", "instruction": "y"}])
+    with pytest.raises(InputError) as caught:
+        list(Corpus(file))
+    assert "field 'category' is missing" in str(caught.value)
+    assert "hint" not in str(caught.value)

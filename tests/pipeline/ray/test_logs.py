@@ -37,7 +37,7 @@ def result(tokens: int) -> PartResult:
 
 
 def test_progress_says_rates_and_what_is_left() -> None:
-    with Progress(1000, bar=False) as progress:
+    with Progress(1000, 10, bar=False) as progress:
         progress.add(result(100))
         progress.add(result(150))
     assert progress.figures(5.0) == {

@@ -7,7 +7,7 @@ each id, but no text.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -92,6 +92,8 @@ class Corpus:
                         problem = f"field 'id' repeats {shorten(record['id'], 60)!r} of {first}"
                     if problem is not None:
                         self.bad_rows += 1
+                        if not taken and self.log.hint is None:  # a good row needs no flags
+                            self.log.hint = self._hint(row, record)
                         self.log.add(source.place(number), problem)
                         continue
                     taken[record["category"]] += 1
@@ -119,9 +121,15 @@ class Corpus:
             as_text = numbers_as_text(record, self.notes)
             if as_text is not None:
                 record, problem = as_text, problem_of(as_text, categories, row)
-        if problem is not None and "is missing" in problem and self.log.hint is None:
-            self.log.hint = None if fields.takes or fields.fills else hint_for(row)
         return record, problem
+
+    def _hint(self, row: object, record: object) -> str | None:
+        """The flags that would make a good record of a bad row."""
+        if not isinstance(record, Mapping):
+            return None
+        fields = self.options.fields
+        mapped = bool(fields.takes or fields.fills)
+        return hint_for(row, record, self.options.categories, mapped=mapped)
 
     def _within_limit(self, n: int) -> bool:
         return self.options.limit is None or n <= self.options.limit

@@ -7,7 +7,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,23 @@ _CONNECT_S = 10.0
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
+def ray_runs() -> bool:
+    """True if this process has a Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 @contextmanager
-def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
+def ray_session(
+    config: RunConfig, parts: int = sys.maxsize, meanwhile: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Ray within the block: the cluster that the config names, or a local one.
 
     The local one answers only its own processes, has no dashboard unless asked, and is gone with
-    its files when the block ends. parts: how many there are to count. A Ray that runs in this
-    process already is used as it is.
+    its files when the block ends. A Ray that runs in this process already is used as it is.
+    parts: how many there are to count.
+    meanwhile: is run in a thread while a local Ray starts, which mostly waits; the block begins
+    when it has ended.
     """
     _quiet_ray()
     import ray
@@ -54,11 +65,23 @@ def ray_session(config: RunConfig, parts: int = sys.maxsize) -> Iterator[None]:
             stack.enter_context(_own_token())
             guard = LocalRayGuard()
             stack.callback(_end, ray, guard)
-            with temporary_files_in(folder / "tmp"):
+            with _beside(meanwhile), temporary_files_in(folder / "tmp"):
                 _start(ray, local_options(config, parts, folder))
             stack.enter_context(_told_of_death(guard))
         with stop_on_sigterm():  # Ray has put a handler of its own in the place of ours
             yield
+
+
+@contextmanager
+def _beside(work: Callable[[], None] | None) -> Iterator[None]:
+    """Run `work` in a thread beside the block; raises what it raised."""
+    if work is None:
+        yield
+        return
+    with ThreadPoolExecutor(1, "sparcom-beside") as pool:
+        done = pool.submit(work)
+        yield
+        done.result()
 
 
 @contextmanager
@@ -168,9 +191,10 @@ def _check_machine(config: RunConfig) -> None:
             f"--resources {config.resources}: only a cluster's machines have further resources; "
             "name the cluster with --ray-address"
         )
-    if resources.total("GPU") > (gpus := _gpus()):
+    asked = resources.total("GPU")
+    if asked and asked > (gpus := _gpus()):  # counting them imports torch
         raise InputError(
-            f"--gpus: {resources.actors} actors take {resources.total('GPU'):g} GPUs, this machine "
+            f"--gpus: {resources.actors} actors take {asked:g} GPUs, this machine "
             f"has {gpus}; ask for fewer, or name a cluster with --ray-address"
         )
 
