@@ -288,7 +288,16 @@ def plain_counts(model, space: ComponentSpace, prompt: Prompt) -> tuple[np.ndarr
                 mine = (ids == expert).any(1)
                 gates[at, expert] = F.linear(hidden[mine], weight[rows], bias)
 
-        if ffn.form == "routed":
+        def scaled(module, args, at=at) -> None:
+            """Llama 4: every expert has every token, times a weight that is 0 if not chosen."""
+            taken = args[0].view(len(module.gate_up_proj), -1, args[0].shape[-1])
+            for expert, weight in enumerate(module.gate_up_proj):
+                mine = taken[expert][taken[expert].any(1)]
+                gates[at, expert] = (mine @ weight)[:, : space.sites[at].width]
+
+        if ffn.form == "scaled":
+            hooks.append(ffn.module.experts.register_forward_pre_hook(scaled))
+        elif ffn.form == "routed":
             hooks.append(ffn.module.register_forward_pre_hook(routed))
         elif isinstance(act := getattr(ffn.module, ffn.act or "forward"), torch.nn.Module):
             hooks.append(act.register_forward_pre_hook(dense))

@@ -99,6 +99,7 @@ class ComponentSpace:
 
     @property
     def layers(self) -> int:
+        """Decoder layers up to the last one with a site; some between may have no FFN."""
         return 1 + max((site.layer for site in self.sites), default=-1)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ def output_norms(ffns: Sequence[Ffn], space: ComponentSpace) -> np.ndarray:
     """[neurons] float64: norm of what one unit of each neuron's h adds, its row of down_proj."""
     parts = []
     for ffn in ffns:
-        down: Any = getattr(ffn.module, ffn.parts[-1])
+        down: Any = attrgetter(ffn.parts[-1])(ffn.module)
         if isinstance(down, nn.Parameter):  # routed: [experts, hidden, width], or transposed
-            across = 2 if ffn.module.is_transposed else 1
+            across = 2 if ffn.form == "scaled" or ffn.module.is_transposed else 1
             parts.append(down.detach().float().norm(dim=across))
         elif type(down) is nn.Linear:
             parts.append(down.weight.float().norm(dim=0))

@@ -79,7 +79,7 @@ def test_experts_that_are_not_called_are_an_error(engine) -> None:
 def test_a_router_of_another_width_is_an_error(engine) -> None:
     router = engine.model.model.layers[1].mlp.gate
     router.weight = nn.Parameter(torch.zeros(5, 32))
-    with pytest.raises(InputError, match=r"layers\.1\.mlp\.experts .*knows 5 experts, .*holds 6"):
+    with pytest.raises(InputError, match=r"layers\.1\.mlp\.experts .*weighs 5 choices, .*holds 6"):
         sites.find_ffns(engine.model)
 
 

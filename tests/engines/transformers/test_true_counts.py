@@ -42,7 +42,7 @@ RIGHT = {
     "hy_v4": (ALONE, {}),
     "deepseek_v4": (ALONE, {}),
     # activations that are functions; layers without an FFN
-    "lfm2": (PACKED, {}),
+    "lfm2": (ALONE, {}),
     "lfm2_moe": (ALONE, {}),
     "bloom": (ALONE, {}),
     "nemotron_h": (ALONE, {}),

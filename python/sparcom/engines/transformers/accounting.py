@@ -9,20 +9,22 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sparcom.engines.transformers.sites import Ffn, decoder_layers
+from sparcom.engines.transformers.sites import TOKEN_MIXERS, Ffn, decoder_layers
 from sparcom.errors import InputError
 
 # Class names of modules that are no FFN.
 _KNOWN_CLASSES = re.compile(
-    "Attention|Attn|Mamba|Mixer|DeltaNet|ShortConv|RecurrentBlock"  # mix tokens
-    "|Norm|Embedding"
-    "|Router"
+    TOKEN_MIXERS.pattern + "|Norm|Embedding"
+    "|Router|MoE\\w*Gate"  # choose experts
     "|HyperConnection"  # DeepSeek-V4: mixes the streams of the residual, token by token
     "|Laurel|AltUp"  # Gemma 3n: linear maps of the residual, without an activation
 )
 # Gemma 3n and 4: a gate on an embedding of the token. It has an activation, but no neurons that
 # the layer's own up projection feeds.
-_KNOWN_NAMES = {"per_layer_input_gate", "per_layer_projection"}
+# Nemotron-H: linear maps around its experts.
+_KNOWN_NAMES = {
+    "per_layer_input_gate", "per_layer_projection", "fc1_latent_proj", "fc2_latent_proj",
+}  # fmt: skip
 
 
 def check_accounted(model: nn.Module, ffns: Sequence[Ffn]) -> None:

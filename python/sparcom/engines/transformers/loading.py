@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+)
 from transformers.utils import logging as transformers_logging
 
 from sparcom.components import ComponentSpace
@@ -15,7 +24,13 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers import weights
 from sparcom.engines.transformers.accounting import check_accounted
-from sparcom.engines.transformers.sites import Ffn, decoder_layers, find_ffns, space_of
+from sparcom.engines.transformers.sites import (
+    Ffn,
+    decoder_layers,
+    find_ffns,
+    space_of,
+    text_model,
+)
 from sparcom.errors import InputError
 from sparcom.model_files import weight_files
 from sparcom.models import check_plain_weights, model_folder, quantisation_of
@@ -84,11 +99,26 @@ def describe_model(config: Any, trust_remote_code: bool = False) -> ComponentSpa
     return space_of(find_supported(empty_model(config, trust_remote_code)))
 
 
+def class_of(config: Any) -> Any:
+    """What builds a config's model: an auto class of transformers.
+
+    A model of images and text whose weights are of the whole, or that has no class for text alone,
+    is built whole; it is given text.
+    """
+    kind = type(config)
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForCausalLM
+    whole = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[kind].__name__
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING or whole in (config.architectures or ()):
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
+
+
 def empty_model(config: Any, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model on the meta device."""
     name = config.name_or_path or config.model_type
     with torch.device("meta"), _as_input_error(name, "it cannot be built from its config"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        return class_of(config).from_config(config, trust_remote_code=trust_remote_code)
 
 
 def find_supported(model: PreTrainedModel) -> list[Ffn]:
@@ -107,7 +137,7 @@ def load_model(
     """
     transformers_logging.disable_progress_bar()
     with _as_input_error(options.model, "it cannot be loaded"):
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = class_of(config).from_pretrained(
             model_folder(options.model),
             config=config,
             dtype=DTYPES.get(options.dtype, "auto"),
@@ -147,7 +177,10 @@ def _as_input_error(model: str, what: str) -> Iterator[None]:
 def body_of(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its language model head: what puts out the last hidden state."""
     parts = (model.base_model, getattr(model, "model", model))  # Llama 4's base is another part
-    return next((part for part in parts if part is not model), model)
+    body = next((part for part in parts if part is not model), model)
+    if body is model and (text := text_model(model)[1]) is not model:
+        return body_of(text)  # Llama 4 with images: its head is the text model's
+    return body
 
 
 def vocabulary_of(model: PreTrainedModel) -> int:

@@ -15,11 +15,15 @@ from sparcom.components import Site
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.grouped import GroupedExperts, Workspace
 from sparcom.engines.experts.tiles import Sizes, agreeing_sizes
+from sparcom.engines.transformers import scaled_experts
 from sparcom.engines.transformers.gating import gating_of_experts
 from sparcom.errors import CountError, InputError
 
 NAME = "sparcom_counting"
-_RUNNER = "_sparcom_runner"
+RUNNER = "_sparcom_runner"
+# Where routers keep the projection that weighs the experts, if not themselves: Afmoe,
+# Hunyuan, Gemma 4, Zaya.
+_ROUTER_LINEARS = ("gate", "wg", "proj", "router_mlp.out_proj")
 
 
 def is_experts(module: nn.Module) -> bool:
@@ -48,7 +52,8 @@ def describe_experts(module: Any, owner: nn.Module, layer: int, activation: str 
         raise InputError("no router with top_k and weight was found beside it")
     if known != experts:
         raise InputError(
-            f"its router, {type(router).__name__}, knows {known} experts, but it holds {experts}"
+            f"its router, {type(router).__name__}, weighs {known} choices, but it holds {experts} "
+            "experts; a choice that is none of them (no expert, a shared one) cannot be counted"
         )
     return Site(
         "routed", layer, width, activation, gated=module.has_gate, experts=experts, top_k=top_k
@@ -86,9 +91,17 @@ def _router_of(owner: nn.Module) -> tuple[nn.Module | None, object, int]:
     top_k = getattr(owner if router is None else router, "top_k", None)
     if router is None:  # Jamba's is a plain projection
         router = getattr(owner, "router", None)
-    linear = getattr(router, "gate", router)  # Afmoe's holds one
-    weight = getattr(linear, "weight", None)
-    return router, top_k, 0 if weight is None else weight.shape[0]
+    if top_k is None:  # Gemma 4's reads it from its config
+        top_k = getattr(getattr(router, "config", None), "top_k_experts", None)
+    linears = (router, *(_submodule(router, name) for name in _ROUTER_LINEARS))
+    weights = (getattr(linear, "weight", None) for linear in linears)
+    return router, top_k, next((len(w) for w in weights if w is not None), 0)
+
+
+def _submodule(module: nn.Module | None, path: str) -> nn.Module | None:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
 
 
 def _as_product(module: Any, weight: torch.Tensor) -> torch.Tensor:
@@ -101,32 +114,36 @@ def prepare_experts(
 ) -> None:
     """Give experts modules what our implementation runs; it runs once a config names it.
 
-    modules: (index of the site, name, module) each.
+    modules: (index of the site, name, module) each, fused or scaled experts.
     batch_tokens: rows of a pass.
     """
     workspace = Workspace()
     sizes: dict[tuple, Sizes] = {}
     for at, name, module in modules:
-        if module._is_expert_parallel:
-            raise InputError(f"{name}: experts spread by transformers' own expert parallelism")
         site = recorder.sites[at]
-        first, down = (_as_product(module, getattr(module, part)) for part in weight_names(module))
+        if scaled_experts.is_scaled(module):
+            (first, down), biases, turns = scaled_experts.products(module), (), False
+        else:
+            if module._is_expert_parallel:
+                raise InputError(f"{name}: experts spread by transformers' own expert parallelism")
+            first, down = (_as_product(module, getattr(module, w)) for w in weight_names(module))
+            biases = tuple(getattr(module, part).detach() for part in bias_names(module))
+            turns = module.has_gate and not module.is_concatenated
         key = first.shape, down.shape, first.dtype
         if key not in sizes:
             sizes[key] = agreeing_sizes([first, down], batch_tokens * site.top_k // site.experts)
-        biases = tuple(getattr(module, part).detach() for part in bias_names(module))
         runner = GroupedExperts(
             first, down, site, at, recorder, workspace, sizes[key], name,
-            biases=biases, turns=module.has_gate and not module.is_concatenated,
+            biases=biases, turns=turns,
         )  # fmt: skip
-        setattr(module, _RUNNER, runner)
+        setattr(module, RUNNER, runner)
 
 
 def _counting_experts(
     module: nn.Module, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """What transformers calls as the implementation `sparcom_counting`."""
-    runner: Callable | None = getattr(module, _RUNNER, None)
+    runner: Callable | None = getattr(module, RUNNER, None)
     if runner is None:
         raise CountError(f"{type(module).__name__}: {NAME} was chosen, but nothing counts here")
     return runner(hidden, ids, weights)

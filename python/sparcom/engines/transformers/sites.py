@@ -6,19 +6,22 @@ activation between. A module that only looks like a known FFN is caught by the p
 (`proof.prove`), which compares every layer with the unmodified one.
 """
 
+import re
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.activations import ACTIVATIONS
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.transformers import gating, moe
+from sparcom.engines.transformers import gating, moe, scaled_experts
 from sparcom.errors import InputError
 
 # Class names of transformers' and torch's activation modules, and their f.
@@ -51,6 +54,8 @@ SUPPORTED = (
     ", ".join("/".join(names) for known in _PARTS.values() for names in known)
     + ", and routed experts of transformers' experts interface,"
 )
+# Class names of modules that mix tokens and hold no FFN.
+TOKEN_MIXERS = re.compile("Attention|Attn|Mamba|Mixer|DeltaNet|ShortConv|RecurrentBlock")
 _ACT_NAMES = ("act_fn", "activation_fn", "act", "activation", "gelu_impl")
 
 CountSite = Callable[[int, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -60,7 +65,8 @@ CountSite = Callable[[int, torch.Tensor, torch.Tensor | None], torch.Tensor]
 class Ffn:
     """One FFN of a model: the module, its place, and how gate and up come out of it.
 
-    form: "gated" | "merged" | "ungated" | "routed".
+    form: "gated" | "merged" | "ungated" | "routed" | "scaled" (`scaled_experts`: the module is the
+        block that holds the experts).
     act: name of the activation's attribute; "" if its activation is no module.
     parts: names of the projections (`_PARTS`), or of the fused weights and biases of experts.
     """
@@ -74,7 +80,7 @@ class Ffn:
 
     def weights(self) -> Iterator[nn.Parameter]:
         """The parameters of its projections."""
-        for part in (getattr(self.module, name) for name in self.parts):
+        for part in (attrgetter(name)(self.module) for name in self.parts):
             yield from [part] if isinstance(part, nn.Parameter) else part.parameters()
 
 
@@ -104,10 +110,14 @@ def space_of(ffns: list[Ffn]) -> ComponentSpace:
 
 
 def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """`(qualified name, module)` of the decoder layers: the longest list of equal blocks."""
+    """`(qualified name, module)` of the decoder layers: the longest list of equal blocks.
+
+    Of a model that reads images too, those of its text model.
+    """
+    prefix, text = text_model(model)
     lists = [
         (name, module)
-        for name, module in model.named_modules()
+        for name, module in text.named_modules(prefix=prefix)
         if isinstance(module, nn.ModuleList) and len(module)
     ]
     lists = [(n, m) for n, m in lists if any(p is not None for p in m[0].parameters())]
@@ -116,6 +126,15 @@ def decoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     # The outermost list: experts and the like are lists inside a layer.
     name, layers = min(lists, key=lambda item: (item[0].count("."), -len(item[1])))
     return [(f"{name}.{i}", layer) for i, layer in enumerate(layers)]
+
+
+def text_model(model: nn.Module) -> tuple[str, nn.Module]:
+    """(qualified name, module) of the part that has the text config of a model's config; the model
+    itself if there is none."""
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if isinstance(config, PreTrainedConfig) else None
+    parts = ((n, m) for n, m in model.named_modules() if text and getattr(m, "config", 0) is text)
+    return ("", model) if text is config else next(parts, ("", model))
 
 
 def ffns_outside(
@@ -129,34 +148,73 @@ def ffns_outside(
 
 
 def _ffns_of(block: nn.Module, name: str, layer: int) -> Iterator[Ffn]:
+    scaled, mixers = set(), _inside_mixers(block)
     for child_name, module in block.named_modules(prefix=name):
-        children = dict(module.named_children())
-        form, parts = ("routed", ()) if moe.is_experts(module) else _form(children)
-        if form is None:
-            continue
-        act = next((n for n in _ACT_NAMES if n in children or hasattr(module, n)), "")
-        f = ACTIVATION_MODULES.get(type(getattr(module, act, None)).__name__)
-        if form == "routed":
-            owner = block.get_submodule(child_name.removeprefix(f"{name}.").rpartition(".")[0])
-            try:
-                site = moe.describe_experts(module, owner, layer, f)
-            except InputError as error:
-                raise InputError(_unsupported(None, child_name, module, str(error))) from None
-            fused = (*moe.weight_names(module), *moe.bias_names(module))
-            yield Ffn(site, child_name, module, form, act, fused)
-            continue
-        if form != "ungated" and (f is None or gating.has_limit(module)):
-            try:
-                f = gating.gating_of_mlp(module, f, parts)
-            except InputError as error:
-                why = f"{error} ({_activation_of(module, act)})"
-                raise InputError(_unsupported(None, child_name, module, why)) from None
-        if f is None:
-            why = _activation_of(module, act)
-            raise InputError(_unsupported(None, child_name, module, why))
-        kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
-        site = Site(kind, layer, _width(children[parts[-1]]), f, gated=form != "ungated")
-        yield Ffn(site, child_name, module, form, act, parts)
+        if scaled_experts.is_scaled(module):
+            scaled.add(module.get_submodule("experts"))
+            yield _scaled_ffn(child_name, module, layer)
+        elif moe.is_experts(module):
+            if module not in scaled | mixers:
+                yield _routed_ffn(block, name, child_name, module, layer)
+        else:
+            children = dict(module.named_children())
+            form, parts = _form(children)
+            if form is not None:
+                kind = "shared" if "shared" in child_name.removeprefix(name) else "dense"
+                f, act = _activation(child_name, module, form, parts)
+                site = Site(kind, layer, _width(children[parts[-1]]), f, gated=form != "ungated")
+                yield Ffn(site, child_name, module, form, act, parts)
+
+
+def _inside_mixers(block: nn.Module) -> set[nn.Module]:
+    """The modules of a decoder layer that mix tokens, with all that lies in them.
+
+    Some hold fused weights of three dimensions, one for each head, that are no experts.
+    """
+    mixers = [m for m in block.modules() if TOKEN_MIXERS.search(type(m).__name__)]
+    return {part for mixer in mixers for part in mixer.modules()}
+
+
+def _known_act(module: nn.Module) -> tuple[str, str | None]:
+    """(name of the activation's attribute or "", its f or None)."""
+    children = dict(module.named_children())
+    act = next((n for n in _ACT_NAMES if n in children or hasattr(module, n)), "")
+    return act, ACTIVATION_MODULES.get(type(getattr(module, act, None)).__name__)
+
+
+def _scaled_ffn(name: str, module: nn.Module, layer: int) -> Ffn:
+    act, f = _known_act(module.get_submodule("experts"))
+    try:
+        site = scaled_experts.describe(module, layer, f)
+    except InputError as error:
+        raise InputError(_unsupported(None, name, module, str(error))) from None
+    parts = "experts.gate_up_proj", "experts.down_proj"
+    return Ffn(site, name, module, "scaled", f"experts.{act}", parts)
+
+
+def _routed_ffn(block: nn.Module, prefix: str, name: str, module: nn.Module, layer: int) -> Ffn:
+    act, f = _known_act(module)
+    owner = block.get_submodule(name.removeprefix(f"{prefix}.").rpartition(".")[0])
+    try:
+        site = moe.describe_experts(module, owner, layer, f)
+    except InputError as error:
+        raise InputError(_unsupported(None, name, module, str(error))) from None
+    fused = (*moe.weight_names(module), *moe.bias_names(module))
+    return Ffn(site, name, module, "routed", act, fused)
+
+
+def _activation(name: str, module: nn.Module, form: str, parts: tuple[str, ...]) -> tuple[str, str]:
+    """(name of f, name of the activation's attribute) of an FFN that is no experts."""
+    act, f = _known_act(module)
+    if form != "ungated" and (f is None or gating.has_limit(module)):
+        try:
+            f = gating.gating_of_mlp(module, f, parts)
+        except InputError as error:
+            why = f"{error} ({_activation_of(module, act)})"
+            raise InputError(_unsupported(None, name, module, why)) from None
+    if f is None:
+        raise InputError(_unsupported(None, name, module, _activation_of(module, act)))
+    return f, act
 
 
 def _activation_of(module: nn.Module, act: str) -> str:
@@ -225,18 +283,21 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> Instru
                 "it cannot run here; load the whole model, without offloading"
             )
     put_in = Instrumentation()
-    routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.form == "routed"]
+    routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.site.kind == "routed"]
     moe.prepare_experts(routed, recorder, batch_tokens)
     for at, ffn in enumerate(ffns):
         module = ffn.module
         if ffn.form == "routed":
             put_in.put(module.config, "_experts_implementation", moe.NAME, "eager")
+        elif ffn.form == "scaled":
+            forward = scaled_experts.counting_forward(getattr(module, moe.RUNNER))
+            put_in.put(module, "forward", types.MethodType(forward, module), module.forward)
         elif ffn.form == "ungated":
             act = getattr(module, ffn.act)
             put_in.put(module, ffn.act, _CountingActivation(recorder.count, at), act)
         else:
-            forward = _gated_forward if ffn.form == "gated" else _merged_forward
-            counting = types.MethodType(forward(recorder.count, at, *ffn.parts), module)
+            of_form = _gated_forward if ffn.form == "gated" else _merged_forward
+            counting = types.MethodType(of_form(recorder.count, at, *ffn.parts), module)
             put_in.put(module, "forward", counting, module.forward)
     return put_in
 

@@ -13,6 +13,7 @@ LENGTHS = (37, 13)  # the first is longer than any window
 FILLER = 9  # rows of a pass that no prompt fills
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 _LONGEST_WINDOW = 24
+_TOKENS = ("token_id", "token_index")
 
 
 def make_prompts(config: Any, rows: int, longest: int = 0) -> list[Prompt]:
@@ -26,7 +27,7 @@ def make_prompts(config: Any, rows: int, longest: int = 0) -> list[Prompt]:
     over = window + LENGTHS[1]
     lengths = [*LENGTHS, over] if LENGTHS[0] < over <= longest else LENGTHS
     parts = {id(c): c for c in (config, text)}.values()
-    values = [v for part in parts for k, v in part.to_dict().items() if k.endswith("token_id")]
+    values = [v for part in parts for k, v in part.to_dict().items() if k.endswith(_TOKENS)]
     special = {i for v in values for i in (v if isinstance(v, list) else [v])}
     ids = torch.tensor([i for i in range(rows) if i not in special])
     generator = torch.Generator().manual_seed(0)

@@ -67,7 +67,7 @@ def prove(engine: Provable) -> Proof:
         sites = _packed_sites(engine, points, prompts) or _sites(engine, points, prompts)
     proof = Proof(
         against="transformers' own modules with eager attention, layer by layer",
-        passes="packed" if engine.alone is None else f"one prompt each: {engine.alone}",
+        passes="packed" if engine.alone is None else f"one prompt each, slower: {engine.alone}",
         sites=sites,
         lengths=tuple(len(p.token_ids) for p in prompts),
         windows=windows,

@@ -69,11 +69,16 @@ def _gates_of(points: Points, at: int, trace: Trace) -> Gates:
     """The gates of a site; each expert that has rows calls its activation once."""
     ffn, calls = points.ffns[at], trace.gates.get(at, [])
     expected = [(0, trace.rows)]
-    if ffn.form == "routed":
+    if ffn.site.kind == "routed":
         ids, rows = trace.routed[at][0].flatten().unique(return_counts=True)
         expected = list(zip(ids.tolist(), rows.tolist(), strict=True))
     wanted = [[rows, ffn.site.width] for _, rows in expected]
     got = [list(gate.shape) for gate in calls]
+    if not got and wanted:
+        raise InputError(
+            f"{ffn.name} ({type(ffn.module).__name__}) does not run on a prompt of text alone, so "
+            "that its neurons cannot be counted"
+        )
     if wanted != got:
         raise InputError(
             f"{ffn.name} ({type(ffn.module).__name__}) looks like a {ffn.form} FFN, but its "

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sparcom.engines.transformers import scaled_experts
 from sparcom.engines.transformers.sites import Ffn, decoder_layers, ffns_outside
 from sparcom.errors import InputError
 
@@ -105,6 +106,8 @@ def tracing(points: Points, rows: int, *, gates: bool = False) -> Iterator[Trace
             keep_input(*_entry(ffn))
             if ffn.form == "routed":
                 stack.callback(_keep_routing(trace, at, ffn.module))
+            if ffn.form == "scaled":
+                stack.callback(_keep_scores(trace, at, ffn.module))
             if gates:
                 stack.callback(_keep_gates(trace, at, ffn))
         yield trace
@@ -139,11 +142,24 @@ def forced(points: Points, trace: Trace, given: Mapping[int, Trace]) -> Iterator
 
             stack.callback(module.register_forward_pre_hook(hook).remove)
 
+        def force_scores(at: int, module: nn.Module) -> None:
+            def hook(router: nn.Module, args: tuple, output: tuple) -> tuple:
+                scores, *others = output
+                states = {
+                    row: scaled_experts.scores_of(*one.routed[at], scores.shape[1])
+                    for row, one in given.items()
+                }
+                return (_put_rows(scores, trace.rows, states), *others)
+
+            stack.callback(module.get_submodule("router").register_forward_hook(hook).remove)
+
         for name, module in points.layers:
             force_layer(name, module)
         for at, ffn in enumerate(points.ffns):
             if ffn.form == "routed":
                 force_experts(at, ffn.module)
+            if ffn.form == "scaled":
+                force_scores(at, ffn.module)
         yield
 
 
@@ -176,8 +192,28 @@ def _keep_routing(trace: Trace, at: int, module: nn.Module) -> Callable[[], None
     return module.register_forward_pre_hook(hook).remove
 
 
+def _keep_scores(trace: Trace, at: int, block: nn.Module) -> Callable[[], None]:
+    def hook(_: nn.Module, args: tuple, output: tuple) -> None:
+        ids, weights = scaled_experts.routing(output[0].detach())
+        trace.routed[at] = ids, weights
+
+    return block.get_submodule("router").register_forward_hook(hook).remove
+
+
+def _keep_chosen_gates(trace: Trace, at: int, act: nn.Module) -> Callable[[], None]:
+    """Keep the gates of the tokens that each expert is chosen for: it is given all of them."""
+
+    def hook(_: nn.Module, args: tuple) -> None:
+        ids, gates = trace.routed[at][0][:, 0], args[0].detach()  # [experts, tokens, width]
+        trace.gates[at] = [gates[e][ids == e] for e in ids.unique().tolist()]
+
+    return act.register_forward_pre_hook(hook).remove
+
+
 def _keep_gates(trace: Trace, at: int, ffn: Ffn) -> Callable[[], None]:
     """Keep what the activation of an FFN takes in; without an activation module, the gate."""
+    if ffn.form == "scaled":
+        return _keep_chosen_gates(trace, at, ffn.module.get_submodule(ffn.act))
 
     def keep(gate: torch.Tensor) -> None:
         gate = gate.detach()
