@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.model_executor.layers.linear import RowParallelLinear
+from vllm.model_executor.models.interfaces import supports_multimodal
 
 from sparcom.components import LocalSite, Site, site_order
 from sparcom.counting.activations import name_activation
@@ -47,9 +49,12 @@ class CountedSites:
 def instrument(model: nn.Module, signal: str) -> CountedSites:
     """Exchange every FFN activation of a model for a counting one.
 
-    Routed experts count only after `bind_experts`.
+    Routed experts count only after `bind_experts`. Of a model that reads images too, the language
+    model is counted: prompts are text.
     Raises InputError naming the module if the model is not one that can be counted.
     """
+    if supports_multimodal(model):
+        model = model.get_language_model()
     experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
     routed = {m for one in experts.values() for m in one.routed_experts.modules()}
     shared = {m for one in experts.values() if one.shared_experts is not None
@@ -138,8 +143,13 @@ def _with_parameters(module: Any) -> str:
 
 
 def _refuse_experts(name: str, module: nn.Module) -> None:
-    """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there."""
-    if any(p.dim() == 3 for p in module.parameters(recurse=False)):
+    """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there.
+
+    Attention holds some for its heads, and a depthwise convolution has [channels, 1, width].
+    """
+    if isinstance(module, AttentionLayerBase):
+        return
+    if any(p.dim() == 3 and p.shape[1] > 1 for p in module.parameters(recurse=False)):
         raise InputError(
             f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
             "vLLM's experts modules; experts of this kind are not supported by the vllm engine"
