@@ -12,7 +12,6 @@ from torch import nn
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.model_executor.layers.linear import RowParallelLinear
-from vllm.model_executor.models.interfaces import supports_multimodal
 
 from sparcom.components import LocalSite, Site, site_order
 from sparcom.counting.activations import name_activation
@@ -49,12 +48,9 @@ class CountedSites:
 def instrument(model: nn.Module, signal: str) -> CountedSites:
     """Exchange every FFN activation of a model for a counting one.
 
-    Routed experts count only after `bind_experts`. Of a model that reads images too, the language
-    model is counted: prompts are text.
+    Routed experts count only after `bind_experts`.
     Raises InputError naming the module if the model is not one that can be counted.
     """
-    if supports_multimodal(model):
-        model = model.get_language_model()
     experts = {name: m for name, m in model.named_modules() if isinstance(m, MoERunner)}
     routed = {m for one in experts.values() for m in one.routed_experts.modules()}
     shared = {m for one in experts.values() if one.shared_experts is not None
