@@ -58,7 +58,9 @@ def _add_family(section: Section, tables: Tables, family: str) -> None:
         )
     if tested := tables.rows(f"alteration_components_{family}"):
         section.texts.append(_component_text(name, tested))
-    section.tables += _frequency_tables(family, tables.rows(f"frequency_layers_{family}"))
+    changes = tables.rows(f"frequency_layers_{family}")
+    section.texts += _frequency_text(family, changes)
+    section.tables += _frequency_tables(family, changes)
 
 
 def _component_text(name: str, tested: list[Row]) -> str:
@@ -150,18 +152,41 @@ def _more(name: str, rows: list[Row]) -> list[str]:
 
 def _frequency_tables(family: str, rows: list[Row]) -> list[Table]:
     """The layer in which each category's mean frequency changed most."""
+    floor = any(row.get("q") is not None for row in rows)
     body = []
     for category in distinct(rows, "category"):
         of = [row for row in rows if row["category"] == category]
         top = max(of, key=lambda row: abs(row["value"] or 0.0))
         layer = f"{top['layer']} {top['kind']}"
-        body.append(
-            (category, layer, number(top["value"], 5), interval(top["low"], top["high"], 5))
-        )
+        cells = [category, layer, number(top["value"], 5), interval(top["low"], top["high"], 5)]
+        if floor:
+            cells += [number(top["floor"], 5), p_value(top["q"])]
+        body.append(cells)
     symbol = "f" if family == "experts" else "p"
-    head = (f"change of {symbol}", "largest in layer", "mean there", "95 % interval")
+    head = [f"change of {symbol}", "largest in layer", "mean there", "95 % interval"]
     text = (
         f"{symbol}: frequency, over all components of a layer. The layer was picked for its "
         "change, so that the interval is for it alone."
     )
+    if floor:
+        head += ["noise floor", "q"]
+        text += (
+            " Noise floor: the same mean change of one model in another dtype or engine. q: that "
+            "the change is larger than the noise floor's in either direction, corrected over the "
+            "layers of all categories (Benjamini-Hochberg); in the row all, over its own layers."
+        )
     return [Table(head, body, text)] if body else []
+
+
+def _frequency_text(family: str, rows: list[Row]) -> list[str]:
+    """In how many layers the mean frequency changed by more than the noise floor."""
+    tested = [row for row in rows if row["category"] == "all" and row.get("q") is not None]
+    if not tested:
+        return []
+    found = sum(row["q"] <= _ALPHA for row in tested)
+    symbol = "f" if family == "experts" else "p"
+    return [
+        f"Over all instructions, the mean {symbol} of {FAMILY_NAMES[family]} changed by more than "
+        f"the noise floor in {found} of {len(tested)} sites, at a false discovery rate of "
+        f"{_ALPHA:.0%}."
+    ]

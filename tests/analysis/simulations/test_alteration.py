@@ -6,6 +6,7 @@ from simulated import simulate
 
 from sparcom.analysis.stats.estimate import Estimate
 from sparcom.analysis.tuning.component_changes import component_changes
+from sparcom.analysis.tuning.frequency_change import beyond
 from sparcom.analysis.tuning.moved import against_others, beyond_floor
 from sparcom.analysis.tuning.pairing import Pairing
 from sparcom.components import ComponentSpace, Site
@@ -109,6 +110,37 @@ def test_change_as_large_as_rounding_moved_no_category() -> None:
 @pytest.mark.slow
 def test_the_error_rate_of_moved() -> None:
     assert _rates_beyond(1500, 15)[0] <= 0.06
+
+
+def _rates_of_frequencies(repeats: int, clusters: int) -> tuple[float, float]:
+    """(share of p <= 0.05 where a category's change is as large as the floor's, or its opposite;
+    where it is larger). The first figure moves as rounding does, the second the other way."""
+    rng, wrong, found = np.random.default_rng(9), [], []
+    for _ in range(repeats):
+        pairing = world(rng, clusters)
+        n, drawn = len(pairing.codes), pairing.clusters.max() + 1
+
+        def moved(by: np.ndarray, rng=rng, pairing=pairing, n=n, drawn=drawn) -> np.ndarray:
+            shared = rng.normal(0, 0.02, (drawn, len(by)))[pairing.clusters]
+            return by + shared + rng.normal(0, 0.03, (n, len(by)))
+
+        floor = moved(np.array([0.05, 0.05, 0.05]))
+        p = beyond(moved(np.array([0.05, -0.05, 0.12])), floor, pairing)[1][:-1]
+        wrong += (p[:, :2] <= 0.05).ravel().tolist()
+        found += (p[:, 2] <= 0.05).tolist()
+    return float(np.mean(wrong)), float(np.mean(found))
+
+
+def test_a_frequency_that_rounding_moves_as_far_did_not_change() -> None:
+    wrong, found = _rates_of_frequencies(60, 12)
+    assert wrong <= 0.06
+    assert found >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clusters", [4, 12])
+def test_the_error_rate_of_changed_frequencies(clusters: int) -> None:
+    assert _rates_of_frequencies(1500, clusters)[0] <= 0.06
 
 
 def test_too_few_clusters_leave_the_value_alone() -> None:

@@ -112,6 +112,39 @@ def test_what_moved_more_than_the_floor(tmp_path: Path) -> None:
     assert figures == ["overlap", "layer shift", "noise floor", "beyond noise floor", "clusters"]
 
 
+def test_changes_of_frequency_are_compared_with_the_floor(tmp_path: Path) -> None:
+    """Ten neurons fire more by tuning, ten more as often by tuning as by rounding."""
+    rng = np.random.default_rng(8)
+    alike = np.arange(320, 330)
+    a, b = _base(), _base() ^ (rng.random((240, 600)) < 0.01)
+    again = _base() ^ (rng.random((240, 600)) < 0.01)
+    b[:, GAINED] |= rng.random((240, 10)) < 0.5
+    for one in (b, again):
+        one[:, alike] |= rng.random((240, 10)) < 0.5
+    masks = {"base": a, "tuned": b, "fp32": again}
+    base, tuned, fp32 = (
+        write_run(tmp_path / name, mask, LABELS, dense_space(), retain="counts")
+        for name, mask in masks.items()
+    )
+    result = compare(base, tuned, QUICK, noise_floor=noise_floor(base, fp32))
+    found = result.frequencies["neurons"]
+    rows = found.components.to_pylist()
+    index = [base.space.neuron_index(r["layer"], r["kind"], -1, r["unit"]) for r in rows]
+    shift = again.mean(0) - a.mean(0)
+    np.testing.assert_allclose([r["floor"] for r in rows], shift[index], atol=1e-6)
+    beyond = {i for i, r in zip(index, rows, strict=True) if r["q"] is not None and r["q"] <= 0.05}
+    assert beyond == set(GAINED)
+    layers = {(r["category"], r["layer"]): r for r in found.layers.to_pylist()}
+    inside = again[CODES == 4, 200:400].astype(float) - a[CODES == 4, 200:400]
+    assert layers["MATH", 1]["floor"] == pytest.approx(inside.mean(), abs=1e-6)
+    without = compare(base, tuned, QUICK, write=False).frequencies["neurons"]
+    assert set(without.layers["q"].to_pylist() + without.components["floor"].to_pylist()) == {None}
+    bare = noise_floor(base, write_run(tmp_path / "bare", again, LABELS, dense_space()))
+    result = compare(base, tuned, QUICK, noise_floor=bare)
+    assert any("bare: no counts retained, so changes of frequency are not" in w
+               for w in result.warnings)  # fmt: skip
+
+
 def test_a_floor_that_does_not_fit_is_refused_or_named(tmp_path: Path) -> None:
     base, tuned = _runs(tmp_path)
     again = write_run(tmp_path / "again", _base(), LABELS, dense_space())

@@ -79,7 +79,7 @@ def compare(
     alterations = compare_sets(base, tuned, common, labels, pairing, noise_floor)
     for family in alterations:
         warnings += _empty_warnings(family, *paired_bits(base, tuned, common, family))
-    frequencies = _frequencies(base, tuned, common, labels, pairing, warnings)
+    frequencies = _frequencies(base, tuned, common, labels, pairing, noise_floor, warnings)
     tables = _tables(labels, common, alterations, frequencies)
     tables["alteration_summary"] = _summary_table(name_of(base), alterations)
     tables["alteration_warnings"] = pa.table({"warning": pa.array(warnings, pa.string())})
@@ -162,13 +162,27 @@ def _empty_warnings(family: str, first: np.ndarray, second: np.ndarray) -> list[
 
 
 def _frequencies(
-    base: Run, tuned: Run, common: Common, labels: Labels, pairing: Pairing, warnings: list[str]
+    base: Run,
+    tuned: Run,
+    common: Common,
+    labels: Labels,
+    pairing: Pairing,
+    noise_floor: NoiseFloor | None,
+    warnings: list[str],
 ) -> dict[str, FrequencyChange]:
-    without = [name_of(run) for run in (base, tuned) if not run.store.results.parts("counts")]
-    if without:
-        warnings.append(f"{' and '.join(without)}: no counts retained, so no change of frequency")
+    if without := _without_counts(base, tuned):
+        warnings.append(f"{without}: no counts retained, so no change of frequency")
         return {}
+    floor = None if noise_floor is None else (noise_floor.run, noise_floor.other)
+    if floor is not None and (without := _without_counts(*floor)):
+        warnings.append(
+            f"{without}: no counts retained, so changes of frequency are not compared with the "
+            "noise floor"
+        )
+        floor = None
     counted = (base.sets.tokens[common.first] > 0) & (tuned.sets.tokens[common.second] > 0)
+    if floor is not None and noise_floor is not None:
+        counted &= noise_floor.counted(labels.ids)
     if nothing := int((~counted).sum()):
         warnings.append(
             f"{nothing} instructions have no counted token in one of the runs (an answer that ends "
@@ -179,9 +193,14 @@ def _frequencies(
         return {}
     ids = [labels.ids[row] for row in rows]
     return {
-        family: frequency_change(family, base, tuned, ids, pairing.take(rows))
+        family: frequency_change(family, (base, tuned), ids, pairing.take(rows), floor)
         for family in indices(base)
     }
+
+
+def _without_counts(*runs: Run) -> str:
+    """The names of the runs that retain no counts."""
+    return " and ".join(name_of(run) for run in runs if not run.store.results.parts("counts"))
 
 
 def _tables(

@@ -70,6 +70,20 @@ class NoiseFloor:
 
         Raises InputError if one was not measured.
         """
+        rows = self._rows(ids)
+        first, second = paired_bits(self.run, self.other, self.common, family)
+        return first[rows], second[rows]
+
+    def counted(self, ids: Sequence[str]) -> np.ndarray:
+        """[n] bool: of which of the named instructions tokens were counted in both runs.
+
+        Raises InputError if one was not measured.
+        """
+        first = self.run.sets.tokens[self.common.first]
+        second = self.other.sets.tokens[self.common.second]
+        return ((first > 0) & (second > 0))[self._rows(ids)]
+
+    def _rows(self, ids: Sequence[str]) -> list[int]:
         row_of = {name: row for row, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in row_of]
         if missing:
@@ -78,9 +92,7 @@ class NoiseFloor:
                 f"of {len(ids)} instructions, among them {missing[0]}; measure it on the same "
                 "corpus"
             )
-        rows = [row_of[name] for name in ids]
-        first, second = paired_bits(self.run, self.other, self.common, family)
-        return first[rows], second[rows]
+        return [row_of[name] for name in ids]
 
 
 def noise_floor(first: Run, second: Run) -> NoiseFloor:
