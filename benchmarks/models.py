@@ -331,7 +331,8 @@ def write(outcomes: Sequence[Outcome], engine: str) -> None:
     start = text.find(HEADINGS[engine])
     before, after = (text, "") if start < 0 else (text[:start], text[start:])
     _, mark, rest = after.partition("\n## ")
-    DOCS.write_text(before + render(outcomes, engine) + mark + rest, "utf-8")
+    table = render(outcomes, engine)
+    DOCS.write_text(before.rstrip("\n") + "\n\n" + table + mark + rest, "utf-8")
 
 
 def render(outcomes: Sequence[Outcome], engine: str = "transformers") -> str:
