@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import records, save_tiny_llm, write_corpus
 
+from sparcom.analysis.tuning.compare import compare
 from sparcom.cli.main import main
 from sparcom.report.page import write_report
 from sparcom.store import Run
@@ -56,20 +57,28 @@ def test_a_trajectory(runs: list[str], capsys: pytest.CaptureFixture) -> None:
     }  # fmt: skip
 
 
-def test_the_options_of_an_analysis(runs: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_the_options_of_an_analysis(
+    runs: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = ["--permutations", "50", "--bootstraps", "40"]
     assert main(["report", runs[0], *few, "--high", "0.7", "--low", "0.2", "--seed", "3"]) == 0
     page = (Path(runs[0]) / "report.html").read_text()
     assert "general from q = 0.7, unique up to 0.2 elsewhere" in page
     assert "50 permutations, 40 bootstraps, seed 3" in page
-    value = {}
+    value, given = {}, []
+
+    def spy(*runs: Run, **named: object) -> object:
+        given.append(runs[2])
+        return compare(*runs, **named)
+
+    monkeypatch.setattr("sparcom.analysis.tuning.compare.compare", spy)
     for seed in ("0", "1", "0"):
         capsys.readouterr()
         assert main(["compare", runs[0], runs[1], *few, "--seed", seed, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)["families"]["neurons"]["all"]["layer_shift"]
         assert value.setdefault(seed, found) == found
     assert value["0"]["value"] == value["1"]["value"]
-    assert value["0"]["low"] != value["1"]["low"]
+    assert [(o.seed, o.permutations) for o in given] == [(0, 50), (1, 50), (0, 50)]
     for command in (["report", runs[0]], ["compare", *runs[:2]]):
         assert main([*command, "--high", "0.1", "--low", "0.3"]) == 2
         assert "low, high: expected 0 <= low < high <= 1" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.tuning.compare import compare
 from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
-from sparcom.report.component_section import component_name
+from sparcom.report.component_section import _test_statement, component_name
 from sparcom.report.tables import Tables
 from sparcom.store import Run
 
@@ -132,3 +132,16 @@ def test_a_comparison_and_a_trajectory_are_on_the_page_with_their_noise_floor(
     assert "Along training" in text
     names = {p.stem for p in (tmp_path / "tuned/figures").glob("*.svg")}
     assert {"neurons-trajectory", "experts-trajectory", "neurons-change-by-layer"} <= names
+
+
+def test_no_specific_neuron_has_no_false_one_to_expect() -> None:
+    """A page's sentence: false discoveries are named if there is a discovery."""
+    options = {"alpha": 0.05, "least_difference": 0.1}
+    figures = (("clusters", 9), ("enriched", 40), ("depleted", 20))
+    rows = [{"figure": name, "category": "A", "value": value} for name, value in figures]
+    found = {}
+    for count in (0, 4):
+        specific = {"figure": "specific", "category": "A", "value": count}
+        found[count] = _test_statement("neurons", [*rows, specific], ["A"], options, 600)
+    assert found[0].endswith("0 are specific: above every other category by more than 0.1.")
+    assert found[4].endswith("by more than 0.1 (false ones expected: at most 0.2).")

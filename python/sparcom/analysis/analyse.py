@@ -238,7 +238,8 @@ def _test_warnings(result: FamilyComponents) -> list[str]:
     if apart:
         out.append(
             f"{result.family}: {'; '.join(apart)} share too few clusters of like length and source "
-            "to be compared: specific to one of them leaves the other out"
+            "to be compared: specific to one of them asks only for the plain difference from the "
+            "other"
         )
     return out
 

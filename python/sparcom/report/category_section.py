@@ -11,7 +11,8 @@ def category_section(tables: Tables) -> Section:
     head = ["category", "instructions", "clusters", "counted tokens", "median T", "comparable"]
     text = (
         "T: the counted tokens of an instruction. Clusters: groups that share a task kind, a "
-        "collection or a field named with --cluster; they are the unit of all intervals and tests. "
+        "passage, a collection or a field named with --cluster; they are the unit of all intervals "
+        "and tests. "
         "Comparable: the share of a category's instructions that have at least one of another "
         "category and like length and source beside them; how many that makes in effect is below."
     )

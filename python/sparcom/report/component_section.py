@@ -136,8 +136,9 @@ def _test_statement(
         f"and {depleted:,} depleted; up to {options['alpha']:.0%} of these are expected to be "
         f"false, {expected(options['alpha'] * (enriched + depleted))}. {specific:,} are specific: "
         f"above every other category by more than {options['least_difference']:g}"
-        f" (false ones expected: at most {expected(options['alpha'] * specific)})."
     )
+    false = f" (false ones expected: at most {expected(options['alpha'] * specific)})"
+    text += f"{false if specific else ''}."
     return f"{text} Undetermined: {', '.join(few)}." if few else text
 
 
@@ -198,8 +199,10 @@ def _top_tables(tables: Tables, family: str, categories: list[str]) -> list[Tabl
     head = ("enriched in", "component", "c / T there", "highest elsewhere", "difference",
             "95 % interval", "q", "q of specific", "held by")  # fmt: skip
     text = (
-        "Of the enriched components with the largest differences, those furthest above every other "
-        "category. c / T: share of all counted tokens of a category on which it fires. Difference: "
+        "Of the enriched components with the largest differences, those with the largest least "
+        "difference from any other category, length and source held fixed. c / T: share of all "
+        "counted tokens of a category on which it fires, nothing held fixed, so that another "
+        "category may exceed it. Difference: "
         "what was tested, against the rest among instructions of like length and source; its "
         "interval is adjusted for having been selected. q of specific: at or under the false "
         "discovery rate it is specific. Held by: share of the category's sets."

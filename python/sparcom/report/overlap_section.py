@@ -250,7 +250,8 @@ def _pair_table(tables: Tables, family: str) -> Table:
         "Adjusted: length, source and the share of common tokens held fixed. Intervals are over "
         "clusters. Chance: clusters exchange their categories among those of like length and "
         "source. Where nothing is held fixed, or only length, p is no evidence of type: the rows "
-        "show what each step takes away. The first row was fixed as the primary figure in advance."
+        "show what each step takes away. The first row was fixed as the primary figure in advance. "
+        "The interval of split-half reliability is that of the splits, not of the figure."
     )
     return Table(head, rows, text)
 

@@ -20,8 +20,9 @@ def stability_sections(tables: Tables) -> list[Section]:
         "carry no p. Sets are selected again from stored counts, by one choice at a time; "
         "instructions whose set is then empty are left out. Read an effect beside the mean "
         "overlap, which follows the size of the sets. Thirds: of the instructions by T, with the "
-        "run's own sets. Another threshold, or the same number of tokens of each instruction, "
-        "needs counting again: --threshold, --max-tokens."
+        "run's own sets; there is no interval if a category of one source has a single cluster "
+        "left. Another threshold, or the same number of tokens of each instruction, needs "
+        "counting again: --threshold, --max-tokens."
     )
     head = ("choice", "instructions", "mean set size", "mean overlap", "adjusted effect",
             "95 % interval", "chance level", "95 % of chance")  # fmt: skip

@@ -61,6 +61,14 @@ def test_empty_sets_and_single_instructions_have_shares_and_intervals_that_say_s
     assert found.table()["low"].null_count == 2
 
 
+def test_three_clusters_give_no_interval() -> None:
+    space = dense_space(2, 10)
+    for instructions, missing in ((6, 2), (8, 0)):
+        mask = np.random.default_rng(2).random((instructions, 20)) < 0.3
+        found = _histogram(mask, space, np.zeros(instructions, int), ("a",))
+        assert found.table()["low"].null_count == missing
+
+
 def test_site_sizes_sum_to_the_size_of_the_set() -> None:
     space = mixed_space()
     mask = np.random.default_rng(1).random((6, space.neurons)) < 0.5

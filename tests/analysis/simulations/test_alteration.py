@@ -27,7 +27,6 @@ def world(
         drawn_from=np.full(n, -1) if crossed else drawn.codes,
         strata=drawn.strata,
         log_tokens=np.log(drawn.tokens),
-        weights=np.ones((1, n)),
         signs=rng.choice([-1.0, 1.0], (draws, drawn.clusters.max() + 1)),
     )
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +85,17 @@ def test_per_instruction_figures_are_those_of_the_sets(tmp_path: Path) -> None:
     overall = change.overlap[-1]
     assert overall.low < overall.value < overall.high
     assert 0 < overall.chance < overall.value
-    assert change.shift[-1].p == pytest.approx(1 / 100)  # none of 99 swaps reaches it
+    layers = [m.reshape(240, 3, 200).sum(2) / m.sum(1, keepdims=True) for m in (a, b)]
+    # Ten clusters: five origins of each source. All 1,024 ways to swap them, instead of 99.
+    clusters = np.arange(240) // 6 % 2 * 5 + np.arange(240) % 5
+    sums = np.stack([(layers[1] - layers[0])[clusters == k].sum(0) for k in range(10)])
+    swaps = np.abs(np.array(list(product((-1, 1), repeat=10))) @ sums).sum(1) / 2 / 240
+    assert change.shift[-1].value == pytest.approx(swaps[-1])
+    assert change.shift[-1].p == pytest.approx((swaps >= swaps[-1] - 1e-12).mean(), abs=0.05)
+    assert change.shift[-1].chance == pytest.approx(swaps.mean(), rel=0.1)
+    other = compare(base, tuned, replace(QUICK, seed=1), write=False).alterations["neurons"]
+    assert other.shift[-1].value == change.shift[-1].value
+    assert other.shift[-1].chance != change.shift[-1].chance
     assert any("no counts retained" in w for w in result.warnings)
     assert any("no noise floor given" in w for w in result.warnings)
     warned = tuned.store.read_table("alteration_warnings")["warning"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from sparcom.analysis.data.labels import Labels
 from sparcom.analysis.data.sites import FamilySite
+from sparcom.analysis.stats.cluster_mean import cluster_mean
 from sparcom.analysis.stats.pair_sums import one_hot
 
 
@@ -18,8 +18,8 @@ class LayerHistogram:
 
     categories: [C]; layers, kinds, widths: [sites].
     mean: [C, sites] components of the site in a set, mean over the category's instructions.
-    low, high: [C, sites] 95 % interval of that mean (t, over clusters); NaN if a category has a
-        single cluster.
+    low, high: [C, sites] 95 % interval of that mean over clusters (`cluster_mean`); NaN for fewer
+        than four clusters, and where nothing varies.
     share: [C, sites] the site's share of all components in the category's sets; rows sum to 1,
         or are 0 where all sets are empty.
     chance: [sites] share of a set that falls evenly on all components.
@@ -62,10 +62,7 @@ def layer_histogram(
     categories = labels.categories
     member = one_hot(labels.codes, len(categories))
     mean = member.T @ sizes / np.maximum(member.sum(0), 1.0)[:, None]
-    half = np.stack(
-        [_half_width(sizes[labels.codes == c], labels.clusters[labels.codes == c])
-         for c in range(len(categories))]
-    )  # fmt: skip
+    bounds = np.stack([_bounds(sizes, labels, code) for code in range(len(categories))], 1)
     totals = mean.sum(1, keepdims=True)
     widths = np.array([site.width for site in sites], dtype=np.int64)
     return LayerHistogram(
@@ -75,24 +72,16 @@ def layer_histogram(
         kinds=tuple(site.kind for site in sites),
         widths=widths,
         mean=mean,
-        low=mean - half,
-        high=mean + half,
+        low=bounds[0],
+        high=bounds[1],
         share=np.divide(mean, totals, out=np.zeros_like(mean), where=totals > 0),
         chance=widths / widths.sum(),
     )
 
 
-def _half_width(sizes: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """[sites] half the interval of a mean over n instructions in m clusters; NaN for one cluster.
-
-    t with m - 1 degrees of freedom times sqrt(m / (m - 1) sum_k u_k^2) / n, u_k the summed
-    deviations of a cluster.
-    """
-    names, of = np.unique(clusters, return_inverse=True)
-    count = len(names)
-    if count < 2:
-        return np.full(sizes.shape[1], np.nan)
-    sums = one_hot(of, count).T @ (sizes - sizes.mean(0))
-    error = np.sqrt(np.square(sums).sum(0) * count / (count - 1)) / len(sizes)
-    half: np.ndarray = stats.t.ppf(0.975, count - 1) * error
-    return half
+def _bounds(sizes: np.ndarray, labels: Labels, code: int) -> np.ndarray:
+    """[2, sites] the 95 % interval of a category's mean sizes."""
+    rows = labels.codes == code
+    clusters = labels.clusters[rows]
+    one = np.zeros(len(clusters), np.int64)  # clusters of a category are drawn alike
+    return np.stack(cluster_mean(sizes[rows], one, clusters, one).bounds())

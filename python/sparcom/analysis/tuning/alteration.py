@@ -14,8 +14,7 @@ import pyarrow as pa
 from sparcom.analysis.data.bitsets import paired_intersections, set_sizes
 from sparcom.analysis.data.sites import FamilySite, site_sizes
 from sparcom.analysis.overlap.measures import jaccard
-from sparcom.analysis.stats.cluster_mean import LEAST_CLUSTERS
-from sparcom.analysis.stats.estimate import Estimate, estimate, varying
+from sparcom.analysis.stats.estimate import Estimate, estimate
 from sparcom.analysis.tuning.component_changes import Pair, component_changes
 from sparcom.analysis.tuning.layer_changes import layer_changes, unchanged_if_empty
 from sparcom.analysis.tuning.moved import TWO_SIDED, against_others, beyond_floor, corrected
@@ -142,26 +141,22 @@ def _overlaps(values: np.ndarray, chance: np.ndarray, pairing: Pairing) -> tuple
 
 
 def _shifts(before: np.ndarray, after: np.ndarray, pairing: Pairing) -> tuple[Estimate, ...]:
-    """Total variation between the mean layer shares before and after."""
+    """Total variation between the mean layer shares before and after.
+
+    No interval: resampled clusters covered in 91 % of simulations with four clusters a category.
+    """
     change = _share(after) - _share(before)
     null = _variation(pairing.swapped(change))
-    found = []
-    for at, (group, clusters) in enumerate(
-        zip(pairing.groups, pairing.cluster_counts, strict=True)
-    ):
-        value = float(_variation(change[group].mean(0))) if group.any() else float("nan")
-        weight = pairing.weights[:, group]
-        draws = _variation(weight @ change[group] / np.maximum(weight.sum(1), 1)[:, None])
-        enough = clusters >= LEAST_CLUSTERS
-        found.append(
-            estimate(
-                value,
-                varying(draws) if enough else None,
-                null[:, at] if clusters >= TWO_SIDED else None,
-                recentre=True,
-            )
+    found = tuple(
+        estimate(
+            float(_variation(change[group].mean(0))) if group.any() else float("nan"),
+            null=null[:, at] if clusters >= TWO_SIDED else None,
         )
-    return corrected(tuple(found), null, pairing.cluster_counts, TWO_SIDED)
+        for at, (group, clusters) in enumerate(
+            zip(pairing.groups, pairing.cluster_counts, strict=True)
+        )
+    )
+    return corrected(found, null, pairing.cluster_counts, TWO_SIDED)
 
 
 def _share(sizes: np.ndarray) -> np.ndarray:

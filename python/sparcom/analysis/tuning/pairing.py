@@ -1,4 +1,4 @@
-"""The instructions of two runs, paired: what keeps together, what is alike, what is drawn."""
+"""The instructions of two runs, paired: what keeps together, what is alike."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,6 @@ from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.stats.cluster_mean import ClusterMean, cluster_mean
 from sparcom.analysis.stats.estimate import Estimate, known
 from sparcom.analysis.stats.exchange import make_nodes
-from sparcom.analysis.stats.resample import bootstrap_weights
 from sparcom.store import CellRule, Run
 
 
@@ -23,7 +22,6 @@ class Pairing:
     clusters: [n] int64, from 0; two sources of one cluster are two. drawn_from: [n] the category
         that the instruction's cluster is drawn from; -1 if the cluster holds several.
     strata: [n] length bin x source; log_tokens: [n] log T in the first run.
-    weights: [bootstraps, n], clusters drawn as wholes.
     signs: [permutations, clusters] of 1 and -1: -1 swaps the two runs of a cluster.
     """
 
@@ -33,7 +31,6 @@ class Pairing:
     drawn_from: np.ndarray
     strata: np.ndarray
     log_tokens: np.ndarray
-    weights: np.ndarray
     signs: np.ndarray
 
     @property
@@ -52,7 +49,7 @@ class Pairing:
         return replace(
             self, codes=self.codes[rows], clusters=self.clusters[rows],
             drawn_from=self.drawn_from[rows], strata=self.strata[rows],
-            log_tokens=self.log_tokens[rows], weights=self.weights[:, rows],
+            log_tokens=self.log_tokens[rows],
         )  # fmt: skip
 
     def means(self, values: np.ndarray) -> list[ClusterMean]:
@@ -94,7 +91,6 @@ def make_pairing(first: Run, common: Common, labels: Labels, options: AnalysisOp
         drawn_from=drawn_from,
         strata=strata.codes,
         log_tokens=np.log(np.maximum(labels.tokens, 1)),
-        weights=bootstrap_weights(drawn_from, clusters, options.bootstraps, rng),
         signs=rng.choice([-1.0, 1.0], (options.permutations, int(clusters.max()) + 1)),
     )
 
