@@ -11,6 +11,7 @@ import pytest
 from simulated import World, simulate
 
 from sparcom.analysis.data.labels import Labels
+from sparcom.analysis.data.sites import family_sites
 from sparcom.analysis.data.strata import Strata
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.category_effect import (
@@ -18,12 +19,14 @@ from sparcom.analysis.overlap.category_effect import (
     effect_estimate,
     make_designs,
 )
+from sparcom.analysis.overlap.layer_histogram import layer_histogram
 from sparcom.analysis.overlap.layer_pattern import layer_pattern
 from sparcom.analysis.overlap.matrix_cells import raw_cells
 from sparcom.analysis.overlap.pair_draws import PairDraws, make_draws
 from sparcom.analysis.overlap.same_different import ridits
 from sparcom.analysis.overlap.sources import source_overlaps
 from sparcom.analysis.stats.estimate import Estimate
+from sparcom.components import ComponentSpace, Site
 
 NAMES = tuple("abcdef")
 SIZE = 30  # neurons of a set
@@ -88,6 +91,21 @@ def depth(world: World, rng: np.random.Generator) -> Figures:
     return {"from even": found.from_even}
 
 
+def histogram(world: World, rng: np.random.Generator) -> Figures:
+    """The number of components in two layers, of two categories."""
+    cut = np.partition(world.frequency, -SIZE, axis=1)[:, -SIZE][:, None]
+    sizes = (world.frequency >= cut).reshape(len(cut), SITES, WIDTH).sum(2)
+    space = ComponentSpace(tuple(Site("dense", j, WIDTH, "silu") for j in range(SITES)))
+    sites = family_sites(space, "neurons")
+    found = layer_histogram(sizes, sites, _labels(world)[0], "neurons")
+    return {
+        f"{NAMES[c]}, layer {j}": Estimate(
+            *(float(x[c, j]) for x in (found.mean, found.low, found.high))
+        )
+        for c, j in ((0, 0), (0, 5), (3, 5))
+    }
+
+
 def effects(world: World, rng: np.random.Generator) -> Figures:
     """The effects beside the primary one."""
     labels, strata = _labels(world)
@@ -121,7 +139,7 @@ def coverage(
     return out
 
 
-@pytest.mark.parametrize("figures", [cells, cells_of_sources, depth, effects])
+@pytest.mark.parametrize("figures", [cells, cells_of_sources, depth, histogram, effects])
 def test_intervals_cover(figures: Callable) -> None:
     found = coverage(figures, WORLDS["twelve clusters"], 30, 1)
     assert found
@@ -130,7 +148,7 @@ def test_intervals_cover(figures: Callable) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
-@pytest.mark.parametrize("figures", [cells, cells_of_sources, depth, effects])
+@pytest.mark.parametrize("figures", [cells, cells_of_sources, depth, histogram, effects])
 def test_ninety_five_per_cent_intervals_do(figures: Callable, name: str) -> None:
     """Of 400 data sets; the share explained is left out where there is no effect to explain."""
     world = {**WORLDS[name], "category_effect": 0.4} if figures is effects else WORLDS[name]
