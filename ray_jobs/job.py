@@ -31,11 +31,13 @@ def add_session(parser: argparse.ArgumentParser) -> None:
                         help="override a key of the config, its value as in TOML")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--resume", action="store_true", help="finish what was stopped")
-    what.add_argument("--overwrite", action="store_true", help="start anew")
+    what.add_argument("--overwrite", action="store_true", help="start again from nothing")
+    parser.add_argument("--check", action="store_true",
+                        help="with --resume: read every stored file to its end")  # fmt: skip
 
 
 def session_arguments(arguments: argparse.Namespace) -> dict[str, bool]:
-    return {"resume": arguments.resume, "overwrite": arguments.overwrite}
+    return {name: getattr(arguments, name) for name in ("resume", "overwrite", "check")}
 
 
 def load(path: str, changes: Sequence[str]) -> RunConfig:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from sparcom.analysis.data.labels import encode
 from sparcom.analysis.stats.cluster_mean import LEAST_CLUSTERS
 from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.jackknife import jackknife_bounds
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
 from sparcom.store import CellRule, Run
@@ -88,7 +88,7 @@ def conditional_frequency(
         total_r += r.sum(0)
         if len(rows):
             frequency[at] = c.sum(0) / tokens[rows].sum()
-        whole, left_out = _jackknife(c, r[:, owner])
+        whole, left_out = _without_each(c, r[:, owner])
         value[at] = whole
         if by_cluster:
             low[at], high[at] = _interval(whole, left_out, (r > 0).sum(0)[owner])
@@ -110,7 +110,7 @@ def _ratio(c: np.ndarray, r: np.ndarray) -> np.ndarray:
     return np.divide(c, r, out=np.full(np.shape(c), np.nan), where=np.asarray(r) > 0)
 
 
-def _jackknife(c: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _without_each(c: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(summed c / summed r [F], the same without each fold [folds, F]) of c, r [folds, F]."""
     total_c, total_r = c.sum(0), r.sum(0)
     return _ratio(total_c, total_r), _ratio(total_c - c, total_r - r)
@@ -120,14 +120,10 @@ def _interval(
     value: np.ndarray, left_out: np.ndarray, folds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Jackknife t intervals within [0, 1]; folds: [F] how many chose the expert."""
-    known = np.isfinite(left_out).all(0) & (folds >= LEAST_CLUSTERS)
-    count = len(left_out)
-    error = np.full(value.shape, np.nan)
-    if count > 1:
-        part = left_out[:, known]
-        spread = ((part - part.mean(0)) ** 2).sum(0) * (count - 1) / count
-        error[known] = np.sqrt(spread) * stats.t.ppf(0.975, folds[known] - 1)
-    return np.clip(value - error, 0, 1), np.clip(value + error, 0, 1)
+    one = np.zeros(len(left_out), np.int64)
+    bounds = np.clip(jackknife_bounds(value, left_out, one), 0, 1)
+    low, high = np.where(folds >= LEAST_CLUSTERS, bounds, np.nan)
+    return low, high
 
 
 def _in_sets(

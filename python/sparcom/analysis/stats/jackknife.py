@@ -22,35 +22,42 @@ class Jackknife:
     stratum: np.ndarray
 
     def bounds(self, value: np.ndarray, again: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high) of the 95 % interval of figures; NaN where the error is not known.
+        """`jackknife_bounds` of figures; again: [parts, ...] the figure without each part."""
+        return jackknife_bounds(value, again, self.stratum)
 
-            error^2 = sum over strata of (m - 1) / m * sum_g (again_g - mean again)^2,  m its parts
 
-        Student's t has Satterthwaite's degrees of freedom. Not known: where leaving a part out
-        leaves nothing, where fewer than `LEAST_CLUSTERS` parts, or fewer than three of a stratum,
-        bear on the figure, and where nothing varies.
+def jackknife_bounds(
+    value: np.ndarray, again: np.ndarray, stratum: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) of the 95 % interval of figures; NaN where the error is not known.
 
-        value: [...]; again: [parts, ...] the figure without each part.
-        """
-        shape, again = np.shape(value), again.reshape(len(again), -1)
-        flat = np.reshape(value, -1).astype(np.float64)
-        variance, squares, bearing = (np.zeros(len(flat)) for _ in range(3))
-        fewest = np.full(len(flat), np.inf)
-        for code in np.unique(self.stratum):
-            left = again[self.stratum == code].astype(np.float64)
-            m = len(left)
-            part = (m - 1) / m * np.square(left - left.mean(0)).sum(0)
-            variance += part
-            squares += part**2 / max(m - 1, 1)
-            bears = np.ptp(left, axis=0) > 1e-7
-            bearing += m * bears
-            fewest = np.where(bears, np.minimum(fewest, m), fewest)
-        enough = (bearing >= LEAST_CLUSTERS) & (fewest >= 3)
-        known = np.isfinite(variance) & (variance > 0) & enough
-        with np.errstate(invalid="ignore", divide="ignore"):
-            freedom = np.where(known, variance**2 / squares, np.nan)
-            half = stats.t.isf(0.025, freedom) * np.sqrt(variance)
-        return (flat - half).reshape(shape), (flat + half).reshape(shape)
+        error^2 = sum over strata of (m - 1) / m * sum_g (again_g - mean again)^2,  m its parts
+
+    Student's t has Satterthwaite's degrees of freedom. Not known: where leaving a part out leaves
+    nothing, where fewer than `LEAST_CLUSTERS` parts, or fewer than three of a stratum, bear on the
+    figure, and where nothing varies.
+
+    value: [...]; again: [parts, ...] the figure without each part; stratum: [parts] its code.
+    """
+    shape, again = np.shape(value), again.reshape(len(again), -1)
+    flat = np.reshape(value, -1).astype(np.float64)
+    variance, squares, bearing = (np.zeros(len(flat)) for _ in range(3))
+    fewest = np.full(len(flat), np.inf)
+    for code in np.unique(stratum):
+        left = again[stratum == code].astype(np.float64)
+        m = len(left)
+        part = (m - 1) / m * np.square(left - left.mean(0)).sum(0)
+        variance += part
+        squares += part**2 / max(m - 1, 1)
+        bears = np.ptp(left, axis=0) > 1e-7
+        bearing += m * bears
+        fewest = np.where(bears, np.minimum(fewest, m), fewest)
+    enough = (bearing >= LEAST_CLUSTERS) & (fewest >= 3)
+    known = np.isfinite(variance) & (variance > 0) & enough
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = np.where(known, variance**2 / squares, np.nan)
+        half = stats.t.isf(0.025, freedom) * np.sqrt(variance)
+    return (flat - half).reshape(shape), (flat + half).reshape(shape)
 
 
 def jackknife(strata: np.ndarray, clusters: np.ndarray, rng: np.random.Generator) -> Jackknife:

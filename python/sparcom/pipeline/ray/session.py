@@ -174,7 +174,11 @@ def check_resources(config: RunConfig) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OverflowError, UnicodeError, socket.gaierror) as error:  # no port, no host's name
+    except socket.gaierror as error:
+        raise InputError(
+            f"--ray-address {address}: the host {host} is not known here: {error}; check its name"
+        ) from error
+    except (OverflowError, UnicodeError) as error:  # a port over 65535, a name that is no host's
         raise InputError(f"--ray-address {address}: expected HOST:PORT, got {error}") from error
     except OSError as error:
         raise SparcomError(

@@ -28,7 +28,6 @@ class Ranks:
     """
 
     def __init__(self, options: VllmOptions, gpus: float, strategy: str) -> None:
-
         self.error: BaseException | None = None
         self._lock, self._jobs = threading.Lock(), itertools.count()
         self._actors: list[Any] = []
