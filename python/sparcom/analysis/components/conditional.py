@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sparcom.analysis.data.labels import encode
 from sparcom.analysis.stats.cluster_mean import LEAST_CLUSTERS
-from sparcom.analysis.stats.estimate import Estimate
+from sparcom.analysis.stats.estimate import Estimate, known
 from sparcom.analysis.stats.jackknife import jackknife_bounds
 from sparcom.component_list import component_table
 from sparcom.components import ComponentSpace
@@ -135,12 +135,12 @@ def _in_sets(
         return Estimate(None)
 
     def mean(values: np.ndarray) -> float:
-        known = np.isfinite(values)
-        return float((values * weight)[known].sum() / max(weight[known].sum(), 1e-300))
+        there = np.isfinite(values)
+        return float((values * weight)[there].sum() / max(weight[there].sum(), 1e-300))
 
     result = Estimate(mean(value))
     if len(left_out) < LEAST_CLUSTERS or not by_cluster:
         return result
     again = np.array([[mean(row) for row in left_out]]).T
     low, high = _interval(np.array([result.value]), again, np.array([len(again)]))
-    return replace(result, low=float(low[0]), high=float(high[0]))
+    return replace(result, low=known(low[0]), high=known(high[0]))
