@@ -27,6 +27,7 @@ _HOMES = {
     "Sets": "sparcom.selection.sets",
     "Site": "sparcom.components",
     "SparcomError": "sparcom.errors",
+    "Traces": "sparcom.tracing.traces",
     "ablate": "sparcom.ablation.ablate",
     "analyse": "sparcom.analysis.analyse",
     "build_info": "sparcom.native",
@@ -37,6 +38,7 @@ _HOMES = {
     "noise_floor": "sparcom.analysis.tuning.noise_floor",
     "read_components": "sparcom.component_list",
     "select": "sparcom.api.counts",
+    "trace": "sparcom.tracing.of_run",
     "trajectory": "sparcom.analysis.tuning.trajectory",
     "write_components": "sparcom.component_list",
     "write_report": "sparcom.report.page",
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from sparcom.report.page import write_report as write_report
     from sparcom.selection.sets import Sets as Sets
     from sparcom.store.run import Run as Run
+    from sparcom.tracing.of_run import trace as trace
+    from sparcom.tracing.traces import Traces as Traces
 
 __all__ = sorted(_HOMES)
 

@@ -91,7 +91,7 @@ def _expert_index(space: ComponentSpace, layer: int, expert: int) -> int:
 
 def write_components(path: str | Path, table: pa.Table) -> None:
     """Write a component list as Parquet or CSV; raises InputError for another ending."""
-    if _ending(path) == ".csv":
+    if ending_of(path) == ".csv":
         pcsv.write_csv(table, path)
     else:
         pq.write_table(table, path)
@@ -99,7 +99,7 @@ def write_components(path: str | Path, table: pa.Table) -> None:
 
 def read_components(path: str | Path, space: ComponentSpace) -> Components:
     """Read a list; raises InputError where it is unreadable or names what the model lacks."""
-    ending = _ending(path)
+    ending = ending_of(path)
     try:
         table = pcsv.read_csv(path) if ending == ".csv" else pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -107,8 +107,9 @@ def read_components(path: str | Path, space: ComponentSpace) -> Components:
     return component_indices(table, space)
 
 
-def _ending(path: str | Path) -> str:
+def ending_of(path: str | Path, what: str = "component list") -> str:
+    """The ending of a table's file; raises InputError unless it is .csv or .parquet."""
     ending = Path(path).suffix.lower()
     if ending not in (".csv", ".parquet"):
-        raise InputError(f"component list {path}: expected a .csv or .parquet file")
+        raise InputError(f"{what} {path}: expected a .csv or .parquet file")
     return ending

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparcom.api.counts import Counts
 from sparcom.api.inputs import Inputs, to_instructions
@@ -12,6 +12,10 @@ from sparcom.config import RunConfig, near_key
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
+
+if TYPE_CHECKING:
+    from sparcom.planning.prompts import PromptMaker
+    from sparcom.tracing.traces import Traces
 
 _ENGINE_KEYS = (
     "dtype", "trust_remote_code", "threshold", "signal", "verify", "prove", "compile",
@@ -101,6 +105,52 @@ class Model:
             space=self.space,
         )
 
+    def trace(
+        self,
+        inputs: Inputs,
+        units: Sequence[str],
+        *,
+        scope: str = RunConfig.scope,
+        template: str = RunConfig.template,
+        system: str | None = None,
+        date: str | None = None,
+        max_tokens: int | None = None,
+        truncate: bool = False,
+    ) -> "Traces":
+        """What some neurons do at each counted token: gate, up, h, and whether they fire.
+
+        inputs and the options: as in `count`. units: `LAYER:UNIT`, `LAYER:EXPERT:UNIT`,
+            `LAYER:shared:UNIT`, or files of component lists.
+        Raises InputError as `count` does, and for a unit that the model does not have.
+
+        >>> traces = model.trace(["What is 17 * 23?"], ["22:616", "15:788"])
+        >>> traces.table().to_pandas()
+        """
+        from sparcom.tracing.traces import trace_prompts
+        from sparcom.tracing.units import parse_units
+
+        if not self._open:
+            raise SparcomError("this model is closed")
+        index = parse_units(units, self.space)
+        instructions, systems = to_instructions(inputs)
+        config = replace(
+            self.config, scope=scope, template=template, system=system, date=date,
+            max_tokens=max_tokens, truncate=truncate, generate=0,
+        )  # fmt: skip
+        made = self._prompts(config, instructions, systems)
+        tokens = [
+            self._maker_of(config, own).tokens(instruction, prompt)
+            for instruction, prompt, own in zip(instructions, made, systems, strict=True)
+        ]
+        engine: Any = self.engine
+        with self._lock:
+            return trace_prompts(
+                engine, made, tokens, index, threshold=config.threshold, signal=config.signal
+            )
+
+    def _maker_of(self, config: RunConfig, system: str | None) -> "PromptMaker":
+        return self._maker.changed(config if system is None else replace(config, system=system))
+
     def _prompts(
         self, config: RunConfig, instructions: Sequence[Instruction], systems: Sequence[str | None]
     ) -> list[Prompt]:
@@ -108,8 +158,8 @@ class Model:
         made: dict[str, Prompt] = {}
         for own in dict.fromkeys(systems):
             rows = [i for i, s in zip(instructions, systems, strict=True) if s == own]
-            maker = self._maker.changed(config if own is None else replace(config, system=own))
-            made |= {prompt.id: prompt for prompt in maker.prompts(rows)}
+            found = self._maker_of(config, own).prompts(rows)
+            made |= {prompt.id: prompt for prompt in found}
         return [made[instruction.id] for instruction in instructions]
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from sparcom.components import Site
 from sparcom.counting import nvtx, reference
 from sparcom.counting.counted import Counted
 from sparcom.counting.ops import act_mul_count
+from sparcom.counting.trace import Trace
 from sparcom.errors import CountError
 
 
@@ -75,6 +76,7 @@ class Recorder:
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._sums: list[torch.Tensor] | None = None
         self._absolute = False
+        self.trace: Trace | None = None
 
     def ablate(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Ablate neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
@@ -99,6 +101,15 @@ class Recorder:
             yield self._sums
         finally:
             self._sums = None
+
+    @contextmanager
+    def tracing(self, index: np.ndarray) -> Iterator[Trace]:
+        """Within the block, `trace` keeps what some neurons (flat indices) do at counted rows."""
+        self.trace = Trace(self.sites, index, self.device)
+        try:
+            yield self.trace
+        finally:
+            self.trace = None
 
     @property
     def nbytes(self) -> int:
@@ -140,7 +151,7 @@ class Recorder:
         counted = (token_of_row >= 0) & (slots >= 0)
         counted &= (expert_of_row >= 0) & (expert_of_row < experts)  # `take` reports an unknown one
         bins = torch.where(counted, slots * experts + expert_of_row, -1)
-        return self._count(site, gate, up, bins, out, expert_of_row)
+        return self._count(site, gate, up, bins, out, expert_of_row, token_of_row)
 
     @property
     def slots_of_rows(self) -> torch.Tensor:
@@ -149,8 +160,9 @@ class Recorder:
 
     def buffers_of(self, site: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(counts, rows) of a site, for a kernel that computes and counts by itself; None while
-        more than counting is wanted: a recount, ablation, sums."""
-        if self._recount is not None or site in self._ablated or self._sums is not None:
+        more than counting is wanted: a recount, ablation, sums, a trace."""
+        more = self._recount is not None or self._sums is not None or self.trace is not None
+        if more or site in self._ablated:
             return None
         return self._buffers.counts[site], self._buffers.rows[site]
 
@@ -169,6 +181,7 @@ class Recorder:
         bins: torch.Tensor,
         out: torch.Tensor | None = None,
         expert: torch.Tensor | None = None,
+        token: torch.Tensor | None = None,
     ) -> torch.Tensor:
         options: dict[str, Any] = {
             "activation": self.sites[site].activation,
@@ -191,6 +204,8 @@ class Recorder:
             added = h[counted].double()
             added = added.abs() if self._absolute else added
             self._sums[site].index_add_(0, of[counted].long(), added)
+        if self.trace is not None:
+            self.trace.add(site, gate, up, h, bins >= 0, token, expert)
         return h
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
@@ -93,6 +95,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model and every process that it holds."""
+        ...
+
+
+class TracingEngine(Engine, Protocol):
+    """An engine of one process, which also keeps what neurons do token by token."""
+
+    def trace(
+        self, prompts: Sequence[Prompt], index: np.ndarray
+    ) -> Iterator[tuple[Counted, list[np.ndarray]]]:
+        """As `count`, with what some neurons do at each counted token.
+
+        index: [n] flat indices of the neurons, each once. Yields counts and, for each of their
+        instructions, [T, n, 3] float32: gate, up and h (`counting.trace.Trace`).
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
+from sparcom.corpus.checking.show import Token, show
 from sparcom.corpus.opening import open_corpus
 from sparcom.corpus.prompts import rendering
 from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
@@ -66,6 +67,10 @@ class PromptMaker:
         )
         self._model.check_prompts(prompts)
         return prompts
+
+    def tokens(self, instruction: Instruction, prompt: Prompt) -> tuple[Token, ...]:
+        """The tokens of a prompt that `prompts` made of an instruction, with their text."""
+        return show(instruction, prompt, self._tokenizer, self._template).tokens
 
     def parts(self) -> Iterator[Part]:
         """The corpus of the config, a part at a time.

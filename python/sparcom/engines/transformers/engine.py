@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 
 from sparcom.corpus.prompts.prompts import Prompt
@@ -110,6 +111,14 @@ class TransformersEngine:
                 raise PromptError([p.id for p in held], loading.first_line(error)) from error
             yield counted
 
+    def trace(
+        self, prompts: Sequence[Prompt], index: np.ndarray
+    ) -> Iterator[tuple[Counted, list[np.ndarray]]]:
+        """As `count`, with what some neurons do at each counted token (`TracingEngine`)."""
+        with self.counting().tracing(index) as trace:
+            for counted in self.count(prompts):
+                yield counted, [trace.take(slot) for slot in range(len(counted.ids))]
+
     @torch.inference_mode()
     def forward(
         self,
@@ -147,6 +156,8 @@ class TransformersEngine:
             start += length
         if self.recorder is not None:
             self.recorder.begin(slot_of_row)
+            if self.recorder.trace is not None:
+                self.recorder.trace.step(slot_of_row)
         if self.solo_above is not None:
             rotary.reset(self.model)
         model = self.model if logits else loading.body_of(self.model)

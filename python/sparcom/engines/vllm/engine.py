@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.counting.trace import VALUES
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.proved import ProvedByCounts
 from sparcom.engines.vllm.model_facts import context_of
@@ -78,6 +80,34 @@ class VllmEngine(ProvedByCounts):
             raise SparcomError("this engine was loaded with count=False")
         return self._run(prompts)
 
+    def trace(
+        self, prompts: Sequence[Prompt], index: np.ndarray
+    ) -> Iterator[tuple[Counted, list[np.ndarray]]]:
+        """As `count`, with what some neurons do at each counted token (`TracingEngine`).
+
+        All prompts are read before the first result. Raises InputError with CUDA graphs, and if the
+        engine does not see h.
+        """
+        running = self._engine.running()
+        self._require_h("trace")
+        self._require_no_graphs("trace")
+        index = np.ascontiguousarray(index, np.int64)
+        running.call_workers("sparcom_trace", self.space.to_json(), index.tobytes())
+        try:
+            groups = list(self.count(prompts))
+            parts = running.call_workers("sparcom_traced")
+        finally:
+            if running.error is None:
+                running.call_workers("sparcom_trace", [], None)
+        for counted in groups:
+            yield (
+                counted,
+                [
+                    _traced(parts, name, int(tokens), len(index))
+                    for name, tokens in zip(counted.ids, counted.tokens, strict=True)
+                ],
+            )
+
     def read(self, prompts: Sequence[Prompt]) -> int:
         """Run all prompts through the engine without taking counts; the number of prompts."""
         return sum(len(finished.ids) for finished in self._run(prompts))
@@ -120,8 +150,7 @@ class VllmEngine(ProvedByCounts):
         """
         self._require_ablation()
         self._require_h("summing")
-        if self.options.compile and self.info.device != "cpu":
-            raise InputError("summing: CUDA graphs cannot sum; load the engine with compile=False")
+        self._require_no_graphs("summing")
         running = self._engine.running()
 
         def sums() -> np.ndarray:
@@ -180,8 +209,23 @@ class VllmEngine(ProvedByCounts):
                 "does not see h there; ablate by zero, or use the transformers engine"
             )
 
+    def _require_no_graphs(self, what: str) -> None:
+        """Raise InputError if a pass is replayed from a graph, which holds only what it counted."""
+        if self.options.compile and self.info.device != "cpu":
+            raise InputError(f"{what}: not from CUDA graphs; load the engine with compile=False")
+
     def _send_ablated(
         self, running: RunningEngine, index: np.ndarray, values: np.ndarray | None
     ) -> None:
         filled = None if values is None else np.asarray(values, np.float64).tobytes()
         running.call_workers("sparcom_ablate", self.space.to_json(), index.tobytes(), filled)
+
+
+def _traced(parts: Sequence[dict[str, Any]], name: str, tokens: int, n: int) -> np.ndarray:
+    """[tokens, n, 3] of an instruction, from what each worker kept of its neurons."""
+    out = np.full((tokens, n, len(VALUES)), np.nan, np.float32)
+    for part in parts:
+        columns = np.frombuffer(part["columns"], np.int64)
+        kept = np.frombuffer(part["values"][name], np.float32)
+        out[:, columns] = kept.reshape(tokens, len(columns), len(VALUES))
+    return out

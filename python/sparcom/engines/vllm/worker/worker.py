@@ -8,6 +8,7 @@ only log are returned as values, or noted in the fault file that the front end r
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,8 @@ class CountingWorker(PlainWorker):
         self.sparcom_finite = FiniteCheck(config.slots, self.device)
         if config.ablation:
             self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
+        self.sparcom_tracing = ExitStack()
+        self.sparcom_traces: dict[str, bytes] = {}
         runner._model_forward = CountedForward(
             runner, counter, self.sparcom_rows, self.sparcom_finite
         )
@@ -150,6 +153,10 @@ class CountingWorker(PlainWorker):
         except SparcomError as error:
             return {"error": str(error)}
         self.sparcom_rows.close(slots)
+        if (trace := self.sparcom_recorder.trace) is not None:
+            self.sparcom_traces |= {
+                name: trace.take(slot).tobytes() for name, slot in zip(ids, slots, strict=True)
+            }
         wrong = self.sparcom_finite.check(ids, slots)
         self.sparcom_finite.clear(slots)
         if wrong:
@@ -176,12 +183,41 @@ class CountingWorker(PlainWorker):
         sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
         values: [n] float64 as bytes, what replaces them, or None for 0.
         """
-        mine = Shard(ComponentSpace.from_json(sites), self.sparcom_found.local).neuron_indices()
-        ablated = np.frombuffer(index, np.int64)
-        _, local, at = np.intersect1d(mine, ablated, assume_unique=True, return_indices=True)
+        local, at = self._sparcom_local(sites, index)
         self.sparcom_ablation.set(
             local, None if values is None else np.frombuffer(values, np.float64)[at]
         )
+
+    def _sparcom_local(
+        self, sites: Sequence[dict[str, Any]], index: bytes
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(flat indices in this rank's own sites, places in `index`) of the neurons that it has.
+
+        sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, each once.
+        """
+        mine = Shard(ComponentSpace.from_json(sites), self.sparcom_found.local).neuron_indices()
+        wanted = np.frombuffer(index, np.int64)
+        _, local, at = np.intersect1d(mine, wanted, assume_unique=True, return_indices=True)
+        return local, at
+
+    def sparcom_trace(self, sites: Sequence[dict[str, Any]], index: bytes | None) -> None:
+        """From the next pass on keep what this rank's part of some neurons does; None: no more.
+
+        sites, index: as in `sparcom_ablate`.
+        """
+        self.sparcom_tracing.close()
+        self.sparcom_traces.clear()
+        if index is not None:
+            local, self.sparcom_columns = self._sparcom_local(sites, index)
+            self.sparcom_tracing.enter_context(self.sparcom_recorder.tracing(local))
+
+    def sparcom_traced(self) -> dict[str, Any]:
+        """What was kept: `columns`, [n] int64 as bytes, places in the index that was given, and
+        `values`: id -> [T, n, 3] float32 as bytes."""
+        return {
+            "columns": self.sparcom_columns.astype(np.int64).tobytes(),
+            "values": dict(self.sparcom_traces),
+        }
 
     def sparcom_sum(self, begin: bool) -> bytes:
         """[local neurons] float64 as bytes: sums over counted rows since the last call that began
@@ -217,6 +253,8 @@ class CountedForward:
             positions[: int(bounds[-1])].cpu().numpy(),
         )
         self._counter.begin()
+        if (trace := self._counter.recorder.trace) is not None:
+            trace.step(self._counter.host[: int(bounds[-1])])
         self._steps += 1
         try:
             with nvtx.step(self._steps):

@@ -1,0 +1,1 @@
+"""Traces: what a unit does, token by token."""
