@@ -33,6 +33,7 @@ _HOMES = {
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.tuning.compare",
     "count": "sparcom.pipeline.run",
+    "export": "sparcom.exporting",
     "identify": "sparcom.pipeline.identify",
     "load_corpus": "sparcom.corpus.opening",
     "noise_floor": "sparcom.analysis.tuning.noise_floor",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from sparcom.errors import CountError as CountError
     from sparcom.errors import InputError as InputError
     from sparcom.errors import SparcomError as SparcomError
+    from sparcom.exporting import export as export
     from sparcom.native import build_info as build_info
     from sparcom.pipeline.identify import identify as identify
     from sparcom.pipeline.run import count as count

@@ -14,6 +14,7 @@ from sparcom.cli.ablate import ablate_command, add_ablate
 from sparcom.cli.compare import add_compare, compare_command
 from sparcom.cli.corpus import add_corpus_commands
 from sparcom.cli.doctor import add_doctor, doctor_command
+from sparcom.cli.export import add_export, export_command
 from sparcom.cli.identify import add_identify, identify_command
 from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, report_command
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(add("compare", compare_command, "how tuning changed a model's sets"))
     add_ablate(add("ablate", ablate_command, "whether a set of components matters"))
     add_trace(add("trace", trace_command, "what some neurons do, token by token"))
+    add_export(add("export", export_command, "what a run found, as other tools read it"))
     corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     add_corpus_commands(partial(_add, of_corpus))

@@ -1,0 +1,168 @@
+"""What a run found, in the formats that other tools read.
+
+neurons-json    lists of neurons for a forward hook
+lape            neurons by category and layer, as LAPE's scripts read them (arXiv 2402.16438)
+lape-counts     activation counts by category, as LAPE's identify.py reads them
+steermoe        experts with a risk difference, as SteerMoE reads them (arXiv 2509.09660)
+expert-list     experts of each layer, most used first, as vllm-ascend's expert_list_file
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sparcom.analysis.components.lape import lape
+from sparcom.components import Site
+from sparcom.errors import InputError
+from sparcom.store import Run
+
+
+def export(
+    run: Run,
+    what: str,
+    out: str | Path,
+    *,
+    category: str | None = None,
+    table: str = "specific_neurons",
+) -> list[Path]:
+    """Write a run's findings in another tool's format; returns the files.
+
+    what: a key of `FORMATS`. out: a file; for lape-counts a folder.
+    category: steermoe needs one; expert-list takes the experts of one, or of all together.
+    table: neurons-json: a table of neurons that the analysis has written.
+    Raises InputError for an unknown name, or a model that the format cannot hold.
+
+    >>> export(Run("runs/first"), "neurons-json", "neurons.json")
+    """
+    if what not in FORMATS:
+        raise InputError(f"export: format: expected {', '.join(FORMATS)}, got {what!r}")
+    if category is not None and category not in run.categories:
+        raise InputError(
+            f"export: category: expected one of the run ({', '.join(run.categories)}), got "
+            f"{category!r}"
+        )
+    return FORMATS[what](run, Path(out), category, table)
+
+
+def _neurons_json(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    """category -> [{layer, kind, expert, units}, ...]; a table without categories: "all"."""
+    rows = run.table(table)
+    if not {"layer", "kind", "expert", "unit"} <= set(rows.column_names):
+        raise InputError(f"export: table {table!r} lists no components")
+    found: dict[str, dict[tuple[Any, ...], list[int]]] = {}
+    for row in rows.to_pylist():
+        name = str(row.get("category") or "all")
+        if row["unit"] is not None and category in (None, name):
+            site = row["layer"], row["kind"], row["expert"]
+            found.setdefault(name, {}).setdefault(site, []).append(row["unit"])
+    lists = {
+        name: [
+            {"layer": layer, "kind": kind, "expert": expert, "units": sorted(set(units))}
+            for (layer, kind, expert), units in sorted(sites.items(), key=str)
+        ]
+        for name, sites in found.items()
+    }
+    out.write_text(json.dumps(lists, ensure_ascii=False) + "\n", "utf-8")
+    return [out]
+
+
+def _lape(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    """[category][layer] int64 tensors of units, chosen by LAPE's rule on the run's counts."""
+    import torch
+
+    _dense_sites(run, "lape")
+    _, counts, tokens = _by_category(run, "neuron_counts")
+    bounds = run.space.neuron_offsets[1:-1]
+    layers = [
+        [torch.from_numpy(np.flatnonzero(part)) for part in np.split(chosen, bounds)]
+        for chosen in lape(counts, tokens).selected
+    ]
+    with out.open("wb") as file:
+        torch.save(layers, file)
+    return [out]
+
+
+def _lape_counts(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    """A file for each category: {"n": T, "over_zero": [layers, width] int32}."""
+    import torch
+
+    sites = _dense_sites(run, "lape-counts")
+    if len({site.width for site in sites}) > 1:
+        raise InputError("export: lape-counts: the layers of this model differ in width")
+    names, counts, tokens = _by_category(run, "neuron_counts")
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, row, n in zip(names, counts, tokens, strict=True):
+        over_zero = torch.from_numpy(row.reshape(len(sites), -1).astype(np.int32))
+        files.append(out / f"activation.{name.replace('/', '_')}.train")
+        with files[-1].open("wb") as file:
+            torch.save({"n": int(n), "over_zero": over_zero}, file)
+    return files
+
+
+def _steermoe(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    """A pickled DataFrame: layer, expert, risk_diff, its absolute value."""
+    if category is None:
+        raise InputError("export: steermoe compares one category with the others; name it")
+    names, counts, tokens = _by_category(run, "expert_counts")
+    own = np.array([name == category for name in names])
+    if own.all():
+        raise InputError("export: steermoe needs a second category")
+    f = [counts[rows].sum(0) / tokens[rows].sum() for rows in (own, ~own)]
+    experts = _expert_rows(run)
+    frame = pa.table(experts).to_pandas()
+    frame["risk_diff"] = f[0] - f[1]
+    frame["risk_diff_abs"] = frame["risk_diff"].abs()
+    frame.to_pickle(out, compression=None)
+    return [out]
+
+
+def _expert_list(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    """JSON lines: {"layer": [experts, most used first]}."""
+    names, counts, _ = _by_category(run, "expert_counts")
+    rows = [at for at, name in enumerate(names) if category in (None, name)]
+    total = counts[rows].sum(0)
+    lines = []
+    for site, start in zip(run.space.sites, run.space.expert_offsets, strict=False):
+        if site.experts:
+            part = total[start : start + site.experts]
+            order = np.argsort(-part, kind="stable")
+            lines.append(json.dumps({str(site.layer): order.tolist()}) + "\n")
+    out.write_text("".join(lines), "utf-8")
+    return [out]
+
+
+FORMATS: dict[str, Callable[[Run, Path, str | None, str], list[Path]]] = {
+    "neurons-json": _neurons_json,
+    "lape": _lape,
+    "lape-counts": _lape_counts,
+    "steermoe": _steermoe,
+    "expert-list": _expert_list,
+}
+"""Format -> what writes it."""
+
+
+def _by_category(run: Run, sums: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(categories, [C, components] int64 summed counts, [C] int64 summed T)."""
+    if sums == "expert_counts" and not run.space.experts:
+        raise InputError("export: this model has no routed experts")
+    cells, found = run.store.profiles.read(("category",), (sums,))
+    order = [cells["category"].to_pylist().index(name) for name in run.categories]
+    counts, tokens = found[sums].astype(np.int64)[order], cells["tokens"].to_numpy()[order]
+    return list(run.categories), counts, tokens
+
+
+def _dense_sites(run: Run, what: str) -> Sequence[Site]:
+    sites = run.space.sites
+    if [(site.kind, site.layer) for site in sites] != [("dense", at) for at in range(len(sites))]:
+        raise InputError(f"export: {what} holds a dense FFN in every layer, and nothing else")
+    return sites
+
+
+def _expert_rows(run: Run) -> dict[str, list[int]]:
+    pairs = [(site.layer, expert) for site in run.space.sites for expert in range(site.experts)]
+    return {"layer": [layer for layer, _ in pairs], "expert": [expert for _, expert in pairs]}
