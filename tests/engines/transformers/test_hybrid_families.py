@@ -33,6 +33,7 @@ def load(folder: Path) -> TransformersEngine:
         ("recurrent_gemma", {}, models.ALONE),
         ("gemma4_text", GEMMA_EXPERTS, models.PACKED),
         ("nemotron_h", LATENT, models.ALONE),
+        ("jamba", {}, models.ALONE),  # its layers' class names hold Mamba
     ],
 )
 def test_counts_equal_those_of_transformers(tmp_path, family, changes, result) -> None:

@@ -171,7 +171,8 @@ def _inside_mixers(block: nn.Module) -> set[nn.Module]:
 
     Some hold fused weights of three dimensions, one for each head, that are no experts.
     """
-    mixers = [m for m in block.modules() if TOKEN_MIXERS.search(type(m).__name__)]
+    inside = (m for m in block.modules() if m is not block)  # Jamba's layer has Mamba in its name
+    mixers = [m for m in inside if TOKEN_MIXERS.search(type(m).__name__)]
     return {part for mixer in mixers for part in mixer.modules()}
 
 
