@@ -135,6 +135,9 @@ class RunConfig:
                           least=1)  # fmt: skip
     out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", "nothing",
                            group="output")  # fmt: skip
+    examples: int = _key(3, "sparcom run: instructions shown as examples of each neuron that the "
+                         "page names, read again token by token; 0: none", "nothing",
+                         least=0)  # fmt: skip
     retain: str = _key("counts", "what is stored per instruction", "sets", choices=RETAIN)
 
     def __post_init__(self) -> None:

@@ -36,8 +36,10 @@ def test_the_top_instructions_are_those_of_highest_frequency(work: Path) -> None
     index = np.array([5, 2 * 56 + 40])
     ids = run.labels["id"].to_pylist()
     p = np.array([run.frequencies(name)[index] for name in ids])
+    tokens = run.labels["n_counted"].to_pylist()
     for column, best in enumerate(top_instructions(run, index, 4)):
-        order = [i for i in np.argsort(-p[:, column], kind="stable") if p[i, column] > 0][:4]
+        by = sorted(range(len(ids)), key=lambda i: (-p[i, column], -tokens[i]))
+        order = [i for i in by if p[i, column] > 0][:4]
         assert [one.id for one in best] == [ids[i] for i in order]
         np.testing.assert_allclose([one.p for one in best], p[order, column], rtol=1e-6)
 

@@ -12,6 +12,7 @@ from planted import mixed_space, write_run
 from sparcom import AnalysisOptions, analyse, compare, trajectory
 from sparcom.ablation.ablation import schema as ablation_schema
 from sparcom.store.tables import FAILED_SCHEMA
+from sparcom.tracing.examples import EXAMPLES_SCHEMA, TOKENS_SCHEMA
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "tables.md"
 CATEGORIES = ("QA", "SUM")
@@ -68,7 +69,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     analyse(runs[-1], few)
     compare(runs[0], runs[-1], few)
     trajectory(runs, few)
-    out = {"failed": columns(FAILED_SCHEMA), "ablation": columns(ablation_schema())}
+    out = {
+        "failed": columns(FAILED_SCHEMA),
+        "ablation": columns(ablation_schema()),
+        "traced_examples": columns(EXAMPLES_SCHEMA),
+        "example_tokens": columns(TOKENS_SCHEMA),
+    }
     for path in (folder / "c").rglob("*.parquet"):
         relative = path.relative_to(folder / "c")
         known = relative.parts[0] if len(relative.parts) > 1 else path.stem

@@ -1,6 +1,7 @@
 """Tracing a stored run: its model, its prompts, and the instructions on which units fire most."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +20,18 @@ from sparcom.tracing.units import parse_units
 
 @dataclass(frozen=True)
 class Top:
-    """An instruction on which a unit fires much. p: c / T."""
+    """An instruction on which a unit fires much. tokens: T; p: c / T."""
 
     id: str
+    tokens: int
     p: float
 
 
 def top_instructions(run: Run, index: np.ndarray, most: int) -> list[list[Top]]:
     """For each neuron the instructions with the highest frequency, the highest first.
 
-    Ties keep the order of the corpus; instructions on which it never fires are left out.
+    Of equal ones the longest comes first, then the first of the corpus. Instructions on which it
+    never fires are left out.
     Raises InputError if the run did not retain its counts.
     """
     found: list[list[Top]] = [[] for _ in index]
@@ -38,9 +41,13 @@ def top_instructions(run: Run, index: np.ndarray, most: int) -> list[list[Top]]:
         with np.errstate(invalid="ignore"):
             p = counted.neurons[:, index] / counted.tokens[:, None]
         for column, best in enumerate(found):
-            order = np.argsort(-p[:, column], kind="stable")[:most]
-            best += [Top(counted.ids[i], float(p[i, column])) for i in order if p[i, column] > 0]
-            best.sort(key=lambda one: -one.p)
+            order = np.lexsort((-counted.tokens, -p[:, column]))[:most]
+            best += [
+                Top(counted.ids[i], int(counted.tokens[i]), float(p[i, column]))
+                for i in order
+                if p[i, column] > 0
+            ]
+            best.sort(key=lambda one: (-one.p, -one.tokens))
             del best[most:]
     if not some:
         raise InputError(
@@ -70,26 +77,43 @@ def trace(
 
     >>> trace(run, ["22:616"], ids=["MATH-ai-001"]).table()
     """
-    from sparcom.engines.load import load_engine
-
     index = parse_units(units, run.space)
-    items = [*_of_ids(run, ids), *_own(texts)]
+    items = [*instructions_of(run, ids), *_own(texts)]
     if not items:
         raise InputError("trace: name an instruction with --id, or give a --text")
+    with tracing(run, engine=engine, threads=threads) as read:
+        return read(items, index)
+
+
+@contextmanager
+def tracing(
+    run: Run, *, engine: str | None = None, threads: int | None = None, prove: bool = True
+) -> Iterator[Callable[[Sequence[Instruction], np.ndarray], Traces]]:
+    """Load a run's model; yields what traces neurons (flat indices) on instructions.
+
+    prove: prove when loading that the pass is the model's own.
+    Raises InputError if the model is not there or has other weights.
+    """
+    from sparcom.engines.load import load_engine
+
     config = RunConfig.from_json(run.manifest["config"])
     config = replace(config, generate=0, engine=engine or config.engine, tensor_parallel=1,
-                     pipeline_parallel=1, expert_parallel=False)  # fmt: skip
+                     pipeline_parallel=1, expert_parallel=False, prove=prove)  # fmt: skip
     options = replace(engine_options(config), threads=threads)
     if weights_fingerprint(options.model) != run.manifest["model"]["weights"]:
         raise InputError(f"trace: model {options.model}: its weights are not those of the run")
     maker = PromptMaker(config, options)
-    prompts = maker.prompts(items)
-    tokens = [maker.tokens(*pair) for pair in zip(items, prompts, strict=True)]
     loaded: Any = load_engine(config.engine, options)
-    try:
+
+    def read(items: Sequence[Instruction], index: np.ndarray) -> Traces:
+        prompts = maker.prompts(items)
+        tokens = [maker.tokens(*pair) for pair in zip(items, prompts, strict=True)]
         return trace_prompts(
             loaded, prompts, tokens, index, threshold=config.threshold, signal=config.signal
         )
+
+    try:
+        yield read
     finally:
         loaded.close()
 
@@ -100,7 +124,8 @@ def _own(texts: Sequence[str]) -> list[Instruction]:
     return [Instruction(f"text {n + 1}", "", instruction=text) for n, text in enumerate(texts)]
 
 
-def _of_ids(run: Run, ids: Sequence[str]) -> list[Instruction]:
+def instructions_of(run: Run, ids: Sequence[str]) -> list[Instruction]:
+    """The instructions of a run that have these ids, each once; InputError if one has none."""
     table = run.store.corpus.table(FIELDS).to_pylist() if ids else []
     record_of = {record["id"]: record for record in table}
     for name in ids:
