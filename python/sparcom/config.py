@@ -109,6 +109,8 @@ class RunConfig:
                                   vllm=True, least=1)  # fmt: skip
     expert_parallel: bool = _key(False, "tensor-parallel workers hold whole experts", "counts",
                                  vllm=True)  # fmt: skip
+    prefix_caching: bool = _key(True, "compute once what prompts begin with alike before their "
+                                "counted tokens", "nothing", vllm=True)  # fmt: skip
     context: int | None = _key(None, "longest sequence in tokens, prompt and answer (default: the "
                                "model's own, at most 8192)", "counts", vllm=True,
                                least=1)  # fmt: skip

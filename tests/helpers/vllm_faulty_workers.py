@@ -8,7 +8,7 @@ POISON = 91  # a token
 
 
 def make_worker(name: str) -> type:
-    from sparcom.engines.vllm.worker.worker import CountedForward, CountingWorker
+    from sparcom.engines.vllm.worker.worker import CountingWorker
 
     class PoisonedWorker(CountingWorker):
         """Fails on one token."""
@@ -27,8 +27,7 @@ def make_worker(name: str) -> type:
 
         def load_model(self, *args, **options):
             super().load_model(*args, **options)
-            forward: CountedForward = self.model_runner._model_forward
-            self.model_runner._model_forward = forward._forward
+            self.model_runner._model_forward = self.model_runner._model_forward._forward
 
     class HooklessWorker(CountingWorker):
         """Runs on a vLLM without the part that counting hooks into."""

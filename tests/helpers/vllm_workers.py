@@ -39,7 +39,7 @@ def make_worker(name: str) -> type:
                 zeros = np.zeros((len(ids), width), np.int32)
                 recomputed = self.sparcom_rows.recomputed
                 reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
-                         "recomputed": recomputed}  # fmt: skip
+                         "recomputed": recomputed, "cached": self.sparcom_rows.cached}  # fmt: skip
             return reply
 
         def sparcom_drop(self, slots):
@@ -55,6 +55,11 @@ def make_worker(name: str) -> type:
             broken, self.broken = self.broken, []
             return broken
 
+        def sparcom_runner(self) -> str:
+            """The class of vLLM's model runner, by its whole name."""
+            kind = type(self.model_runner)
+            return f"{kind.__module__}.{kind.__qualname__}"
+
         def sparcom_dummy_passes(self) -> None:
             """The passes of warm-up and profiling, of no request."""
             self.model_runner.profile_run()
@@ -66,7 +71,7 @@ def make_worker(name: str) -> type:
 
         def sparcom_forget(self, handling: str) -> None:
             """Count without one of HANDLINGS, until `sparcom_remember`."""
-            rows, counter = self.sparcom_rows, self.model_runner._model_forward._counter
+            rows, counter = self.sparcom_rows, self.sparcom_counter
             fill, first_seen = rows.fill, []
 
             def undo():

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _ENGINE_KEYS = (
     "dtype", "trust_remote_code", "threshold", "signal", "verify", "prove", "compile",
-    "tensor_parallel", "pipeline_parallel", "expert_parallel", "context", "temperature", "seed",
-    "batch_tokens", "slots", "cpus", "gpus",
+    "tensor_parallel", "pipeline_parallel", "expert_parallel", "prefix_caching", "context",
+    "temperature", "seed", "batch_tokens", "slots", "cpus", "gpus",
 )  # fmt: skip
 
 

@@ -47,7 +47,9 @@ class Trace:
         counted = slots >= 0
         self._place = torch.where(counted, counted.cumsum(0) - 1, -1)
         shape = int(counted.sum()), len(self.index), len(VALUES)
-        self._steps.append((slots[counted], torch.full(shape, float("nan"), device=self._device)))
+        if shape[0]:
+            kept = torch.full(shape, float("nan"), device=self._device)
+            self._steps.append((slots[counted], kept))
 
     def add(
         self,

@@ -26,7 +26,10 @@ def engine_options(config: RunConfig) -> EngineOptions:
         return options
     from sparcom.engines.vllm.options import VllmOptions
 
-    return VllmOptions.of(options, **{name: getattr(config, name) for name in keys(vllm=True)})
+    served = {name: getattr(config, name) for name in keys(vllm=True)}
+    # Where all tokens of a prompt are counted, none of them may come from a cache.
+    served["prefix_caching"] &= config.scope not in ("prompt", "all")
+    return VllmOptions.of(options, **served)
 
 
 def context_of(options: EngineOptions, model_config: Any) -> int | None:

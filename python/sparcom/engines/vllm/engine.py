@@ -67,6 +67,12 @@ class VllmEngine(ProvedByCounts):
         kv_cache_tokens."""
         return self._engine.current.client.recomputed
 
+    @property
+    def cached(self) -> int:
+        """Tokens that were not read, since an earlier prompt began with them, since the engine
+        started; never counted ones (`VllmOptions.prefix_caching`)."""
+        return self._engine.current.client.cached
+
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         """The counts of all prompts, as instructions finish (see `engines.base.Engine`)."""
         if self.options.launched_outside:

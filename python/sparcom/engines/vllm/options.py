@@ -28,6 +28,9 @@ class VllmOptions(EngineOptions):
         sampled, each instruction's by this seed.
     restarts: how often an engine that died is started again without a result in between; halving a
         batch until the instruction that kills it is alone takes up to 8.
+    prefix_caching: what precedes the first counted token of a prompt may come from vLLM's cache, if
+        an earlier prompt began with the same tokens; a counted token is always computed. Off with
+        `ablation`: what one ablated model computed is wrong for another.
     ablation: neurons can be ablated (`VllmEngine.ablate`), at the cost of a multiplication and an
         addition in every activation.
     """
@@ -42,6 +45,7 @@ class VllmOptions(EngineOptions):
     temperature: float = 0.0
     seed: int = 0
     restarts: int = 10
+    prefix_caching: bool = True
     ablation: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +75,11 @@ class VllmOptions(EngineOptions):
     def world_size(self) -> int:
         """Workers that share one model."""
         return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def caches_prefixes(self) -> bool:
+        """True if prompts that begin alike share what is not counted of their beginnings."""
+        return self.prefix_caching and not self.ablation
 
     @property
     def launched_outside(self) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcom.engines.vllm.worker.rows import RowMap, request_note
+from sparcom.engines.vllm.worker.rows import END, RowMap, first_counted, request_note
 from sparcom.errors import CountError
 
 
@@ -59,6 +59,30 @@ def test_a_slot_serves_one_request_at_a_time():
         step(rows, ("b", request_note(0, [(0, 1)], 1, False), 0, 1))
     rows.close([0])
     assert step(rows, ("b", request_note(0, [(0, 1)], 1, False), 0, 1), size=1) == [0]
+
+
+def test_requests_of_nobody_count_nothing():
+    """vLLM's warm-up asks for rows without a note of ours."""
+    rows = RowMap()
+    with rows.ignoring():
+        assert step(rows, ("warm-up", {}, 0, 4), size=5) == [-1] * 5
+    with pytest.raises(CountError, match="request warm-up came without a slot"):
+        step(rows, ("warm-up", {}, 0, 4))
+
+
+def test_what_a_request_does_not_bring_was_cached():
+    rows, note = RowMap(), request_note(0, [(4, 6)], 6, False)
+    assert step(rows, ("a", note, 3, 2), size=2) == [-1, 0]
+    assert step(rows, ("a", note, 5, 1), size=1) == [0]
+    assert (rows.cached, rows.recomputed) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("counted", "response", "first"),
+    [([(3, 5), (7, 9)], False, 3), ([(0, 9)], True, 0), ([], True, 9), ([], False, END)],
+)
+def test_the_first_counted_position(counted, response, first):
+    assert first_counted(request_note(0, counted, 9, response)) == first
 
 
 def test_a_request_without_a_slot_is_an_error():

@@ -24,6 +24,7 @@ class EngineClient:
     without_h: names of the sites whose h no worker sees (`CountedActivation.gives_h`).
     count_bytes: memory that the workers' counts take.
     recomputed: tokens that the engine read again after preempting their request, so far.
+    cached: tokens that were not read, since an earlier request began with them, so far.
     Every call raises ChildProcessError if the engine dies.
     """
 
@@ -32,7 +33,7 @@ class EngineClient:
         self._end_tokens = end_tokens(options)
         self._prompts: dict[str, Prompt] = {}
         self._losses: dict[str, float] = {}
-        self.recomputed = 0
+        self.recomputed = self.cached = 0
         replies = self.call_workers("sparcom_sites") if options.count else []
         self.local_sites = [[LocalSite.from_json(s) for s in reply["sites"]] for reply in replies]
         self.without_h = [name for reply in replies for name in reply["without_h"]]
@@ -88,7 +89,7 @@ class EngineClient:
         for rank, reply in enumerate(replies):
             if "error" in reply:
                 raise CountError(f"worker {rank}: {reply['error']}")
-        self.recomputed = replies[0]["recomputed"]
+        self.recomputed, self.cached = replies[0]["recomputed"], replies[0]["cached"]
         expected = np.asarray(tokens, np.int64)
         return tuple(
             Counted(

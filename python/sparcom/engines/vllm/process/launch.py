@@ -15,11 +15,13 @@ from sparcom.engines.vllm.model_facts import (
     context_of,
     kv_cache_tokens,
 )
+from sparcom.engines.vllm.names import check_names
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.process.faults import FAULT_FILE
 from sparcom.errors import InputError
 
 TESTED = ("0.32.0",)
+SCHEDULER = "sparcom.engines.vllm.process.scheduler.CountingScheduler"
 _STARTING = threading.RLock()  # the environment belongs to the process: engines start one by one
 
 
@@ -30,9 +32,14 @@ def check_launch(options: VllmOptions) -> ModelFacts:
 
 
 def check_version() -> str:
-    """The installed vLLM's version; an untested one warns, none at all is an InputError."""
+    """The installed vLLM's version.
+
+    One that was not run with this engine warns, and one that lacks what the engine uses is an
+    InputError; so is none at all.
+    """
     found = installed_version()
     if found.partition("+")[0] not in TESTED:
+        check_names(found)
         warnings.warn(
             f"vllm {found} is not tested with this engine; tested: {', '.join(TESTED)}",
             stacklevel=2,
@@ -81,7 +88,6 @@ def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
     """Environment variables that vLLM and its workers read while they start."""
     external = options.executor == "external_launcher"
     return {
-        "VLLM_USE_V2_MODEL_RUNNER": "0",  # the tested runner; CUDA's default is another one
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # room for the one token after a full context
         "VLLM_DISABLE_SHARED_EXPERTS_STREAM": "1",  # counts of a pass are kept on one stream
@@ -114,8 +120,9 @@ def engine_args(
 ) -> dict[str, Any]:
     """Keywords of vLLM's `EngineArgs`.
 
-    Prefix caching is off: a cached token is not computed, so not counted. Asynchronous
-    scheduling is off: it computes tokens after the end of a sequence, and reuses slots early.
+    A cached token is not computed, so not counted: with prefix caching the scheduler is one that
+    takes no counted token from the cache (`scheduler.CountingScheduler`). Asynchronous scheduling
+    is off: it computes tokens after the end of a sequence, and reuses slots early.
     """
     context = context_of(options, facts)
     alone = options.executor == "mp" and options.world_size == 1
@@ -131,7 +138,8 @@ def engine_args(
         "enable_expert_parallel": options.expert_parallel,
         "distributed_executor_backend": None if alone else options.executor,
         "enforce_eager": not options.compile,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": options.caches_prefixes,
+        "scheduler_cls": SCHEDULER if options.caches_prefixes else None,
         "enable_chunked_prefill": True,
         "async_scheduling": False,
         "skip_tokenizer_init": True,
@@ -161,7 +169,10 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
         )
     if on_cpu:
         check_memory(options)
-    config = EngineArgs(**engine_args(options, facts, counting)).create_engine_config()
+    args: Any = EngineArgs(**engine_args(options, facts, counting))
+    if args.enable_prefix_caching and _is_recurrent(args.create_model_config()):
+        args.enable_prefix_caching, args.scheduler_cls = False, None
+    config = args.create_engine_config()
     if on_cpu:
         model: Any = config.model_config
         parallel = config.parallel_config
@@ -171,3 +182,9 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
         )  # fmt: skip
         config.cache_config.kv_cache_memory_bytes = per_token * kv_cache_tokens(options, facts)
     return LLMEngine.from_vllm_config(config, disable_log_stats=True)
+
+
+def _is_recurrent(model: Any) -> bool:
+    """True for a model of which vLLM caches states: a state cannot be cut at the first counted
+    token, and vLLM lays its blocks out in another way. model: vLLM's `ModelConfig`."""
+    return bool(model.has_inner_state or model.is_hybrid)

@@ -109,13 +109,18 @@ class RunningEngine:
         from vllm.platforms import current_platform
 
         config = self._llm.vllm_config
+        runner = "2" if config.use_v2_model_runner else "1"
         return EngineInfo(
             name="vllm-compiled" if self._options.compile else "vllm",
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             device=current_platform.device_type,
             threads=self._options.threads or len(os.sched_getaffinity(0)),
             batch_tokens=config.scheduler_config.max_num_batched_tokens,
-            versions={**versions(), "vllm": launch.installed_version()},
+            versions={
+                **versions(),
+                "vllm": launch.installed_version(),
+                "vllm-model-runner": runner,
+            },
         )
 
     def _meet_workers(self) -> None:

@@ -55,6 +55,8 @@ class StepCounter:
         """The bins in `host` are those of the next pass."""
         if self._bins is not self.host:
             self._bins.copy_(self.host)
+        if self.recorder.trace is not None:
+            self.recorder.trace.step(self.host)
 
     def end(self) -> None:
         """Passes that follow without `begin` (dummy and warm-up ones) count nothing."""

@@ -6,7 +6,8 @@ into and which of its token positions count. A position counts the first time th
 `read` remembers how far each request has come, so that recomputed tokens are not counted again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +43,21 @@ def request_note(
     return {KEY: {"slot": slot, "ranges": ranges}}
 
 
+def first_counted(note: Mapping[str, Any]) -> int:
+    """The first position that a request counts, from its `request_note`; END if it counts none."""
+    return min((int(start) for start, _ in note[KEY]["ranges"]), default=END)
+
+
 class RowMap:
     """Slots of the rows of each step, and the progress of the requests under way.
 
-    recomputed: tokens that came again after a preemption, so far.
+    recomputed: tokens that came again after a preemption, so far. cached: tokens that never came,
+    since vLLM had them from an earlier request.
     """
 
     def __init__(self) -> None:
-        self.recomputed = 0
+        self.recomputed = self.cached = 0
+        self._ignores = False
         self._readings: dict[str, _Reading] = {}
         self._owners: dict[int, str] = {}
 
@@ -69,10 +77,15 @@ class RowMap:
         Raises CountError if two requests share a slot.
         """
         slot_of_row.fill(-1)
+        if self._ignores:
+            return
         start = 0
         for request, note, length in zip(requests, notes, lengths, strict=True):
-            reading = self._readings.get(request) or self._open(request, note)
             at = positions[start : start + length]
+            reading = self._readings.get(request)
+            if reading is None:
+                reading = self._open(request, note)
+                self.cached += int(at[0])
             rows = slot_of_row[start : start + length]
             start += length
             first, last = int(at[0]), int(at[-1])
@@ -82,6 +95,15 @@ class RowMap:
                 if low <= last and high > first:
                     rows[(at >= low) & (at < high)] = reading.slot
             reading.read = max(reading.read, last + 1)
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Within the block the requests of a step are nobody's, and nothing is counted."""
+        self._ignores = True
+        try:
+            yield
+        finally:
+            self._ignores = False
 
     def close(self, slots: Sequence[int]) -> None:
         """Forget the requests of these slots: their counts were taken, or are dropped."""

@@ -12,35 +12,26 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import torch
 from vllm.platforms import current_platform
 
 from sparcom.components import ComponentSpace, Shard
-from sparcom.counting import nvtx
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.vllm.options import CountingConfig
 from sparcom.engines.vllm.process.faults import note_fault
-from sparcom.engines.vllm.process.launch import installed_version
 from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
 from sparcom.engines.vllm.worker.finite import FiniteCheck
 from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
+from sparcom.engines.vllm.worker.runners import count_passes
 from sparcom.engines.vllm.worker.sites import instrument
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import SparcomError
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
-
-# Private names of vLLM's model runner, since it has no public hook that sees the rows of a pass.
-# Tested with 0.32.0; a version without one of them is refused.
-HOOK_POINTS = (
-    "_model_forward", "input_batch", "query_start_loc", "requests", "max_num_tokens",
-    "discard_request_mask",
-)  # fmt: skip
 
 
 class PlainWorker(PlatformWorker):
@@ -73,14 +64,14 @@ class PlainWorker(PlatformWorker):
     def sample_tokens(self, *args: Any, **options: Any) -> Any:
         """As vLLM's; what it raises is noted, and discarded tokens take nothing from their seed.
 
-        vLLM samples after each chunk of a prompt, and then rewinds the request's generator by an
-        offset, which generators of a CPU do not have: torch raises (seen in 0.32.0 with a seed and
-        a prompt in chunks). So the generators of such requests are put aside meanwhile.
+        vLLM's first runner samples after each chunk of a prompt, and then rewinds the request's
+        generator by an offset, which generators of a CPU do not have: torch raises (seen in 0.32.0
+        with a seed and a prompt in chunks). So the generators of such requests are put aside
+        meanwhile.
         """
-        runner, aside = self.model_runner, {}
-        generators = runner.input_batch.generators
-        if current_platform.is_cpu():
-            discarded = runner.discard_request_mask.np
+        runner, generators, aside = self.model_runner, {}, {}
+        if current_platform.is_cpu() and not self.use_v2_model_runner:
+            generators, discarded = runner.input_batch.generators, runner.discard_request_mask.np
             aside = {at: generators.pop(at) for at in list(generators) if discarded[at]}
         try:
             return super().sample_tokens(*args, **options)
@@ -94,6 +85,10 @@ class PlainWorker(PlatformWorker):
 class CountingWorker(PlainWorker):
     """A worker whose passes are counted; its `sparcom_` methods are called on every rank."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sparcom_rows = RowMap()
+
     def load_model(self, *args: Any, **options: Any) -> None:
         """Load the model, then put counting into it; what fails is noted for the front end."""
         try:
@@ -104,9 +99,13 @@ class CountingWorker(PlainWorker):
             note_fault(error)
             raise
 
+    def compile_or_warm_up_model(self) -> Any:
+        """As vLLM's, which warms its second runner up with requests of its own: nobody's."""
+        with self.sparcom_rows.ignoring():
+            return super().compile_or_warm_up_model()
+
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
-        check_hook_points(runner)
         found = self.sparcom_found = instrument(runner.get_model(), config.signal)
         recorder = Recorder(
             [local.as_counted for local in found.local],
@@ -117,18 +116,17 @@ class CountingWorker(PlainWorker):
             verify=config.verify,
             device=self.device,
         )
-        counter = StepCounter(recorder, runner.max_num_tokens)
+        counter = self.sparcom_counter = StepCounter(recorder, runner.max_num_tokens)
         bind_experts(found.banks, counter, runner.max_num_tokens)
         use_counter(counter)
-        self.sparcom_recorder, self.sparcom_rows = recorder, RowMap()
+        self.sparcom_recorder = recorder
         self.sparcom_finite = FiniteCheck(config.slots, self.device)
         if config.ablation:
             self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
         self.sparcom_tracing = ExitStack()
         self.sparcom_traces: dict[str, bytes] = {}
-        runner._model_forward = CountedForward(
-            runner, counter, self.sparcom_rows, self.sparcom_finite
-        )
+        second = self.use_v2_model_runner
+        count_passes(runner, second, counter, self.sparcom_rows, self.sparcom_finite)
 
     def sparcom_sites(self) -> dict[str, Any]:
         """What this rank counts: `sites` (LocalSite as JSON), those `without_h`, by name, and the
@@ -146,7 +144,8 @@ class CountingWorker(PlainWorker):
         """Proved counts of finished slots, or `error`: why they cannot be right, or mean nothing.
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
-        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far.
+        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far;
+        `cached`: tokens that vLLM had from earlier requests so far.
         """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
@@ -167,6 +166,7 @@ class CountingWorker(PlainWorker):
             "dtype": dtype.str,
             "experts": counted.experts.tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
+            "cached": self.sparcom_rows.cached,
         }
 
     def sparcom_drop(self, slots: Sequence[int]) -> None:
@@ -225,46 +225,6 @@ class CountingWorker(PlainWorker):
         return self.sparcom_ablation.sums(begin)
 
 
-class CountedForward:
-    """`GPUModelRunner._model_forward`, which every real pass and no dummy one goes through.
-
-    The rows of the pass come from the runner's own batch: its request order, its row boundaries,
-    and the positions that it hands to the model.
-    """
-
-    def __init__(
-        self, runner: Any, counter: StepCounter, rows: RowMap, finite: FiniteCheck
-    ) -> None:
-        self._runner, self._counter, self._rows, self._finite = runner, counter, rows, finite
-        self._forward = runner._model_forward
-        self._steps = 0
-
-    def __call__(self, *, positions: torch.Tensor, **inputs: Any) -> Any:
-        runner = self._runner
-        if positions.dim() != 1:
-            raise SparcomError(f"positions of shape {list(positions.shape)}: not a text-only model")
-        requests = runner.input_batch.req_ids
-        bounds = runner.query_start_loc.np[: len(requests) + 1]
-        self._rows.fill(
-            self._counter.host.numpy(),
-            requests,
-            [runner.requests[r].sampling_params.extra_args or {} for r in requests],
-            (bounds[1:] - bounds[:-1]).tolist(),
-            positions[: int(bounds[-1])].cpu().numpy(),
-        )
-        self._counter.begin()
-        if (trace := self._counter.recorder.trace) is not None:
-            trace.step(self._counter.host[: int(bounds[-1])])
-        self._steps += 1
-        try:
-            with nvtx.step(self._steps):
-                output = self._forward(positions=positions, **inputs)
-            self._finite.note(output, self._counter.bins)
-            return output
-        finally:
-            self._counter.end()
-
-
 def meeting_place() -> str:
     """Where the ranks of an outside launcher meet, by address and port.
 
@@ -273,13 +233,3 @@ def meeting_place() -> str:
     machine would add into each other's sums.
     """
     return f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-
-
-def check_hook_points(runner: Any) -> None:
-    """Raise InputError if a part of vLLM's runner is gone that counting needs."""
-    for name in HOOK_POINTS:
-        if not hasattr(runner, name):
-            raise InputError(
-                f"vllm {installed_version()}: {type(runner).__name__}.{name}, which counting hooks "
-                "into, is gone; install the tested version"
-            )

@@ -1,0 +1,177 @@
+"""What this engine uses of vLLM, by name, and whether a version of vLLM still has it.
+
+vLLM has no stable interface for what counting needs, so a version that was not run with this engine
+is read: its sources, without importing them, which need the device that they are built for.
+
+    python -m sparcom.engines.vllm.names FOLDER    the folder `vllm` of an unpacked wheel
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from sparcom.errors import InputError
+
+_MOE = "model_executor.layers.fused_moe"
+USED: Mapping[str, Sequence[str]] = {
+    "sampling_params": (
+        "RequestOutputKind.FINAL_ONLY", "SamplingParams.max_tokens", "SamplingParams.temperature",
+        "SamplingParams.seed", "SamplingParams.stop_token_ids", "SamplingParams.prompt_logprobs",
+        "SamplingParams.detokenize", "SamplingParams.output_kind", "SamplingParams.extra_args",
+    ),
+    "engine.arg_utils": (
+        "EngineArgs.model", "EngineArgs.dtype", "EngineArgs.trust_remote_code",
+        "EngineArgs.max_model_len", "EngineArgs.max_num_batched_tokens", "EngineArgs.max_num_seqs",
+        "EngineArgs.tensor_parallel_size", "EngineArgs.pipeline_parallel_size",
+        "EngineArgs.enable_expert_parallel", "EngineArgs.distributed_executor_backend",
+        "EngineArgs.enforce_eager", "EngineArgs.enable_prefix_caching", "EngineArgs.scheduler_cls",
+        "EngineArgs.enable_chunked_prefill", "EngineArgs.async_scheduling",
+        "EngineArgs.skip_tokenizer_init", "EngineArgs.disable_log_stats", "EngineArgs.worker_cls",
+        "EngineArgs.additional_config", "EngineArgs.create_model_config",
+        "EngineArgs.create_engine_config",
+    ),
+    "outputs": ("CompletionOutput.token_ids", "RequestOutput.finished", "RequestOutput.outputs",
+                "RequestOutput.request_id", "RequestOutput.prompt_logprobs"),
+    "config.cache": ("CacheConfig.kv_cache_memory_bytes",),
+    "config.vllm": ("VllmConfig.additional_config", "VllmConfig.cache_config",
+                    "VllmConfig.model_config", "VllmConfig.parallel_config",
+                    "VllmConfig.scheduler_config", "VllmConfig.use_v2_model_runner"),
+    "config.model": ("ModelConfig.get_head_size", "ModelConfig.get_num_kv_heads",
+                     "ModelConfig.get_num_layers", "ModelConfig.get_vocab_size",
+                     "ModelConfig.has_inner_state", "ModelConfig.is_hybrid"),
+    "distributed.parallel_state": ("get_world_group", "GroupCoordinator.cpu_group",
+                                   "GroupCoordinator.rank", "GroupCoordinator.ranks",
+                                   "GroupCoordinator.world_size"),
+    "platforms.interface": ("Platform.device_type", "Platform.is_cpu"),
+    "v1.engine.llm_engine": (
+        "LLMEngine.from_vllm_config", "LLMEngine.add_request", "LLMEngine.abort_request",
+        "LLMEngine.step", "LLMEngine.collective_rpc", "LLMEngine.engine_core",
+        "LLMEngine.vllm_config",
+    ),
+    "v1.core.sched.scheduler": ("Scheduler.kv_cache_manager",),
+    "v1.core.sched.output": (
+        "SchedulerOutput.scheduled_new_reqs", "SchedulerOutput.finished_req_ids",
+        "NewRequestData.req_id", "NewRequestData.sampling_params",
+    ),
+    "v1.core.kv_cache_manager": ("KVCacheManager.get_computed_blocks",),
+    "v1.request": ("Request.num_tokens", "Request.sampling_params"),
+    "v1.worker.cpu_worker": ("CPUWorker",),
+    "v1.worker.gpu_worker": (
+        "Worker.use_v2_model_runner", "Worker.model_runner", "Worker.load_model",
+        "Worker.determine_available_memory", "Worker.compile_or_warm_up_model",
+        "Worker.execute_model", "Worker.sample_tokens",
+    ),
+    "v1.worker.gpu_model_runner": (
+        "GPUModelRunner._model_forward", "GPUModelRunner.input_batch", "GPUModelRunner.requests",
+        "GPUModelRunner.query_start_loc", "GPUModelRunner.discard_request_mask",
+        "GPUModelRunner.max_num_tokens", "GPUModelRunner.get_model", "GPUModelRunner.profile_run",
+    ),
+    "v1.worker.gpu_input_batch": ("InputBatch.req_ids", "InputBatch.generators"),
+    "v1.worker.gpu.model_runner": (
+        "GPUModelRunner.prepare_inputs", "GPUModelRunner.execute_model",
+        "GPUModelRunner.execute_model_state", "GPUModelRunner.max_num_tokens",
+        "GPUModelRunner.get_model", "GPUModelRunner.profile_run", "ExecuteModelState.hidden_states",
+    ),
+    "v1.worker.gpu.input_batch": ("InputBatch.req_ids", "InputBatch.num_reqs",
+                                  "InputBatch.query_start_loc_np", "InputBatch.positions"),
+    "model_executor.models.registry": ("ModelRegistry",),
+    "model_executor.layers.linear": ("LinearBase.input_size", "RowParallelLinear.tp_rank",
+                                     "RowParallelLinear.input_size_per_partition"),
+    "model_executor.layers.attention_layer_base": ("AttentionLayerBase",),
+    "model_executor.layers.activation": ("SiluAndMul", "SiluAndMulWithClamp", "GeluAndMul",
+                                         "SwigluStepAndMul", "SituAndMul"),
+    f"{_MOE}.unquantized_fused_moe_method": ("select_unquantized_moe_backend",),
+    f"{_MOE}.activation": ("MoEActivation.SILU", "MoEActivation.GELU", "MoEActivation.GELU_TANH",
+                           "MoEActivation.SWIGLUOAI", "MoEActivation.SWIGLUOAI_UNINTERLEAVE",
+                           "MoEActivation.SWIGLUSTEP", "MoEActivation.SITU"),
+    f"{_MOE}.config": (
+        "FusedMoEConfig.activation", "FusedMoEConfig.swiglu_limit", "FusedMoEConfig.swiglu_alpha",
+        "FusedMoEConfig.swiglu_beta", "FusedMoEConfig.activation_situ_beta",
+        "FusedMoEConfig.activation_situ_linear_beta", "FusedMoEConfig.num_experts",
+        "FusedMoEConfig.num_logical_experts", "FusedMoEConfig.experts_per_token",
+        "FusedMoEConfig.intermediate_size_per_partition", "FusedMoEConfig.moe_parallel_config",
+        "FusedMoEConfig.is_lora_enabled", "FusedMoEParallelConfig.tp_rank",
+        "FusedMoEParallelConfig.tp_size", "FusedMoEParallelConfig.is_sequence_parallel",
+        "FusedMoEParallelConfig.use_all2all_kernels", "FusedMoEParallelConfig.enable_eplb",
+    ),
+    f"{_MOE}.experts.cpu_moe": ("CPUUnquantizedExperts.process_weights_after_loading",
+                                "CPUUnquantizedExperts.apply"),
+    f"{_MOE}.experts.triton_moe": ("TritonExperts.apply",),
+    f"{_MOE}.modular_kernel": ("FusedMoEExpertsModular.activation",),
+    f"{_MOE}.oracle.unquantized": ("UnquantizedMoeBackend.CPU", "UnquantizedMoeBackend.TRITON"),
+    f"{_MOE}.runner.moe_runner": ("MoERunner.routed_experts", "MoERunner.moe_config",
+                                  "MoERunner.shared_experts"),
+}  # fmt: skip
+"""module -> its names. `Class.name`: a method or field that this class itself defines, or an
+attribute that its methods set."""
+
+
+def missing(folder: Path) -> list[str]:
+    """What of `USED` the vLLM in a folder lacks, as `module: name`."""
+    lacking = []
+    for module, names in USED.items():
+        file = folder.joinpath(*module.split("."))
+        file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        known = set(_defined(ast.parse(file.read_bytes()))) if file.is_file() else set()
+        lacking += [f"vllm.{module}: {name}" for name in names if name not in known]
+    return lacking
+
+
+def check_names(version: str, folder: Path | None = None) -> None:
+    """Raise InputError, naming the first, if a vLLM lacks names of `USED`.
+
+    folder: of its sources; None: the installed one's.
+    """
+    if folder is None:
+        spec = find_spec("vllm")
+        assert spec is not None  # the version was read from its metadata
+        assert spec.submodule_search_locations is not None
+        folder = Path(spec.submodule_search_locations[0])
+    if lacking := missing(folder):
+        more = f", and {len(lacking) - 1} more names" if len(lacking) > 1 else ""
+        raise InputError(
+            f"vllm {version}: {lacking[0]}, which counting uses, is gone{more}; install a tested "
+            "version"
+        )
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """The names of a module: `Class.attribute` too, by definition, annotation or assignment."""
+    for node in tree.body:
+        yield from _bound(node)
+        if isinstance(node, ast.ClassDef):
+            for inner in ast.walk(node):
+                for name in _bound(inner):
+                    yield f"{node.name}.{name}"
+        elif isinstance(node, ast.If | ast.Try):  # platforms differ
+            for inner in ast.walk(node):
+                yield from _bound(inner)
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a statement binds, `self.name` as `name`."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            for part in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(part, ast.Name):
+                    yield part.id
+                elif isinstance(part, ast.Attribute):
+                    yield part.attr
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what a vLLM lacks; 1 if anything, else 0."""
+    lacking = missing(Path(arguments[0]))
+    print("\n".join(lacking) or f"all {sum(map(len, USED.values()))} names are there")
+    return 1 if lacking else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
