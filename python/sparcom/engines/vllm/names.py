@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sparcom.errors import InputError
 
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _MOE = "model_executor.layers.fused_moe"
 USED: Mapping[str, Sequence[str]] = {
     "sampling_params": (
@@ -142,12 +143,23 @@ def _defined(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         yield from _bound(node)
         if isinstance(node, ast.ClassDef):
-            for inner in ast.walk(node):
-                for name in _bound(inner):
-                    yield f"{node.name}.{name}"
+            yield from (f"{node.name}.{name}" for name in _of_class(node))
         elif isinstance(node, ast.If | ast.Try):  # platforms differ
             for inner in ast.walk(node):
                 yield from _bound(inner)
+
+
+def _of_class(node: ast.ClassDef) -> Iterator[str]:
+    """What the body of a class defines, and what its methods set on `self`."""
+    inner = list(ast.walk(node))
+    local = {
+        part for n in inner if isinstance(n, _FUNCTIONS) for s in n.body for part in ast.walk(s)
+    }
+    for part in inner[1:]:
+        if part not in local:
+            yield from _bound(part)
+        else:
+            yield from (t.attr for t in _targets(part) if isinstance(t, ast.Attribute))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
@@ -156,14 +168,20 @@ def _bound(node: ast.AST) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.Import | ast.ImportFrom):
         yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
-    elif isinstance(node, ast.Assign | ast.AnnAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            for part in target.elts if isinstance(target, ast.Tuple) else [target]:
-                if isinstance(part, ast.Name):
-                    yield part.id
-                elif isinstance(part, ast.Attribute):
-                    yield part.attr
+    for target in _targets(node):
+        if isinstance(target, ast.Name):
+            yield target.id
+        elif isinstance(target, ast.Attribute):
+            yield target.attr
+
+
+def _targets(node: ast.AST) -> Iterator[ast.expr]:
+    """What an assignment assigns to."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            yield from target.elts if isinstance(target, ast.Tuple) else [target]
+    elif isinstance(node, ast.AnnAssign):
+        yield node.target
 
 
 def main(arguments: Sequence[str]) -> int:
