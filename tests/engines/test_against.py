@@ -10,6 +10,7 @@ import torch
 from tiny_models import save_tiny_model
 from transformers_tools import load
 
+from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines import against
@@ -35,7 +36,7 @@ class Other(ProvedByCounts):
     """An engine under another name; `change` is what is wrong with its counts."""
 
     def __init__(self, inner: TransformersEngine, change=lambda counted: counted) -> None:
-        self.inner, self.change = inner, change
+        self.inner, self.change, self.space = inner, change, inner.space
         self.set_info(replace(inner.info, name="other"))
 
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
@@ -68,6 +69,24 @@ def test_an_engine_that_counts_otherwise_is_refused_by_site(folder: Path) -> Non
     )
     with pytest.raises(InputError, match=message):
         prover.prove(Other(load(folder, "float32", prove=False), change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda sites: (replace(sites[0], kind="shared"), *sites[1:]), r"layer0\.dense: the sites"),
+        (lambda sites: sites[:2], r"layer2\.dense: the sites differ: .* this None"),
+    ],
+)
+def test_an_engine_of_other_sites_is_refused_before_counts_are_compared(
+    folder: Path, change, message: str
+) -> None:
+    """Its counts would lie in another order, and a right engine would seem to count nonsense."""
+    prover = Prover.of(options_of(folder), longest=0)
+    engine = Other(load(folder, "float32", prove=False))
+    engine.space = ComponentSpace(change(engine.space.sites))
+    with pytest.raises(InputError, match=message):
+        prover.prove(engine)
 
 
 def test_an_engine_that_starts_again_keeps_its_proof(folder: Path) -> None:

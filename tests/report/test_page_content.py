@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from report_pages import (
+    DENSE,
     FEW,
     MOE,
     SIX,
@@ -20,6 +21,7 @@ from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.tuning.compare import compare
 from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
+from sparcom.components import ComponentSpace, Site
 from sparcom.report.component_section import _test_statement, component_name
 from sparcom.report.tables import Tables
 from sparcom.store import Run
@@ -145,3 +147,38 @@ def test_no_specific_neuron_has_no_false_one_to_expect() -> None:
         found[count] = _test_statement("neurons", [*rows, specific], ["A"], options, 600)
     assert found[0].endswith("0 are specific: above every other category by more than 0.1.")
     assert found[4].endswith("by more than 0.1 (false ones expected: at most 0.2).")
+
+
+HYBRID = ComponentSpace(tuple(Site("dense", j, 40, "silu") for j in (1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("space", "layers", "lead", "caption"),
+    [
+        (HYBRID, 5, "80 neurons in 2 of 5 layers,", "Only 2 of 5 layers have such components."),
+        (HYBRID, None, "80 neurons in 2 of 4 layers,", "Only 2 of 4 layers have"),  # older runs
+        (DENSE, 4, "160 neurons in 4 layers,", None),
+        (MOE, 2, "108 neurons and 6 routed experts in 2 layers,", "Only 1 of 2 layers have"),
+    ],
+)
+def test_layers_without_an_ffn_are_not_among_those_that_have_one(
+    tmp_path: Path, space, layers, lead, caption
+) -> None:
+    """Nemotron-H: the first layer, one between and the last one have none."""
+    told = {} if layers is None else {"layers": layers}
+    location = stored(
+        tmp_path / "run", SIX * 40, space, sources=("human",) * 6 + ("ai",) * 6, **told
+    )
+    html, _ = page_of(location)
+    text = visible(html)
+    assert lead in text
+    assert ("such components" in text) == bool(caption)
+    assert (caption or "") in text
+    sites = {s.layer for s in space.sites}
+    rows = Run(location).store.read_table("layers").to_pylist()
+    assert {row["layer"] for row in rows if row["family"] == "neurons"} == sites
+    for named in re.findall(r"layer (\d+) \(", text):
+        assert int(named) in sites
+    for found, tested, what in re.findall(r"In (\d+) of (\d+) (layers|sites) p <= 0.05", text):
+        assert int(found) <= int(tested) <= len(space.sites)
+        assert what == "layers" or len(sites) < len(space.sites)

@@ -6,13 +6,15 @@ The transformers engine is loaded first, in the other engine's place, and freed 
 import logging
 import time
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import Engine, EngineOptions
-from sparcom.engines.proof import Proof
+from sparcom.engines.proof import DisagreementError, Proof
 from sparcom.errors import InputError
 from sparcom.model_files import weight_files
 from sparcom.models import model_folder
@@ -72,6 +74,7 @@ class Prover:
 
         started, name = time.perf_counter(), engine.info.name
         try:
+            _check_shapes(engine.space, self.expected.space)
             sites = compare_counts(self.expected, _count(engine, self.expected))
         except InputError as error:
             raise InputError(
@@ -88,6 +91,23 @@ class Prover:
         )
         _logger.info("model proved", extra={"seconds": round(proof.seconds, 2), "engine": name})
         return proof
+
+
+def _check_shapes(found: ComponentSpace, expected: ComponentSpace) -> None:
+    """Raise DisagreementError at the first site that two engines do not have alike.
+
+    Counts lie in the order of the sites, so that those of other sites cannot be compared. What the
+    activation is called is left to `load.check_sites`: it changes no sign.
+    """
+    for theirs, ours in zip_longest(expected.sites, found.sites):
+        if theirs is None or ours is None or _shape(theirs) != _shape(ours):
+            raise DisagreementError(
+                (theirs or ours).name, f"the sites differ: transformers has {theirs}, this {ours}"
+            )
+
+
+def _shape(site: Site) -> tuple[str, int, int, int]:
+    return site.name, site.width, site.experts, site.top_k
 
 
 def _count(engine: Engine, expected: "Expected") -> Counted:

@@ -160,7 +160,7 @@ def _lay_out(
             writer.add(instructions, prompts)
             tally.add(instructions, prompts)
         _check_space(config, store, maker.space, tally.instructions)
-        manifest = make_manifest(config, options, maker.space, tally)
+        manifest = make_manifest(config, options, maker.space, maker.layers, tally)
         manifest["inputs"] = inputs_of(config, options.model, texts)
         writer.stamp(manifest["stamps"]["corpus"])
         manifest["skipped_rows"] = {
@@ -205,7 +205,7 @@ def _read_again(
     tally, maker = Tally(), PromptMaker(config, options)
     for part in maker.parts():
         tally.add(*part)
-    manifest = make_manifest(config, options, maker.space, tally)
+    manifest = make_manifest(config, options, maker.space, maker.layers, tally)
     check_same(store.location, before, manifest)
     return {**before, **manifest, "created": before["created"], "inputs": inputs}
 

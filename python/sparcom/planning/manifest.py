@@ -62,15 +62,19 @@ class Tally:
 
 
 def make_manifest(
-    config: RunConfig, options: EngineOptions, space: ComponentSpace, tally: Tally
+    config: RunConfig, options: EngineOptions, space: ComponentSpace, layers: int, tally: Tally
 ) -> dict[str, Any]:
-    """run.json of a run that is laid out, before anything is counted."""
+    """run.json of a run that is laid out, before anything is counted.
+
+    layers: decoder layers of the model, with an FFN or without one.
+    """
     facts: dict[str, Any] = {
         "status": "running",
         **measuring_facts(config, options),
         "corpus": tally.facts(),
         "cells": tally.cells(config.generate).to_json(),
         "sites": space.to_json(),
+        "layers": layers,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return {**facts, **stamped(facts)}

@@ -25,6 +25,7 @@ Part = tuple[list[Instruction], list[Prompt]]
 class PromptMaker:
     """Makes the prompts of a config, and knows the model's components.
 
+    space, layers: of the model; some layers may have no FFN, and so no component.
     skipped: bad rows, and instructions without a prompt, of the last reading of the corpus.
     """
 
@@ -35,6 +36,7 @@ class PromptMaker:
             rendering.start()
         self._model = read_model(options)
         self.space: ComponentSpace = self._model.space
+        self.layers: int = self._model.layers
         self.skipped = ProblemLog()
         self._config, self._context = config, context_of(options, self._model.config)
         self._tokenizer = load_tokenizer(options.model, trust_remote_code=config.trust_remote_code)

@@ -11,7 +11,7 @@ from sparcom.report.format import (
     with_interval,
 )
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table, outdated
-from sparcom.report.tables import Row, Tables, distinct
+from sparcom.report.tables import Row, Tables, distinct, gaps
 
 _ALPHA = 0.05
 _MORE = "more than the others"
@@ -53,7 +53,8 @@ def _add_family(section: Section, tables: Tables, family: str) -> None:
                 name=f"{family}-change-by-layer",
                 figure=figures.change_by_layer(layers, f"{name} gained and lost by tuning"),
                 caption="Mean number that an instruction's set gains and loses in each layer, with "
-                "95 % intervals over clusters, each for its layer alone.",
+                "95 % intervals over clusters, each for its layer alone."
+                + gaps(layers, tables.layers),
             )
         )
     if tested := tables.rows(f"alteration_components_{family}"):

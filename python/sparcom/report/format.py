@@ -1,5 +1,7 @@
 """How numbers are written, on the page and by the commands."""
 
+from collections.abc import Iterable
+
 from sparcom.analysis.stats.estimate import Estimate
 
 
@@ -24,6 +26,18 @@ def interval(
     if low is None or high is None:
         return "-"
     return f"{number(low, digits, signed=signed)} to {number(high, digits, signed=signed)}"
+
+
+def in_layers(found: Iterable[int], layers: int) -> str:
+    """How many layers have something, and of how many if that is not all of them.
+
+    found: their numbers, each at least once; layers: of the model.
+
+    >>> in_layers([0, 1, 1], 2), in_layers([1, 3], 4)
+    ('2 layers', '2 of 4 layers')
+    """
+    count = len(set(found))
+    return f"{layers} layers" if count == layers else f"{count} of {layers} layers"
 
 
 def with_interval(item: Estimate, digits: int = 3) -> str:

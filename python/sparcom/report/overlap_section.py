@@ -8,7 +8,7 @@ from sparcom.report import figures
 from sparcom.report.format import estimate_texts, number, p_value, with_interval
 from sparcom.report.paired_text import add_paired
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table
-from sparcom.report.tables import Row, Tables, array, distinct, square
+from sparcom.report.tables import Row, Tables, array, distinct, gaps, square
 
 
 def overlap_sections(tables: Tables) -> list[Section]:
@@ -42,7 +42,8 @@ def _section(tables: Tables, family: str) -> Section:
                 tables.rows("layers", family=family), f"{what} over depth", what
             ),
             caption="Mean number in an instruction's set, per layer and category, with 95 % "
-            "intervals over clusters. Dotted: the same number spread evenly over all components.",
+            "intervals over clusters. Dotted: the same number spread evenly over all components."
+            + gaps(tables.rows("layers", family=family), tables.layers),
         )
     )
     section.statements.append(_layer_statement(tables, family, what))
@@ -88,7 +89,9 @@ def _layer_effects(tables: Tables, family: str, what: str) -> list[Picture]:
     rows = tables.rows("layer_effects", family=family)
     if sum(row["low"] is not None for row in rows) < 2:
         return []
-    found = sum(row["p"] is not None and row["p"] <= 0.05 for row in rows)
+    tested = [row for row in rows if row["p"] is not None]
+    found = sum(row["p"] <= 0.05 for row in tested)
+    of = "layers" if len(distinct(tested, "layer")) == len(tested) else "sites"
     return [
         Picture(
             name=f"{family}-effect-by-layer",
@@ -96,7 +99,8 @@ def _layer_effects(tables: Tables, family: str, what: str) -> list[Picture]:
             caption="Overlap within each layer alone: same-type minus different-type pairs of two "
             "clusters, with length, source and common tokens held fixed; 95 % intervals over "
             "clusters, each for its layer alone. Grey: the central 95 % under permuted clusters. "
-            f"In {found} of {len(rows)} layers p <= 0.05, corrected over the layers.",
+            f"In {found} of {len(tested)} {of} p <= 0.05, corrected over the {of}."
+            + gaps(rows, tables.layers),
         )
     ]
 

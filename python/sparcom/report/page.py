@@ -20,6 +20,7 @@ from sparcom.report.alteration_section import alteration_sections
 from sparcom.report.category_section import category_section
 from sparcom.report.component_section import component_sections
 from sparcom.report.decoding_section import decoding_sections
+from sparcom.report.format import in_layers
 from sparcom.report.overlap_section import overlap_sections
 from sparcom.report.section import Section
 from sparcom.report.stability_section import stability_sections
@@ -105,8 +106,8 @@ def _lead(run: Run, tokens: int) -> str:
     if space.experts:
         parts.append(f"{space.experts:,} routed experts")
     return (
-        f"{' and '.join(parts)} in {space.layers} layers, counted on {tokens:,} tokens; sets by "
-        f"rule {selection['rule']}, ties {selection['ties']}."
+        f"{' and '.join(parts)} in {in_layers((s.layer for s in space.sites), run.layers)}, "
+        f"counted on {tokens:,} tokens; sets by rule {selection['rule']}, ties {selection['ties']}."
     )
 
 

@@ -7,16 +7,17 @@ import numpy as np
 
 from sparcom.analysis.stats.estimate import Estimate, estimate_of
 from sparcom.errors import InputError
+from sparcom.report.format import in_layers
 from sparcom.store import Run
 
 Row = dict[str, Any]
 
 
 class Tables:
-    """The tables in analysis/ of a run, each read once."""
+    """The tables in analysis/ of a run, each read once. layers: of its model."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._names = run, frozenset(run.tables)
+        self._run, self._names, self.layers = run, frozenset(run.tables), run.layers
         self._rows: dict[str, list[Row]] = {}
 
     def rows(self, name: str, **values: object) -> list[Row]:
@@ -51,6 +52,12 @@ class Tables:
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:
     """The values of a column, each once, in the order of the rows."""
     return list(dict.fromkeys(row[column] for row in rows))
+
+
+def gaps(rows: Sequence[Row], layers: int) -> str:
+    """What a caption adds if some of a model's layers are not in its figure's rows, else ""."""
+    found = distinct(rows, "layer")
+    return "" if len(found) == layers else f" Only {in_layers(found, layers)} have such components."
 
 
 def array(rows: Sequence[Row], column: str) -> np.ndarray:

@@ -61,6 +61,14 @@ class Run:
     def space(self) -> ComponentSpace:
         return ComponentSpace.from_json(self.manifest["sites"])
 
+    @property
+    def layers(self) -> int:
+        """Decoder layers of the model, with an FFN or without one.
+
+        Of a run that was counted before run.json told, those up to the last one with an FFN.
+        """
+        return int(self.manifest.get("layers", self.space.layers))
+
     @cached_property
     def sets(self) -> Sets:
         """The sets of all instructions, in the order in which they are stored."""

@@ -106,6 +106,7 @@ SCHEMA: dict[str, Any] = {
             "additionalProperties": False,
         },
         "sites": {"type": "array", "items": _SITE, "minItems": 1},
+        "layers": _SOME,
         "selection": _SELECTION,
         "threads": {"type": ["integer", "null"], "minimum": 1},
         "versions": _TEXTS,

@@ -45,6 +45,7 @@ class ModelFacts:
     """What is known of a model before a weight is read.
 
     model: how messages call it. config: of transformers. vocabulary: rows of the embedding.
+    layers: decoder layers, with an FFN or without one.
     head: it has a language model head, which losses and written answers need.
     """
 
@@ -52,6 +53,7 @@ class ModelFacts:
     config: Any
     space: ComponentSpace
     vocabulary: int
+    layers: int
     head: bool
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
@@ -73,7 +75,8 @@ def read_model(options: EngineOptions) -> ModelFacts:
     if not quantisation_of(config):  # what those weights become is not in their headers
         files = weight_files(model_folder(options.model))
         head = weights.check_files(options.model, files, empty)
-    return ModelFacts(options.model, config, space, vocabulary_of(empty), head)
+    layers = len(decoder_layers(empty))
+    return ModelFacts(options.model, config, space, vocabulary_of(empty), layers, head)
 
 
 def load_config(options: EngineOptions) -> Any:

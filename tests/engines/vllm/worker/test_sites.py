@@ -48,3 +48,25 @@ def test_the_product_is_refused_where_it_is_made_outside(sites):
     with pytest.raises(InputError, match="layers.2.mlp multiplies gate and up outside"):
         sites._exchange("model.layers.2.mlp", parts, "dense", "product")
     assert sites._exchange("model.layers.2.mlp", mlp(sites, "up_proj"), "dense", "product")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("model.layers.1.mlp", "dense"),
+        ("model.layers.1.shared_mlp", "shared"),
+        ("model.layers.1.mlp.shared_mlp", "shared"),
+        ("model.shared.layers.1.mlp", "dense"),
+    ],
+)
+def test_an_mlp_is_shared_if_it_is_called_so_in_its_layer(sites, name, kind):
+    """As the transformers engine reads names, and whether or not vLLM holds it beside experts."""
+    holder = nn.Module()
+    at = holder
+    *path, last = name.split(".")
+    for part in path:
+        at.add_module(part, nn.Module())
+        at = at.get_submodule(part)
+    at.add_module(last, mlp(sites, "gate_proj", "up_proj"))
+    (local,) = sites.instrument(holder, "gate").local
+    assert local.site.name == f"layer1.{kind}"

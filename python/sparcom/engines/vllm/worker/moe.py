@@ -59,8 +59,10 @@ class CountedExperts(CPUUnquantizedExperts):
 
     def apply(
         self, output: Tensor, hidden_states: Tensor, w1: Tensor, w2: Tensor, topk_weights: Tensor,
-        topk_ids: Tensor, *others: Any, **more: Any,
+        topk_ids: Tensor, *others: Any, apply_router_weight_on_input: bool = False, **more: Any,
     ) -> None:  # fmt: skip
+        if apply_router_weight_on_input:  # Llama 4: vLLM has weighed hidden_states by now
+            topk_weights = torch.ones_like(topk_weights)
         torch.ops.sparcom.count_experts(
             output, hidden_states, topk_weights, topk_ids, self.sparcom_site
         )
@@ -225,7 +227,6 @@ def _refuse(name: str, runner: MoERunner) -> None:
         ("expert load balancing (EPLB)", parallel.enable_eplb),
         ("LoRA on experts", config.is_lora_enabled),
         (f"activation {config.activation.value}", config.activation not in _COUNTED),
-        ("router weights on the input", runner.routed_experts.apply_router_weight_on_input),
         ("shared experts inside the routed ones", config.num_experts != config.num_logical_experts),
         ("experts that vLLM quantises or runs by an implementation of its own", not ours),
     ):

@@ -4,6 +4,7 @@ They are exchanged after the weights are loaded and before the first pass, so th
 compiled passes both meet them: what is exchanged or hooked later, a compiled graph never calls.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ def instrument(model: nn.Module, signal: str) -> CountedSites:
             found.append((bank.local, bank))
         elif module not in routed:
             _refuse_experts(name, module)
-            found += _exchange(name, module, "shared" if module in shared else "dense", signal)
+            kind = "shared" if module in shared or _is_shared(name) else "dense"
+            found += _exchange(name, module, kind, signal)
     found.sort(key=lambda one: site_order(one[0].site))
     for at, (_, counting) in enumerate(found):
         counting.site_index = at
@@ -99,6 +101,15 @@ def _exchange(
     counting = CountedActivation(paired, gives_h)
     setattr(parent, act, counting)
     return [(LocalSite(site, (start, start + down.input_size_per_partition)), counting)]
+
+
+def _is_shared(name: str) -> bool:
+    """True if a module is called shared within its layer.
+
+    Granite's and Hunyuan's shared MLP is no part of vLLM's experts module. The transformers engine
+    reads names in the same way, so that both engines count the same sites.
+    """
+    return "shared" in re.split(r"\.\d+\.", name)[-1]
 
 
 def layer_of(name: str) -> int:

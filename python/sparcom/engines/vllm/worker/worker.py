@@ -21,6 +21,7 @@ from sparcom.engines.vllm.process.faults import note_fault
 from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
+from sparcom.engines.vllm.worker.cpu_faults import put_right
 from sparcom.engines.vllm.worker.finite import FiniteCheck
 from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
@@ -42,6 +43,11 @@ class PlainWorker(PlatformWorker):
         if options.get("distributed_init_method") == "env://":
             options["distributed_init_method"] = meeting_place()
         super().__init__(*args, **options)
+
+    def load_model(self, *args: Any, **options: Any) -> None:
+        """As vLLM's, without what it computes wrongly on CPU."""
+        put_right()
+        super().load_model(*args, **options)
 
     def determine_available_memory(self) -> int:
         """As vLLM's, after the pass that makes the pipeline's buffers.
