@@ -12,13 +12,13 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from sparcom.errors import InputError
 from sparcom.formatting import shorten
 from sparcom.gguf_file import convert_gguf
 from sparcom.kept_digest import kept_digest
 from sparcom.model_files import INDEX, check_model_folder, weight_files
+from sparcom.quantisation import FILE as QUANTISED
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
@@ -112,37 +112,6 @@ def tiny_moe() -> Path:
     return folder
 
 
-def quantisation_of(config: Any) -> dict[str, Any]:
-    """How a model's weights are quantised, as its config or its text config says; {} if not at all.
-
-    config: of transformers. What was dequantised when it was written, as our GGUF conversion is,
-    says nothing.
-    """
-    for part in (config, config.get_text_config()):
-        for name in ("quantization_config", "quantization", "compression_config"):
-            if found := getattr(part, name, None):
-                return found if isinstance(found, dict) else found.to_dict()
-    return {}
-
-
-def check_plain_weights(model: str, config: Any, *, dequantised: Sequence[str] = ()) -> None:
-    """Raise InputError for a model whose weights are quantised.
-
-    dequantised: methods that transformers undoes while it loads, which `config` is then told to do.
-    """
-    found = quantisation_of(config)
-    if not found and (Path(model) / "hf_quant_config.json").is_file():
-        found = {"quant_method": "modelopt"}
-    method = found.get("quant_method", "method unknown")
-    if method in dequantised:
-        config.quantization_config = {**found, "dequantize": True}
-    elif found:
-        raise InputError(
-            f"model {model}: its weights are quantised ({method}), which is not counted here; "
-            "give the model in bfloat16, float16 or float32, or as a .gguf file"
-        )
-
-
 def model_folder(path: str) -> Path:
     """The local folder of a model: the path itself, or a hub id's snapshot, fetched if need be.
 
@@ -164,14 +133,15 @@ def model_folder(path: str) -> Path:
 
 
 def weights_fingerprint(path: str) -> str:
-    """sha256 over the config, the index and all weights of a model: equal ones count alike.
+    """sha256 over the configs, the index and all weights of a model: equal ones count alike.
 
     Every safetensors file of the folder is read, so what an engine loads is what is hashed. The
     digest is kept in `cache_dir()/digests`; see `kept_digest` for when it is used again.
     """
     folder = model_folder(path)
     weight_files(folder)
-    named = [folder / name for name in ("config.json", INDEX) if (folder / name).is_file()]
+    known = ("config.json", QUANTISED, INDEX)
+    named = [folder / name for name in known if (folder / name).is_file()]
     files = [*named, *sorted(folder.glob("*.safetensors"))]
     return kept_digest(files, lambda: _digest_of(files), cache_dir() / "digests")
 

@@ -1,8 +1,10 @@
-"""Workers without what makes counts exact: tests show that each part is needed.
+"""Workers without what makes counts exact, which show that each part is needed, and one with hooks.
 
 vLLM's processes find one by `vllm_workers.ForgetfulWorker`, and make it there: importing vLLM's own
 worker starts its machinery.
 """
+
+import functools
 
 import numpy as np
 
@@ -128,7 +130,38 @@ def make_worker(name: str) -> type:
             super()._sparcom_instrument(self.vllm_config.additional_config)
             return result
 
-    return {w.__name__: w for w in (ForgetfulWorker, LateWorker)}[name]
+    class HookedWorker(CountingWorker):
+        """Counts a second time, by plain hooks on what gate and up put out."""
+
+        def load_model(self, *args, **options):
+            super().load_model(*args, **options)
+            runner, self.hooked, self.real = self.model_runner, {}, False
+            forward = runner._model_forward
+
+            def real_pass(**inputs):
+                self.real = True
+                try:
+                    return forward(**inputs)
+                finally:
+                    self.real = False
+
+            runner._model_forward = real_pass
+            for name, module in runner.get_model().named_modules():
+                if name.endswith("gate_up_proj"):
+                    module.register_forward_hook(functools.partial(self.note, name))
+
+        def note(self, name, module, inputs, output):
+            if self.real:
+                out = output[0] if isinstance(output, tuple) else output
+                fired = (out[:, : out.shape[1] // 2] > 0).sum(0).numpy()
+                self.hooked[name] = self.hooked.get(name, 0) + fired
+
+        def sparcom_hooked(self) -> bytes:
+            """[layers, width] int64: firings since the last call, in the order of the layers."""
+            fired, self.hooked = list(self.hooked.values()), {}
+            return np.stack(fired).astype(np.int64).tobytes()
+
+    return {w.__name__: w for w in (ForgetfulWorker, LateWorker, HookedWorker)}[name]
 
 
 def __getattr__(name: str) -> type:

@@ -18,6 +18,7 @@ from sparcom.engines.proof import DisagreementError, Proof
 from sparcom.errors import InputError
 from sparcom.model_files import weight_files
 from sparcom.models import model_folder
+from sparcom.quantisation import check_readable, quantisation_of
 
 if TYPE_CHECKING:  # it imports transformers
     from sparcom.engines.transformers.proof.end_to_end import Expected
@@ -48,7 +49,7 @@ class Prover:
         if not (options.prove and options.count):
             return cls(None, "--no-prove" if options.count else "nothing is counted")
         started = time.perf_counter()
-        if why := _why_not_here(options):
+        if why := _why_not_comparable(options) or _why_not_here(options):
             return cls(None, why)
         from sparcom.engines.transformers.engine import TransformersEngine
 
@@ -122,6 +123,27 @@ def _count(engine: Engine, expected: "Expected") -> Counted:
     return Counted(
         ids=ids, tokens=np.array(tokens), neurons=np.stack(neurons), experts=np.stack(experts)
     )
+
+
+def _why_not_comparable(options: EngineOptions) -> str:
+    """Why no counts of transformers' own modules are those of quantised weights; "" if some are."""
+    from sparcom.engines.transformers.loading import load_config
+
+    config = load_config(options)
+    found = quantisation_of(config)
+    if found is None:
+        return ""
+    why = f"quantised weights ({found.method})"
+    try:
+        check_readable(options.model, config)
+    except InputError:
+        return f"{why}, which transformers does not read here, so that there is no pass to compare"
+    if found.rounds_inputs and not found.rounded_by_transformers:
+        return (
+            f"{why}: vLLM may round the inputs of its products too, which transformers, with "
+            "dequantised weights, does not"
+        )
+    return ""
 
 
 def _why_not_here(options: EngineOptions) -> str:

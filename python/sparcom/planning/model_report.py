@@ -19,8 +19,9 @@ from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
 from sparcom.formatting import shorten
 from sparcom.model_files import check_config, check_model_folder
-from sparcom.models import quantisation_of, resolve_model
+from sparcom.models import resolve_model
 from sparcom.planning import sizes
+from sparcom.quantisation import check_readable, quantisation_of
 
 _GIB = 1 << 30
 T = TypeVar("T")
@@ -110,12 +111,12 @@ def report_model(model: str, **options: Any) -> ModelReport:
         refused = tuple(EngineReport(name, refused=unread) for name in ("transformers", "vllm"))
         return ModelReport(model=path, architecture="?", problem=unread, engines=refused)
     shapes, unknown = _try(lambda: _shapes(config, given))
-    method = quantisation_of(config)
-    engines = (_transformers(given, shapes, unknown), _vllm(given, config, shapes))
+    quantised = quantisation_of(config)
+    engines = (_transformers(given, config, shapes, unknown), _vllm(given, config, shapes))
     return ModelReport(
         model=path,
         architecture=_architecture(config),
-        quantised=method.get("quant_method", "method unknown") if method else None,
+        quantised=quantised.method if quantised else None,
         problem=unknown,
         weights_problem=unusable,
         engines=engines,
@@ -233,12 +234,13 @@ def _sizes(shapes: _Shapes, options: EngineOptions) -> dict[str, Any]:
 
 
 def _transformers(
-    options: EngineOptions, shapes: _Shapes | None, problem: str | None
+    options: EngineOptions, config: Any, shapes: _Shapes | None, problem: str | None
 ) -> EngineReport:
     from sparcom.engines.transformers import loading
 
     _, refused = _try(lambda: loading.load_config(options))
-    refused = refused or problem
+    _, unreadable = _try(lambda: check_readable(options.model, config))
+    refused = refused or unreadable or problem
     if refused or shapes is None:
         return EngineReport("transformers", refused=refused)
     weights = sizes.weight_bytes(shapes.parameters, options.dtype, shapes.own_dtype)

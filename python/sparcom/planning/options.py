@@ -6,6 +6,7 @@ from typing import Any
 from sparcom.config import RunConfig, keys
 from sparcom.engines.base import EngineOptions
 from sparcom.models import resolve_model
+from sparcom.quantisation import check_readable
 
 
 def engine_options(config: RunConfig) -> EngineOptions:
@@ -45,6 +46,7 @@ def context_of(options: EngineOptions, model_config: Any) -> int | None:
         return model_facts.context_of(options, model_facts.check_model(options))
     from sparcom.engines.transformers import loading
 
+    check_readable(options.model, model_config)
     return loading.context_of(model_config)
 
 

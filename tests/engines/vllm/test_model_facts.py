@@ -21,6 +21,10 @@ def check(folder: str, **options) -> None:
     model_facts.check_model(VllmOptions(model=folder, **options))
 
 
+def check_memory(options: VllmOptions) -> None:
+    model_facts.check_memory(options, model_facts.check_model(options))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -50,7 +54,7 @@ def test_a_missing_model_is_refused(tmp_path):
 def test_a_model_larger_than_memory_is_refused(folder, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
     with pytest.raises(InputError, match=r"its weights take .* GiB of memory is free"):
-        model_facts.check_memory(VllmOptions(model=folder))
+        check_memory(VllmOptions(model=folder))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_weights_that_just_fit_are_not_refused(tmp_path, monkeypatch, stored, op
     (tmp_path / "consolidated.safetensors").symlink_to(tmp_path / "model.safetensors")
     free = SimpleNamespace(available=weights * bytes_each)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    model_facts.check_memory(VllmOptions(model, **options))
+    check_memory(VllmOptions(model, **options))
     free.available -= 1
     with pytest.raises(InputError, match="its weights take"):
-        model_facts.check_memory(VllmOptions(model, **options))
+        check_memory(VllmOptions(model, **options))

@@ -33,11 +33,11 @@ from sparcom.engines.transformers.sites import (
 )
 from sparcom.errors import InputError
 from sparcom.model_files import weight_files
-from sparcom.models import check_plain_weights, model_folder, quantisation_of
+from sparcom.models import model_folder
+from sparcom.quantisation import dequantise
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 NO_HEAD = "its weights hold no language model head"
-DEQUANTISED = ("fp8", "mxfp4")  # what transformers turns into plain weights while it loads them
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,13 @@ def read_model(options: EngineOptions) -> ModelFacts:
     """The facts of a model, from its config and the headers of its weights.
 
     Raises InputError for a model that is not supported, and for weights that do not fill it.
+    Quantised weights are for the engine to refuse.
     """
     config = load_config(options)
     empty = empty_model(config, options.trust_remote_code)
     space = space_of(find_supported(empty))
-    head = True
-    if not quantisation_of(config):  # what those weights become is not in their headers
-        files = weight_files(model_folder(options.model))
-        head = weights.check_files(options.model, files, empty)
+    files = weight_files(model_folder(options.model))
+    head = weights.check_files(options.model, files, empty)
     layers = len(decoder_layers(empty))
     return ModelFacts(options.model, config, space, vocabulary_of(empty), layers, head)
 
@@ -82,16 +81,14 @@ def read_model(options: EngineOptions) -> ModelFacts:
 def load_config(options: EngineOptions) -> Any:
     """The model's config.
 
-    Raises InputError for a config that cannot be read, code that is not trusted, quantised weights.
+    Raises InputError for a config that cannot be read, and for code that is not trusted.
     """
     if options.dtype not in (*DTYPES, "auto"):
         raise InputError(f"dtype: expected {', '.join(DTYPES)} or auto, got {options.dtype!r}")
     with _as_input_error(options.model, "its config cannot be read"):
-        config = AutoConfig.from_pretrained(
+        return AutoConfig.from_pretrained(
             options.model, trust_remote_code=options.trust_remote_code
         )
-    check_plain_weights(options.model, config, dequantised=DEQUANTISED)
-    return config
 
 
 def describe_model(config: Any, trust_remote_code: bool = False) -> ComponentSpace:
@@ -134,10 +131,12 @@ def find_supported(model: PreTrainedModel) -> list[Ffn]:
 def load_model(
     options: EngineOptions, config: Any, device: torch.device
 ) -> tuple[PreTrainedModel, bool]:
-    """(the model with its weights, whether it has a language model head).
+    """(the model with its weights, plain ones, whether it has a language model head).
 
-    Raises InputError for weights that do not fill it.
+    Raises InputError for weights that do not fill it, and for quantised ones that transformers does
+    not read.
     """
+    dequantise(options.model, config)
     transformers_logging.disable_progress_bar()
     with _as_input_error(options.model, "it cannot be loaded"):
         model, found = class_of(config).from_pretrained(

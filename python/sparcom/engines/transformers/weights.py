@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from sparcom.engines.transformers.packed import plain_headers
 from sparcom.errors import InputError
+from sparcom.quantisation import quantisation_of, without_quantisation
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -60,12 +62,17 @@ def check_files(model: str, files: Sequence[Path], empty: PreTrainedModel) -> bo
     Returns False if only the language model head is missing (`check_report`).
     Raises InputError for files that cannot be read or do not fill the model.
     """
-    headers = read_headers(model, files)
+    headers, config = read_headers(model, files), empty.config
+    if quantisation := quantisation_of(config):
+        plain = plain_headers(model, quantisation, headers)
+        if plain is None:  # loading compares what it can
+            return True
+        headers, config = plain, without_quantisation(config)
     transformers_logging.disable_progress_bar()
     try:
         _, found = type(empty).from_pretrained(
             None,
-            config=empty.config,
+            config=config,
             state_dict=headers,
             device_map={"": "meta"},
             dtype=empty.dtype,

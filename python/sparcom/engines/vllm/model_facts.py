@@ -5,15 +5,17 @@ is read; vLLM itself reports some of it only in a worker's log.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from safetensors import safe_open
 
 from sparcom.engines.vllm.options import VllmOptions
 from sparcom.errors import InputError
-from sparcom.models import check_plain_weights
+from sparcom.quantisation import Quantisation, check_readable, quantisation_of
 
 DEFAULT_CONTEXT = 8192  # tokens
 KV_BLOCK = 128  # tokens that one block of the KV cache holds on CPU
@@ -24,7 +26,7 @@ class ModelFacts:
     """What the config of a model says, as far as loading depends on it.
 
     width: neurons of a dense MLP; expert_width: of a routed expert. experts: of a layer, 0 if the
-    model has none.
+    model has none. quantised: method by which weights are quantised, "" if they are plain.
     """
 
     context: int
@@ -34,6 +36,7 @@ class ModelFacts:
     width: int
     experts: int
     expert_width: int
+    quantised: str = ""
 
 
 def check_model(options: VllmOptions) -> ModelFacts:
@@ -63,7 +66,7 @@ def kv_cache_tokens(options: VllmOptions, facts: ModelFacts) -> int:
 def read_facts(options: VllmOptions) -> ModelFacts:
     """The facts of a model, from its config alone.
 
-    Raises InputError if the config cannot be read, and for quantised weights.
+    Raises InputError if the config cannot be read, and for quantised experts of a local folder.
     """
     from transformers import AutoConfig
 
@@ -74,7 +77,9 @@ def read_facts(options: VllmOptions) -> ModelFacts:
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {options.model}: {first}") from error
-    check_plain_weights(options.model, whole)
+    quantised = quantisation_of(whole)
+    if quantised is not None:
+        _check_experts(options.model, quantised, whole)
     config = whole.get_text_config()
 
     def first_of(*names: str) -> int:
@@ -89,6 +94,7 @@ def read_facts(options: VllmOptions) -> ModelFacts:
         width=first_of("intermediate_size", "ffn_dim", "n_inner") or 4 * hidden,
         experts=first_of("num_local_experts", "num_experts", "n_routed_experts"),
         expert_width=first_of("moe_intermediate_size", "intermediate_size"),
+        quantised=quantised.method if quantised else "",
     )
 
 
@@ -108,10 +114,12 @@ def end_tokens(options: VllmOptions) -> list[int]:
     return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
 
 
-def check_memory(options: VllmOptions) -> None:
+def check_memory(options: VllmOptions, facts: ModelFacts) -> None:
     """Raise InputError if the weights alone exceed this machine's free memory (CPU)."""
-    # vLLM's "auto" reads 32 bits as 16.
-    needed = weights_of(Path(options.model)) * (4 if options.dtype == "float32" else 2)
+    if facts.quantised:  # they stay as they are
+        needed = sum(file.stat().st_size for file in Path(options.model).glob("*.safetensors"))
+    else:  # vLLM's "auto" reads 32 bits as 16
+        needed = weights_of(Path(options.model)) * (4 if options.dtype == "float32" else 2)
     if options.executor == "external_launcher":
         needed //= options.world_size  # each rank speaks for itself, on a machine of its own or not
     free = psutil.virtual_memory().available
@@ -133,6 +141,29 @@ def weights_of(folder: Path) -> int:
             names = weights.keys()
             total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
     return total
+
+
+def _check_experts(model: str, quantised: Quantisation, config: Any) -> None:
+    """Raise InputError if the files of a local folder hold quantised experts.
+
+    vLLM computes those in kernels of its own, which show no activation. Those of a model that is
+    not here yet are refused when they are loaded.
+    """
+    from sparcom.engines.transformers.packed import quantised_experts
+    from sparcom.engines.transformers.weights import read_headers
+
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    name = quantised_experts(quantised, read_headers(model, files))
+    if name is None:
+        return
+    way = "give the model in bfloat16, float16 or float32"
+    with suppress(InputError):
+        check_readable(model, config)
+        way = "use --engine transformers"
+    raise InputError(
+        f"model {model}: its experts are quantised ({quantised.method}: {name}), and vLLM computes "
+        f"such experts in kernels of its own, which cannot be counted; {way}"
+    )
 
 
 def _check_split(options: VllmOptions, facts: ModelFacts) -> None:

@@ -1,8 +1,14 @@
 """Why an engine died: what its workers note in a file, since vLLM tells only that it is dead."""
 
 import os
+import re
 from pathlib import Path
 
+from sparcom.formatting import shorten
+
+_COUNTS_ERRORS = re.compile(r"\d+ validation errors? for ")
+_TAIL = re.compile(r" \[type=.*$")
+_LONGEST = 600  # characters
 FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"  # the environment variable by which workers find it
 
 
@@ -20,6 +26,11 @@ def cause_of(error: BaseException, file: Path) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """`OSError: socket closed`: kind and first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".removesuffix(": ")
+    """`OSError: socket closed`: kind and first line; more of them if the first announces more."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    text = lines[0] if lines else ""
+    if _COUNTS_ERRORS.match(text) and len(lines) > 1:  # pydantic's: the error is in the next line
+        text = _TAIL.sub("", lines[1].removeprefix("Value error, "))
+    elif text.endswith(":"):
+        text = " ".join([text, "; ".join(lines[1:])]).strip()
+    return f"{type(error).__name__}: {shorten(text, _LONGEST)}".removesuffix(": ")

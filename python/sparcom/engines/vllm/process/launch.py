@@ -91,6 +91,7 @@ def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # room for the one token after a full context
         "VLLM_DISABLE_SHARED_EXPERTS_STREAM": "1",  # counts of a pass are kept on one stream
+        "VLLM_CPU_INT4_W4A8": "0",  # the inputs of 4-bit weights keep 16 bits: AMX would take 8
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         FAULT_FILE: fault_file,
@@ -149,6 +150,8 @@ def engine_args(
             f"{'PlainWorker' if counting is None else 'CountingWorker'}"
         ),
         "additional_config": counting if counting is not None else {},
+        # Of quantised weights vLLM takes no notice of a missing one, unless told to.
+        "model_loader_extra_config": {"enable_weights_track": True} if facts.quantised else {},
     }
 
 
@@ -168,7 +171,7 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
             "executor ray: vLLM's own Ray executor does not run on CPU; use external_launcher"
         )
     if on_cpu:
-        check_memory(options)
+        check_memory(options, facts)
     args: Any = EngineArgs(**engine_args(options, facts, counting))
     if args.enable_prefix_caching and _is_recurrent(args.create_model_config()):
         args.enable_prefix_caching, args.scheduler_cls = False, None

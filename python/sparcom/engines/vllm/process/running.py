@@ -103,6 +103,11 @@ class RunningEngine:
         cause = cause_of(error, self._faults)
         if cause.startswith(_REFUSED):
             return InputError(cause.removeprefix(_REFUSED))
+        if quantised := self._facts.quantised:
+            return InputError(
+                f"model {self._options.model}: its weights are quantised ({quantised}), and vllm "
+                f"{launch.installed_version()} did not start with them here: {cause}"
+            )
         return SparcomError(f"vllm {launch.installed_version()} did not start: {cause}")
 
     def _describe(self) -> EngineInfo:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
-from vllm.model_executor.layers.linear import RowParallelLinear
+from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
 
 from sparcom.components import LocalSite, Site, site_order
 from sparcom.counting.activations import name_activation
@@ -152,9 +152,10 @@ def _with_parameters(module: Any) -> str:
 def _refuse_experts(name: str, module: nn.Module) -> None:
     """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there.
 
-    Attention holds some for its heads, and a depthwise convolution has [channels, 1, width].
+    Attention holds some for its heads, a depthwise convolution has [channels, 1, width], and a
+    quantised product may lie in blocks.
     """
-    if isinstance(module, AttentionLayerBase):
+    if isinstance(module, AttentionLayerBase | LinearBase):
         return
     if any(p.dim() == 3 and p.shape[1] > 1 for p in module.parameters(recurse=False)):
         raise InputError(

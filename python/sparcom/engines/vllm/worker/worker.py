@@ -20,6 +20,7 @@ from sparcom.engines.vllm.options import CountingConfig
 from sparcom.engines.vllm.process.faults import note_fault
 from sparcom.engines.vllm.worker.ablation import AblationBuffers
 from sparcom.engines.vllm.worker.allocator import keep_memory
+from sparcom.engines.vllm.worker.amx import permit_amx
 from sparcom.engines.vllm.worker.counting_op import StepCounter, use_counter
 from sparcom.engines.vllm.worker.cpu_faults import put_right
 from sparcom.engines.vllm.worker.finite import FiniteCheck
@@ -40,6 +41,7 @@ class PlainWorker(PlatformWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         keep_memory()
+        permit_amx()
         if options.get("distributed_init_method") == "env://":
             options["distributed_init_method"] = meeting_place()
         super().__init__(*args, **options)
