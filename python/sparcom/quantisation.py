@@ -19,7 +19,7 @@ _KEYS = ("quantization_config", "quantization", "compression_config")
 # it needs for it.
 _MADE_PLAIN = {"fp8": None, "mxfp4": None, "compressed-tensors": "compressed_tensors"}
 _KEPT = {"bitsandbytes": "bitsandbytes", "torchao": "torchao"}
-_BY_TRANSFORMERS: dict[str, str | None] = _MADE_PLAIN | _KEPT
+_BY_TRANSFORMERS: dict[str, str | None] = {**_MADE_PLAIN, **_KEPT}
 
 
 @dataclass(frozen=True)
