@@ -45,6 +45,19 @@ class Quantisation:
         return self.method not in ("gptq", "awq", "bitsandbytes", "mxfp4")
 
     @property
+    def why_alone(self) -> str | None:
+        """Why transformers must read each prompt in a pass of its own; None: it need not.
+
+        Rows that are rounded by what the other rows of their pass hold depend on its prompts.
+        """
+        inputs = [group.get("input_activations") or {} for group in self.groups]
+        shared = any(i.get("dynamic") and i.get("strategy") == "tensor" for i in inputs)
+        eight = self.method == "bitsandbytes" and bool(self.settings.get("load_in_8bit"))
+        if shared or eight:
+            return f"its quantised products ({self.method}) round by all rows of a pass"
+        return None
+
+    @property
     def rounded_by_transformers(self) -> bool:
         """True if transformers rounds those inputs as the format says."""
         return self.method == "compressed-tensors"

@@ -25,7 +25,8 @@ DENSE = {"fp8-block", "fp8", "fp8-static", *(name for name in FORMATS if name.st
 
 
 def counts_of(engine: TransformersEngine, prompts) -> np.ndarray:
-    return np.stack([row for _, row in by_id(engine.count(prompts)).values()])
+    found = by_id(engine.count(prompts))
+    return np.stack([found[prompt.id][1] for prompt in prompts])
 
 
 # -- before the run -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
@@ -162,6 +163,12 @@ def _fp8_tensor(weight: Tensor) -> tuple[Tensors, Tensor]:
     return {"weight": numbers, "weight_scale": scale}, meant
 
 
+def _ct_fp8_tensor(weight: Tensor) -> tuple[Tensors, Tensor]:
+    scale = (weight.abs().max() / _E4M3).to(torch.bfloat16)
+    numbers, meant = _fp8(weight, scale.float())
+    return {"weight": numbers, "weight_scale": scale.view(1)}, meant
+
+
 def _fp8_static(weight: Tensor) -> tuple[Tensors, Tensor]:
     parts, meant = _fp8_tensor(weight)
     return {**parts, "input_scale": torch.tensor(0.02)}, meant
@@ -223,6 +230,11 @@ FORMATS = {
         _ct_settings("float-quantized", _ct_numbers("float", 8, "channel"),
                      _ct_numbers("float", 8, "token", **_ROWS)),
     ),
+    "ct-fp8-tensor": Format(
+        _ct_fp8_tensor,
+        _ct_settings("float-quantized", _ct_numbers("float", 8, "tensor"),
+                     _ct_numbers("float", 8, "tensor", **_ROWS)),
+    ),
     "ct-fp8-block": Format(
         _fp8_block("weight_scale"),
         _ct_settings(
@@ -276,3 +288,22 @@ def save_mxfp4(folder: Path) -> Path:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
     return folder
+
+
+def counts_by_hooks(engine: Any, prompts: list[Any]) -> np.ndarray:
+    """[prompts, neurons]: firings by plain hooks on the gates of the passes that count."""
+    layers, gates = engine.model.model.layers, {}
+
+    def note(at):
+        return lambda module, inputs, output: gates.update({at: output[0]})
+
+    hooks = [layer.mlp.gate_proj.register_forward_hook(note(at)) for at, layer in enumerate(layers)]
+    rows = []
+    for prompt in prompts:
+        list(engine.count([prompt]))
+        length = len(prompt.token_ids)  # a pass may end in rows of no prompt
+        fired = [(gates[at][:length] > 0).sum(0) for at in range(len(layers))]
+        rows.append(torch.cat(fired).numpy())
+    for hook in hooks:
+        hook.remove()
+    return np.stack(rows)

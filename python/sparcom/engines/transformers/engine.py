@@ -21,6 +21,7 @@ from sparcom.engines.transformers.proof.prove import expect, prove
 from sparcom.engines.transformers.proof.reference import advice
 from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
+from sparcom.quantisation import quantisation_of
 
 
 class TransformersEngine:
@@ -52,13 +53,15 @@ class TransformersEngine:
         if self.device.type == "cpu":
             torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
         config = loading.load_config(options)
+        quantised = quantisation_of(config)  # loading may take it out of the model's config
         self.space = loading.describe_model(config, options.trust_remote_code)
         self.model, self.head = loading.load_model(options, config, self.device)
         self.vocabulary = loading.vocabulary_of(self.model)
         self.ffns = loading.find_supported(self.model)
         self.solo_above = rotary.solo_above(config)
         self._passes = 0
-        self.pack(loading.why_alone(self.model))
+        alone = quantised.why_alone if quantised else None
+        self.pack(alone or loading.why_alone(self.model))
         self.instrumentation = sites.Instrumentation()
         self.recorder: Recorder | None = None
         self.proof: Proof | None = None

@@ -34,7 +34,7 @@ from sparcom.engines.transformers.sites import (
 from sparcom.errors import InputError
 from sparcom.model_files import weight_files
 from sparcom.models import model_folder
-from sparcom.quantisation import dequantise
+from sparcom.quantisation import dequantise, quantisation_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 NO_HEAD = "its weights hold no language model head"
@@ -209,7 +209,11 @@ def context_of(config: Any) -> int | None:
 
 
 def why_alone(model: PreTrainedModel) -> str | None:
-    """Why prompts cannot share a pass, as far as a model's structure says; None: they can."""
+    """Why prompts cannot share a pass, as far as a model's structure says, or the config of its
+    quantised weights; None: they can."""
+    quantised = quantisation_of(model.config)
+    if quantised is not None and quantised.why_alone is not None:
+        return quantised.why_alone
     if not (model._supports_attention_backend and model._can_set_attn_implementation()):
         return "its attention cannot be exchanged"
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
