@@ -76,6 +76,50 @@ def test_ablated_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> No
     np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
 
 
+def doubled(model: torch.nn.Module, family: str, factor: float) -> None:
+    """Scale the first seven columns of a down projection: the same as scaling h there."""
+    down = {
+        "llama": lambda: model.model.layers[1].mlp.down_proj.weight[:, :7],
+        "qwen2_moe": lambda: model.model.layers[1].mlp.experts.down_proj[2, :, :7],
+    }[family]
+    with torch.no_grad():
+        down().mul_(factor)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, -1.0, 2.0])
+@pytest.mark.parametrize("family", ["llama", "qwen2_moe"])
+def test_scaled_neurons_equal_scaled_weights(tmp_path: Path, family: str, factor: float) -> None:
+    engine = engine_of(tmp_path, family)
+    ablator = TransformersAblator(engine, f"scale:{factor}")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
+    whole = ablator.losses(PROMPTS)
+    doubled(model, family, factor)
+    at = next(i for i, s in enumerate(engine.space.sites) if s.layer == 1 and s.kind != "shared")
+    site, start = engine.space.sites[at], int(engine.space.neuron_offsets[at])
+    first = start + (2 * site.width if site.experts else 0)
+    with ablator.ablated(Target("t", "neurons", np.arange(first, first + 7))):
+        found = ablator.losses(PROMPTS)
+    np.testing.assert_allclose(found, plain_losses(model), rtol=1e-4)
+    assert (found != whole).any()
+    np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2_moe"])
+def test_scaling_by_one_changes_no_bit(tmp_path: Path, family: str) -> None:
+    folder = save_tiny_model(tmp_path / family, family, torch.bfloat16)
+    engine = TransformersEngine(EngineOptions(str(folder), batch_tokens=64, slots=4, threads=1))
+    ablator = TransformersAblator(engine, "scale:1")
+    whole, answers = ablator.losses(PROMPTS), ablator.answers(PROMPTS)
+    everything = [Target("all", "neurons", np.arange(engine.space.neurons))]
+    if engine.space.experts:
+        everything.append(Target("all", "experts", np.arange(engine.space.experts)))
+    for target in everything:
+        with ablator.ablated(target):
+            np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
+            for name, logits in ablator.answers(PROMPTS).items():
+                assert torch.equal(logits, answers[name])
+
+
 def test_kl_and_changed_tokens(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "llama")
     ablator = TransformersAblator(engine)
@@ -193,13 +237,31 @@ def test_a_router_that_still_chooses_a_closed_expert_is_refused(tmp_path: Path) 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
-    with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):
+    with pytest.raises(
+        InputError, match=r"expected zero, mean, scale:X\[,Y...\], route, got 'off'"
+    ):
         TransformersAblator(engine, "off")
     with (
         pytest.raises(InputError, match="each token takes 2: 5 cannot be routed around"),
         TransformersAblator(engine, "route").ablated(Target("t", "experts", np.arange(5))),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("scale", r"expected zero, mean, scale:X\[,Y...\], route, got 'scale'"),
+        ("zero:1", "got 'zero:1'"),
+        ("scale:", "expected numbers as in scale:0,0.5,2, got 'scale:'"),
+        ("scale:1,nan", "expected numbers as in"),
+        ("scale:1,inf", "expected numbers as in"),
+        ("scale:2,2.0", "a factor comes twice"),
+    ],
+)
+def test_words_that_name_no_way(how: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AblationOptions(how=how)
 
 
 def test_vllm_does_not_route_around() -> None:

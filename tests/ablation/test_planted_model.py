@@ -148,6 +148,27 @@ def test_ablating_them_is_found_to_matter_for_their_category(
     assert qa.random_high > 0
 
 
+def test_the_dose_response_is_monotone_and_of_that_category_alone(run: str, capsys) -> None:
+    """The planted neurons raise the answer's score in proportion to h: at 2 it is near its most."""
+    capsys.readouterr()
+    given = ["ablate", run, "--target", "unique:MATH", "--how", "scale:2,1,0.5,0", "--cpus", "1"]
+    assert main([*given, "--plain-sets", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "unique:MATH: 3 neurons scaled by 0.5" in text
+    rows = Run(run).store.read_table("ablation").to_pylist()
+    math = [row for row in rows if row["category"] == "MATH"]
+    assert [row["factor"] for row in math] == [2, 1, 0.5, 0]
+    effects = [row["effect"] for row in math]
+    assert effects[0] < effects[1] == 0 < effects[2] < effects[3]
+    assert {row["effect"] for row in rows if row["category"] in ("QA", "SUM")} == {0}
+    assert [row["verdict"] for row in math] == ["not shown", "not shown", "matters", "matters"]
+    assert {row["random_sets"] for row in math} == {99}
+    page = Path(write_report(run)).read_text()
+    assert "No selective effect of unique:MATH scaled by 2 on MATH is shown" in page
+    assert "with it scaled by 0.5 the loss of MATH rises by" in page
+    assert (Path(run) / "figures" / "ablation-doses.svg").is_file()
+
+
 def test_decoys_help_every_category_and_are_not_said_to_matter_for_math(
     run: str, tmp_path: Path
 ) -> None:

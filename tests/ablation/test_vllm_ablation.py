@@ -95,7 +95,7 @@ def test_nothing_ablated(engines):
     assert share_of_differing_cells(*counts) <= 1e-4
 
 
-@pytest.mark.parametrize("how", ["zero", "mean"])
+@pytest.mark.parametrize("how", ["zero", "mean", "scale:0.5", "scale:2"])
 def test_ablated(engines, how):
     ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
     whole = ablators[1].losses(PROMPTS)
@@ -110,6 +110,16 @@ def test_ablated(engines, how):
         assert np.abs(theirs - whole).max() > 1e-2
         assert share_of_differing_cells(counts, expected) <= 1e-4
     np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)  # one prompt: one batch
+
+
+def test_scaling_by_one_changes_no_bit(engines):
+    engine = engines[0]
+    everything = Target("all", "neurons", np.arange(engine.space.neurons))
+    before = engine.losses(PROMPTS[1:2])
+    with VllmAblator(engine, "scale:1").ablated(everything):
+        np.testing.assert_array_equal(engine.losses(PROMPTS[1:2]), before)
+    with VllmAblator(engine, "scale:1.5").ablated(everything):
+        assert (engine.losses(PROMPTS[1:2]) != before).all()
 
 
 def test_an_engine_that_starts_again_keeps_what_is_ablated(reference):

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparcom.ablation.how import How, parse_how
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import Engine
 from sparcom.errors import InputError, SparcomError
-
-HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
-"""How each engine can ablate."""
-
 
 Answers = dict[str, torch.Tensor]
 """Prompt id -> [tokens, vocabulary] logits at the tokens before its counted ones."""
@@ -47,7 +44,8 @@ class Scores:
 class Ablator(ABC):
     """Measures losses of an engine with components ablated.
 
-    engine: the loaded engine. how: one of `HOW` of it; "mean" needs `calibrate` first.
+    engine: the loaded engine. how: a word of `how.parse_how` that names one way; "mean" needs
+    `calibrate` first.
 
     >>> ablator = TransformersAblator(engine, "zero")
     >>> whole = ablator.answers(prompts)
@@ -60,8 +58,10 @@ class Ablator(ABC):
     engine_name: str
 
     def __init__(self, engine: Engine, how: str = "zero") -> None:
-        check_how(self.engine_name, how)
-        self.engine, self.how = engine, how
+        found = parse_how(how, self.engine_name)
+        if len(found) > 1:
+            raise InputError(f"ablate: how: expected one factor, got {how!r}")
+        self.engine, self.how = engine, found[0]
         self._means: np.ndarray | None = None
 
     def calibrate(self, prompts: Sequence[Prompt]) -> np.ndarray:
@@ -82,18 +82,19 @@ class Ablator(ABC):
         return self._means
 
     @contextmanager
-    def ablated(self, target: Target) -> Iterator[None]:
-        """Within the block, the components of a target are ablated."""
+    def ablated(self, target: Target, how: How | None = None) -> Iterator[None]:
+        """Within the block, the components of a target are ablated. how: None: the ablator's."""
+        how = how or self.how
         index, values = neurons_of(target, self.engine.space), None
-        if self.how == "mean":
+        if how.kind == "mean":
             if self._means is None:
                 raise SparcomError("ablate: the mean was asked for, but calibrate() has not run")
             values = self._means[index]
-        self._ablate(index, values)
+        self._ablate(index, values, how.factor or 0.0)
         try:
             yield
         finally:
-            self._ablate(np.zeros(0, np.int64), None)
+            self._ablate(np.zeros(0, np.int64), None, 0.0)
 
     def scores(
         self,
@@ -139,8 +140,9 @@ class Ablator(ABC):
         return 0
 
     @abstractmethod
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        """In every later pass, h of these neurons and of no others is `values` (None: 0).
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+        """In every later pass, h of these neurons and of no others becomes h * factor + values
+        (None: 0).
 
         index: [n] flat indices, sorted, each once.
         """
@@ -154,19 +156,6 @@ class Ablator(ABC):
         self, prompts: Sequence[Prompt], whole: Answers | None, prefix: Prefix | None
     ) -> Scores:
         """As `scores`; NaN if there is none."""
-
-
-def check_how(engine: str, how: str) -> None:
-    """Raise InputError if an engine cannot ablate in this way."""
-    if engine not in HOW:
-        raise InputError(f"ablate: engine: expected {', '.join(HOW)}, got {engine!r}")
-    known = HOW["transformers"]
-    if how not in known:
-        raise InputError(f"ablate: how: expected {', '.join(known)}, got {how!r}")
-    if how not in HOW[engine]:
-        raise InputError(
-            f"ablate: the {engine} engine cannot ablate by {how}; use the transformers engine"
-        )
 
 
 def neurons_of(target: Target, space: ComponentSpace) -> np.ndarray:

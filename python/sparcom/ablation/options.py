@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sparcom.ablation.ablator import check_how
+from sparcom.ablation.how import How, parse_how
 from sparcom.errors import InputError
 
 FEWEST_SETS = 99
@@ -13,7 +13,8 @@ FEWEST_SETS = 99
 class AblationOptions:
     """Options of `ablate`.
 
-    targets: words of `target.targets`. family: "neurons" | "experts". how: one of `ablator.HOW`.
+    targets: words of `target.targets`. family: "neurons" | "experts".
+    how: a word of `how.parse_how`; of several factors, each is a dose.
     random_sets: matched random sets of each target; None: 99, or as many as p = 0.05 needs after
         the correction over the targets (20 a target, less 1).
     early: stop drawing them where the answer is plain.
@@ -21,7 +22,7 @@ class AblationOptions:
     limit: instructions of each category that are scored; None: all.
     answer_tokens: of each reference answer, the first that are scored; None: all.
     high, low: bounds of general and unique.
-    engine: a key of `ablator.HOW`, whichever engine counted. threads: of it (of each of its
+    engine: a key of `how.HOW`, whichever engine counted. threads: of it (of each of its
         workers); None: all cores.
     """
 
@@ -44,8 +45,7 @@ class AblationOptions:
             raise InputError("ablate: targets: expected one or more, got none")
         if self.family not in ("neurons", "experts"):
             raise InputError(f"ablate: family: expected neurons or experts, got {self.family!r}")
-        check_how(self.engine, self.how)
-        if self.how == "route" and self.family != "experts":
+        if self.hows[0].kind == "route" and self.family != "experts":
             raise InputError("ablate: only experts can be routed around; use --family experts")
         least = {"random_sets": 1, "plain_sets": 0, "limit": 2, "answer_tokens": 1}
         for name, bound in least.items():
@@ -57,3 +57,8 @@ class AblationOptions:
             raise InputError(
                 f"ablate: expected 0 <= low < high <= 1, got low {self.low}, high {self.high}"
             )
+
+    @property
+    def hows(self) -> tuple[How, ...]:
+        """The ways to ablate; several doses for several factors."""
+        return parse_how(self.how, self.engine)

@@ -1,8 +1,8 @@
 """Ablating components of a loaded transformers engine, and its losses on reference answers.
 
-The kernel itself ablates neurons (`keep` and `fill`), in every row. An expert is ablated by zero
-output (all its neurons), by the mean of its neurons, or by routing around it: its router logit
-becomes -inf, so that the router takes its next choice.
+The kernel itself ablates neurons (`keep` and `fill`), in every row: by zero, a factor, or their
+mean. An expert is all its neurons; or it is routed around: its router logit becomes -inf, so that
+the router takes its next choice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from sparcom.ablation.ablator import Ablator, Answers, Prefix, Scores
+from sparcom.ablation.how import How
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
@@ -33,18 +34,19 @@ class TransformersAblator(Ablator):
     _reading: tuple[str, ...] = ()  # ids of the current pass
 
     @contextmanager
-    def ablated(self, target: Target) -> Iterator[None]:
+    def ablated(self, target: Target, how: How | None = None) -> Iterator[None]:
         """As `Ablator.ablated`; how "route" is done here."""
-        around = self.how == "route"
-        with self._routed_around(target) if around else super().ablated(target):
+        how = how or self.how
+        around = how.kind == "route"
+        with self._routed_around(target) if around else super().ablated(target, how):
             yield
 
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
         space, model = self.engine.space, self.engine.model
         like: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
         self._recorder().ablate({
             at: (mask.to(**like), value.to(**like))
-            for at, mask, value in ablation_masks(space.sites, index, values)
+            for at, mask, value in ablation_masks(space.sites, index, values, factor)
         })  # fmt: skip
 
     @contextmanager

@@ -21,8 +21,8 @@ class VllmAblator(Ablator):
     engine: VllmEngine
     engine_name = "vllm"
 
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        self.engine.ablate(index, values)
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+        self.engine.ablate(index, values, factor)
 
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         return self.engine.summing()

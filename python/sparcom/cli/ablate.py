@@ -1,6 +1,7 @@
 """`sparcom ablate RUN`: what the model loses without a set of components."""
 
 import argparse
+import itertools
 from typing import Any
 
 from sparcom.cli.renamed import add_renamed
@@ -16,9 +17,9 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
           "category's)")  # fmt: skip
     add_renamed(parser, "--set", "--target")
     given("--family", choices=("neurons", "experts"), default="neurons")
-    given("--how", choices=("zero", "mean", "route"), default="zero",
-          help="ablate by zero, by the mean over all tokens, or (experts) by routing around them "
-          "(default: zero)")  # fmt: skip
+    given("--how", default="zero", metavar="HOW",
+          help="zero; mean: the mean over all tokens; scale:X: outputs times X, or scale:X,Y,... "
+          "for several doses; route (experts): routed around (default: zero)")  # fmt: skip
     given("--random-sets", type=int, metavar="N",
           help="matched random sets for each target (default: 99, or as many as p = 0.05 needs "
           "after the correction over the targets)")  # fmt: skip
@@ -71,14 +72,22 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 def _render(result: Any, location: str) -> str:
     from sparcom.formatting import render_table
-    from sparcom.report.ablation_text import BALANCE_HEAD, HEAD, balance_of, figures_of, sentences
+    from sparcom.report.ablation_text import (
+        BALANCE_HEAD,
+        HEAD,
+        balance_of,
+        by_dose,
+        figures_of,
+        sentences,
+        what_is_done,
+    )
 
     rows = result.table().to_pylist()
-    of = [[row for row in rows if row["target"] == target.name] for target in result.targets]
-    lines = [render_table(BALANCE_HEAD, [balance_of(one[0]) for one in of]), ""]
-    for one in of:
+    of = {target.name: by_dose(rows, target.name) for target in result.targets}
+    lines = [render_table(BALANCE_HEAD, [balance_of(doses[0][0]) for doses in of.values()]), ""]
+    for one in itertools.chain.from_iterable(of.values()):
         first = one[0]
-        lines += [f"{first['target']}: {first['size']} {first['family']} ablated ({first['how']})"]
+        lines += [f"{first['target']}: {first['size']} {first['family']} {what_is_done(first)}"]
         lines += [render_table(("measured", *HEAD), figures_of(one)), *sentences(one), ""]
     lines += [f"warning: {text}" for text in result.warnings]
     return "\n".join([*lines, f"table: {location}/analysis/ablation.parquet"])

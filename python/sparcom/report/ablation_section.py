@@ -5,11 +5,13 @@ from sparcom.report.ablation_text import (
     HEAD,
     PLAIN_HEAD,
     balance_of,
+    by_dose,
     figures_of,
     plain_of,
     sentences,
+    what_is_done,
 )
-from sparcom.report.figures import random_set_intervals
+from sparcom.report.figures import dose_response, random_set_intervals
 from sparcom.report.section import Picture, Section, Table, outdated
 from sparcom.report.tables import Row, Tables, distinct
 
@@ -19,13 +21,14 @@ def ablation_sections(tables: Tables) -> list[Section]:
     rows = tables.rows("ablation")
     if not rows:
         return []
-    if "sets_needed" not in rows[0]:
+    if "factor" not in rows[0]:
         return [outdated("Ablation", "ablate")]
     section = Section("Ablation")
     section.texts += [_what(rows), _how_compared(rows)]
-    by_target = [tables.rows("ablation", target=name) for name in distinct(rows, "target")]
-    for of in by_target:
-        section.statements += sentences(of)
+    by_target = [by_dose(rows, name) for name in distinct(rows, "target")]
+    doses = [of for one in by_target for of in one]
+    said = [text for of in doses for text in sentences(of)]
+    section.statements += dict.fromkeys(said)  # no fair comparison: one sentence for all doses
     if drawn := [row for row in rows if row["verdict"] in ("matters", "not shown")]:
         caption = (
             "Ablated targets (dots; filled: they matter) beside the interval into which 95 % of "
@@ -34,8 +37,10 @@ def ablation_sections(tables: Tables) -> list[Section]:
         )
         figure = random_set_intervals(drawn)
         section.pictures.append(Picture(name="ablation", figure=figure, caption=caption))
-    section.tables.append(_balances(by_target))
-    section.tables += [_target_table(of) for of in by_target]
+    if any(len(one) > 1 for one in by_target):
+        section.pictures.append(_dose_response(rows))
+    section.tables.append(_balances([one[0] for one in by_target]))
+    section.tables += [_target_table(of) for of in doses]
     if plain := [row for row in rows if row["plain_sets"] and row["verdict"] == "matters"]:
         section.tables.append(_plain_table(plain))
     return [section]
@@ -52,23 +57,49 @@ def _what(rows: list[Row]) -> str:
     )
     return (
         "Effect: loss on the first tokens of the reference answers, nats per token, with a target "
-        f"ablated, less that of the whole model, over {total} instructions of {clusters} clusters. "
+        f"{_done(rows)}, less that of the whole model, over {total} instructions of {clusters} "
+        f"clusters. "
         f"{where}Selectivity: the effect on a category less the mean effect on the others; of all, "
-        "categories count alike. KL: of the whole model's answer distribution from the ablated "
+        "categories count alike. KL: of the whole model's answer distribution from the changed "
         "one's, per token; changed: share of answer tokens whose most likely token changes. "
         f"Intervals resample clusters. Measured by the {rows[0]['engine']} engine."
     )
+
+
+def _done(rows: list[Row]) -> str:
+    """What was done to the targets, in words."""
+    return " or ".join(what_is_done({"how": h, "factor": f}) for h, f in
+                       dict.fromkeys((row["how"], row["factor"]) for row in rows))  # fmt: skip
 
 
 def _how_compared(rows: list[Row]) -> str:
     return (
         "Each target is compared with random sets of as many components of every site that fire as "
         "often in its category and contribute as much, |h| times the norm of the neuron's row of "
-        "the down projection. p is its rank among them, corrected over the categories of a target "
-        "by the largest standardised figure, and over targets by Holm. Drawing stops early where "
-        f"no p of 0.05 can be reached any more. {max(row['sets_needed'] for row in rows)} random "
-        "sets are needed for a claim."
+        "the down projection. p is its rank among them, corrected over the categories and the "
+        "doses of a target by the largest standardised figure, and over targets by Holm. Drawing "
+        "stops early where no p of 0.05 can be reached any more. "
+        f"{max(row['sets_needed'] for row in rows)} random sets are needed for a claim."
+        f"{_two_sided(rows)}"
     )
+
+
+def _two_sided(rows: list[Row]) -> str:
+    if not any(row["factor"] is not None and row["factor"] > 1 for row in rows):
+        return ""
+    return (
+        " At a factor above 1 the loss may rise or fall, and the figure is ranked without its sign."
+    )
+
+
+def _dose_response(rows: list[Row]) -> Picture:
+    caption = (
+        "Effect on each category against the factor that a target's outputs are multiplied by; at "
+        "1 the model is whole. Intervals are over clusters. Bars: the interval into which 95 % of "
+        "matched random sets fall, in the target's own category, or over all (none where drawing "
+        "stopped early)."
+    )
+    return Picture(name="ablation-doses", figure=dose_response(rows), caption=caption)
 
 
 def _balances(by_target: list[list[Row]]) -> Table:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparcom.report.format import interval, number, p_value
+from sparcom.report.tables import distinct
 
 Row = dict[str, Any]
 
@@ -19,6 +20,23 @@ PLAIN_HEAD = (
     "target", "size", "plain text", "effect", "selectivity", "random size", "plain text", "effect",
     "selectivity",
 )  # fmt: skip
+
+
+def by_dose(rows: Sequence[Row], target: str) -> list[list[Row]]:
+    """The rows of one target, a list for each way in which it was ablated."""
+    of = [row for row in rows if row["target"] == target]
+    return [[row for row in of if row["how"] == how] for how in distinct(of, "how")]
+
+
+def what_is_done(row: Row) -> str:
+    """What the components of a row were: "ablated (zero)", or "scaled by 0.5"."""
+    return f"scaled by {row['factor']:g}" if _scaled(row) else f"ablated ({row['how']})"
+
+
+def name_of(row: Row) -> str:
+    """A target, with its dose if there may be others."""
+    scaled = str(row["how"]).startswith("scale")
+    return f"{row['target']} ({row['how']})" if scaled else str(row["target"])
 
 
 def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -59,7 +77,7 @@ def balance_of(row: Row) -> tuple[str, ...]:
 def plain_of(row: Row) -> tuple[str, ...]:
     """A target beside random sets that harm plain text as much (`PLAIN_HEAD`)."""
     return (
-        row["target"],
+        name_of(row),
         f"{row['size']:,}",
         number(row["plain_rise"], signed=True),
         number(row["effect"], signed=True),
@@ -76,7 +94,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     tested = [row for row in rows if row["verdict"] is not None]
     first = rows[0]
     if not tested:
-        return [f"{first['target']}: undetermined: it is compared with other categories, and there "
+        return [f"{name_of(first)}: undetermined: it is compared with other categories, and there "
                 "are none."]  # fmt: skip
     if tested[0]["verdict"] == "no fair comparison":
         return [
@@ -89,52 +107,82 @@ def sentences(rows: Sequence[Row]) -> list[str]:
         ]
     if all(row["verdict"] == "undetermined" for row in tested):
         return [
-            f"{first['target']}: undetermined: {first['random_sets']} random sets, and at least "
+            f"{name_of(first)}: undetermined: {first['random_sets']} random sets, and at least "
             f"{first['sets_needed']} are needed."
         ]
     said = [_matters(row) for row in tested if row["verdict"] == "matters"]
     others = [row for row in tested if row["verdict"] == "not shown"]
     if said and first["found"] == "as listed":
-        said.append(f"{first['target']} was scored as listed: this holds only if the list was not "
+        said.append(f"{name_of(first)} was scored as listed: this holds only if the list was not "
                     "found on these instructions.")  # fmt: skip
     if len(others) == 1:
         said.append(_not_shown(others[0]))
     elif others:
         names = ", ".join(row["category"] for row in others)
         least = min(row["p"] for row in others)
-        said.append(f"Not shown for {first['target']} in {names} (p {p_value(least)} or more).")
+        said.append(f"Not shown for {name_of(first)} in {names} (p {p_value(least)} or more).")
     return said
 
 
 def _matters(row: Row) -> str:
     target, category = row["target"], row["category"]
     if category == "all":
+        if _amplified(row):
+            return (
+                f"Scaling {target} by {row['factor']:g} changes the loss more than scaling random "
+                f"sets like it: by {_figure(row, 'effect', 'random', signed=True)}."
+            )
         return (
-            f"The model needs {target} more than random sets like it: without it the loss rises by "
-            f"{_figure(row, 'effect', 'random')}."
+            f"The model needs {target} more than random sets like it: {_without(row)} the loss "
+            f"rises by {_figure(row, 'effect', 'random')}."
         )
     others = row["effect"] - row["selectivity"]
+    if _amplified(row):
+        return (
+            f"Scaling {target} by {row['factor']:g} acts on {category} otherwise than on the "
+            f"other categories: the loss of {category} changes by "
+            f"{number(row['effect'], signed=True)} nats per token and that of the others by "
+            f"{number(others, signed=True)}, a difference of "
+            f"{_figure(row, 'selectivity', 'selectivity_random', signed=True)}."
+        )
     return (
-        f"{target} matters for {category}: without it the loss of {category} rises by "
+        f"{target} matters for {category}: {_without(row)} the loss of {category} rises by "
         f"{number(row['effect'])} nats per token and that of the other categories by "
         f"{number(others)}, a difference of {_figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 
 def _not_shown(row: Row) -> str:
+    signed = _amplified(row)
+    changes = "changes" if signed else "rises"
     if row["category"] == "all":
         return (
-            f"No effect of {row['target']} beyond that of random sets like it is shown: without it "
-            f"the loss rises by {_figure(row, 'effect', 'random')}."
+            f"No effect of {row['target']} beyond that of random sets like it is shown: "
+            f"{_without(row)} the loss {changes} by {_figure(row, 'effect', 'random', signed)}."
         )
+    what = f"{row['target']} {what_is_done(row)}" if _scaled(row) else row["target"]
     return (
-        f"No selective effect of {row['target']} on {row['category']} is shown: the difference "
-        f"from the other categories is {_figure(row, 'selectivity', 'selectivity_random')}."
+        f"No selective effect of {what} on {row['category']} is shown: the difference "
+        f"from the other categories is "
+        f"{_figure(row, 'selectivity', 'selectivity_random', signed)}."
     )
 
 
-def _figure(row: Row, name: str, random: str) -> str:
+def _without(row: Row) -> str:
+    return f"with it scaled by {row['factor']:g}" if _scaled(row) else "without it"
+
+
+def _scaled(row: Row) -> bool:
+    """True if something is left of h."""
+    return bool(row["factor"])
+
+
+def _amplified(row: Row) -> bool:
+    return row["factor"] is not None and row["factor"] > 1
+
+
+def _figure(row: Row, name: str, random: str, signed: bool = False) -> str:
     low, high = row[f"{random}_low"], row[f"{random}_high"]
     sets = f"{row['random_sets']} matched random sets"
     where = sets if low is None else f"95 % of {sets} lie between {number(low)} and {number(high)}"
-    return f"{number(row[name])} ({where}; p {p_value(row['p'])}, corrected)"
+    return f"{number(row[name], signed=signed)} ({where}; p {p_value(row['p'])}, corrected)"

@@ -45,7 +45,7 @@ class VllmEngine(ProvedByCounts):
         self.options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
         self._facts = check_launch(self.options)
         self.context = context_of(self.options, self._facts)
-        self._ablated: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
+        self._ablated: tuple[np.ndarray, np.ndarray | None, float] = np.zeros(0, np.int64), None, 0
         self._engine = Restartable("engine", self._start, self.options.restarts)
 
     def _start(self) -> RunningEngine:
@@ -129,11 +129,14 @@ class VllmEngine(ProvedByCounts):
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
-    def ablate(self, index: np.ndarray, values: np.ndarray | None = None) -> None:
-        """Ablate these neurons, and no others, in every later pass (`options.ablation`).
+    def ablate(
+        self, index: np.ndarray, values: np.ndarray | None = None, factor: float = 0.0
+    ) -> None:
+        """h of these neurons becomes h * factor + values, and of no others, in every later pass
+        (`options.ablation`).
 
-        index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
-        becomes; None: 0. Waits for the instructions under way. An engine that starts again keeps
+        index: [n] flat indices, sorted, each once; none restores the model. values: [n]; None: 0.
+        factor: 0 ablates. Waits for the instructions under way. An engine that starts again keeps
         it. Raises InputError for values if the engine does not see h.
         """
         index = np.ascontiguousarray(index, np.int64)
@@ -143,8 +146,8 @@ class VllmEngine(ProvedByCounts):
         if values is not None:
             self._require_h("ablate: values")
         if (running := self._engine.alive()) is not None:  # else the next start sends it
-            self._send_ablated(running, index, values)
-        self._ablated = index, values
+            self._send_ablated(running, index, values, factor)
+        self._ablated = index, values, factor
 
     @contextmanager
     def summing(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -221,10 +224,16 @@ class VllmEngine(ProvedByCounts):
             raise InputError(f"{what}: not from CUDA graphs; load the engine with compile=False")
 
     def _send_ablated(
-        self, running: RunningEngine, index: np.ndarray, values: np.ndarray | None
+        self,
+        running: RunningEngine,
+        index: np.ndarray,
+        values: np.ndarray | None,
+        factor: float,
     ) -> None:
         filled = None if values is None else np.asarray(values, np.float64).tobytes()
-        running.call_workers("sparcom_ablate", self.space.to_json(), index.tobytes(), filled)
+        running.call_workers(
+            "sparcom_ablate", self.space.to_json(), index.tobytes(), filled, factor
+        )
 
 
 def _traced(parts: Sequence[dict[str, Any]], name: str, tokens: int, n: int) -> np.ndarray:

@@ -184,16 +184,16 @@ class CountingWorker(PlainWorker):
         self.sparcom_rows.close(slots)
 
     def sparcom_ablate(
-        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
+        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None, factor: float
     ) -> None:
         """Ablate this rank's part of some neurons, and no others, from the next pass on.
 
         sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
-        values: [n] float64 as bytes, what replaces them, or None for 0.
+        values: [n] float64 as bytes, what is added after the factor, or None for 0.
         """
         local, at = self._sparcom_local(sites, index)
         self.sparcom_ablation.set(
-            local, None if values is None else np.frombuffer(values, np.float64)[at]
+            local, None if values is None else np.frombuffer(values, np.float64)[at], factor
         )
 
     def _sparcom_local(
