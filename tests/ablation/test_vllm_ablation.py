@@ -122,6 +122,21 @@ def test_scaling_by_one_changes_no_bit(engines):
         assert (engine.losses(PROMPTS[1:2]) != before).all()
 
 
+@pytest.mark.parametrize("how", ["zero", "scale:2"])
+def test_answers_are_written_as_in_transformers(engines, how):
+    ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
+    prompts = [PROMPTS[at] for at in (0, 2, 4)]
+    whole = ablators[1].write(prompts, 12)
+    counts = by_id(engines[0].count(PROMPTS))
+    assert ablators[0].write(prompts, 12) == whole
+    target = targets(engines[0].space)[0]
+    with ablators[0].ablated(target), ablators[1].ablated(target):
+        ours, theirs = (ablator.write(prompts, 12) for ablator in ablators)
+    assert ours == theirs != whole
+    again = by_id(engines[0].count(PROMPTS))  # nothing of what was written is counted
+    assert share_of_differing_cells(again, counts) <= 1e-4
+
+
 def test_an_engine_that_starts_again_keeps_what_is_ablated(reference):
     folder, _ = reference("llama")
     options = VllmOptions(str(folder), dtype="float32", slots=4, threads=1, ablation=True)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sparcom.ablation.how import How, parse_how
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
-from sparcom.engines.base import Engine
+from sparcom.engines.base import Writer
 from sparcom.errors import InputError, SparcomError
 
 Answers = dict[str, torch.Tensor]
@@ -57,7 +57,7 @@ class Ablator(ABC):
 
     engine_name: str
 
-    def __init__(self, engine: Engine, how: str = "zero") -> None:
+    def __init__(self, engine: Any, how: str = "zero") -> None:
         found = parse_how(how, self.engine_name)
         if len(found) > 1:
             raise InputError(f"ablate: how: expected one factor, got {how!r}")
@@ -119,6 +119,12 @@ class Ablator(ABC):
     def losses(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """[n] mean negative log-likelihood, nats per token (`scores`)."""
         return self.scores(prompts).loss
+
+    def write(self, prompts: Sequence[Prompt], tokens: int) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes after a prompt, greedily, `tokens` at
+        most; without the token that ends it."""
+        engine: Writer = self.engine
+        return engine.generate([replace(one, counted=(), generate=tokens) for one in prompts])
 
     def answers(self, prompts: Sequence[Prompt]) -> Answers | None:
         """The model's distributions at each prompt's counted tokens; None if the engine does not

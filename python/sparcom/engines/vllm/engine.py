@@ -9,7 +9,7 @@ import numpy as np
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.counting.trace import VALUES
-from sparcom.engines.base import EngineOptions
+from sparcom.engines.base import EngineOptions, check_room
 from sparcom.engines.proved import ProvedByCounts
 from sparcom.engines.vllm.model_facts import context_of
 from sparcom.engines.vllm.options import VllmOptions
@@ -129,6 +129,20 @@ class VllmEngine(ProvedByCounts):
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
+    def generate(self, prompts: Sequence[Prompt]) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes, greedily whatever the temperature of
+        the options, without its end token.
+
+        prompts: `generate` of each is the most tokens of its answer. Nothing is counted.
+        Raises InputError for a prompt that leaves no room for its answer.
+        """
+        check_room(prompts, self.context)
+        return {
+            name: answer
+            for finished in self._run(prompts, written=True)
+            for name, answer in zip(finished.ids, finished.answers, strict=True)
+        }
+
     def ablate(
         self, index: np.ndarray, values: np.ndarray | None = None, factor: float = 0.0
     ) -> None:
@@ -180,11 +194,13 @@ class VllmEngine(ProvedByCounts):
         """End the engine and every process of it; waits for a start under way."""
         self._engine.close()
 
-    def _run(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
+    def _run(
+        self, prompts: Sequence[Prompt], scored: bool = False, written: bool = False
+    ) -> Iterator[Finished]:
         """Queue prompts now; their results come as they are asked for."""
         running = self._engine.running()
         self._check_prompts(prompts, running.vocabulary)
-        return self._delivered(running.results(prompts, scored))
+        return self._delivered(running.results(prompts, scored, written))
 
     def _delivered(self, results: Iterator[Finished]) -> Iterator[Finished]:
         for finished in results:
