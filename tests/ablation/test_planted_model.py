@@ -169,6 +169,27 @@ def test_the_dose_response_is_monotone_and_of_that_category_alone(run: str, caps
     assert (Path(run) / "figures" / "ablation-doses.svg").is_file()
 
 
+def test_the_answers_of_that_category_alone_become_wrong(run: str, capsys) -> None:
+    pytest.importorskip("math_verify", reason="math-verify is not installed")
+    capsys.readouterr()
+    few = ["--random-sets", "39", "--limit", "6", "--cpus", "1"]
+    given = ["ablate", run, "--target", "unique:MATH", "--how", "scale:0,1", "--behaviour", "1"]
+    assert main([*given, *few]) == 0
+    text = capsys.readouterr().out
+    assert "warning: SUM is left out: its answers cannot be scored in both halves" in text
+    rows = Run(run).store.read_table("behaviour").to_pylist()
+    by = {(row["how"], row["category"]): row for row in rows}
+    assert {name for _, name in by} == {"QA", "MATH", "all"}
+    math = by["scale:0", "MATH"]
+    assert (math["metric"], math["score"], math["effect"]) == ("exact match", 1, 1)
+    assert (math["verdict"], math["changed"]) == ("matters", 1)
+    assert by["scale:1", "MATH"]["effect"] == by["scale:1", "MATH"]["changed"] == 0
+    for how in ("scale:0", "scale:1"):
+        assert by[how, "QA"]["effect"] == by[how, "QA"]["changed"] == 0
+    page = Path(write_report(run)).read_text()
+    assert "unique:MATH matters for MATH: without it the score of MATH falls by 1.000" in page
+
+
 def test_decoys_help_every_category_and_are_not_said_to_matter_for_math(
     run: str, tmp_path: Path
 ) -> None:
@@ -251,6 +272,9 @@ def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Pa
         (["--family", "experts"], "the model has no routed experts"),
         (["--how", "route"], "only experts can be routed around"),
         (["--random-sets", "0"], "random-sets: must be at least 1, got 0"),
+        (["--run-code"], "run-code and aliases score answers; give behaviour too"),
+        (["--behaviour", "-1"], "behaviour: must be at least 0, got -1"),
+        (["--behaviour", "4", "--aliases", "none.csv"], "aliases none.csv: cannot be read"),
         (["--limit", "1"], "limit: must be at least 2, got 1"),
         (["--low", "0.9"], "expected 0 <= low < high <= 1"),
     ],

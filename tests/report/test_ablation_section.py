@@ -25,11 +25,12 @@ def row(**changes: object) -> dict:
 class Rows:
     """Tables with one table."""
 
-    def __init__(self, rows: list[dict]) -> None:
-        self._rows = rows
+    def __init__(self, rows: list[dict], name: str = "ablation") -> None:
+        self._rows, self._name = rows, name
 
     def rows(self, name: str, **values: object) -> list[dict]:
-        assert name == "ablation"
+        if name != self._name:
+            return []
         return [r for r in self._rows if all(r[k] == v for k, v in values.items())]
 
 
@@ -122,6 +123,30 @@ def test_doses_have_a_figure_a_table_each_and_one_balance() -> None:
         in (section.texts[0])
     )
     assert "ranked without its sign" in section.texts[1]
+
+
+def test_behaviour_is_spoken_of_as_a_score_that_falls() -> None:
+    scored = row(metric="exact match", score=0.8)
+    assert sentences([scored])[0].startswith(
+        "specific:20:MATH matters for MATH: without it the score of MATH falls by 0.300 and that "
+        "of the other categories by 0.050, a difference of 0.250 (95 % of 99 matched"
+    )
+    (said,) = sentences([scored | {"verdict": "not shown"}])
+    assert said.startswith(
+        "No selective effect of specific:20:MATH on MATH (exact match) is shown: the difference"
+    )
+    twice = scored | {"how": "scale:2", "factor": 2.0}
+    assert sentences([twice])[0].endswith(
+        "the score of MATH changes by -0.300 and that of the others by -0.050, a difference of "
+        "-0.250 (95 % of 99 matched random sets lie between -0.060 and 0.040; p 0.01, corrected)."
+    )
+    (section,) = ablation_sections(Rows([scored], "behaviour"))
+    assert section.title == "Ablation: behaviour"
+    assert "right ones (MATH: exact match), over 7 instructions" in section.texts[0]
+    assert "nats" not in "".join(section.texts)
+    assert section.tables[1].rows[0][:4] == ("MATH", "0.800", "exact match", "+0.300")
+    assert len(section.tables[1].rows[0]) == len(section.tables[1].head)
+    assert section.pictures[0].figure.axes[0].get_xlabel() == "share of answers"
 
 
 @pytest.mark.parametrize("verdict", ["matters", "not shown", "undetermined", "no fair comparison"])

@@ -1,7 +1,7 @@
 """The result of an ablation: what each target does to each category, beside its random sets."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -182,6 +182,17 @@ def schema() -> pa.Schema:
     )
 
 
+def behaviour_schema() -> pa.Schema:
+    """The columns of `Ablation.table` for behaviour: metric and score in the place of the loss."""
+    columns = []
+    for one in schema():
+        if one.name == "loss":
+            columns += [pa.field("metric", pa.string()), pa.field("score", pa.float64())]
+        elif not one.name.startswith(("kl", "plain")):
+            columns.append(one)
+    return pa.schema(columns)
+
+
 def _parts(hint: type) -> tuple[type, ...]:
     return getattr(hint, "__args__", (hint,))
 
@@ -192,16 +203,24 @@ class Ablation:
 
     targets: what was ablated. findings: one for each target, way to ablate and category, "all"
     last.
-    warnings: what limits the figures.
+    warnings: what limits the figures. metrics: of behaviour, category -> the metric of its answers;
+    a finding's loss is then the share of wrong ones. {}: the loss was measured.
     """
 
     targets: tuple[CrossTarget, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     def table(self) -> pa.Table:
-        """One row for each finding; written to analysis/ablation.parquet."""
-        return pa.Table.from_pylist([asdict(one) for one in self.findings], schema())
+        """One row for each finding; written to analysis/ablation.parquet or behaviour.parquet."""
+        rows = [asdict(one) for one in self.findings]
+        if not self.metrics:
+            return pa.Table.from_pylist(rows, schema())
+        for row in rows:
+            row["metric"] = self.metrics.get(row["category"], "mean of the categories")
+            row["score"] = 1 - row["loss"]
+        return pa.Table.from_pylist(rows, behaviour_schema())
 
     def of(self, target: str, category: str, how: str | None = None) -> Finding:
         """The finding of a target, by its name, in a category or in "all".
@@ -230,8 +249,12 @@ def summarise(
     measured: Sequence[Measured],
     options: AblationOptions,
     warnings: Sequence[str] = (),
+    metrics: Mapping[str, str] | None = None,
 ) -> Ablation:
-    """The findings, and what may be said of each, from effects per instruction."""
+    """The findings, and what may be said of each, from effects per instruction.
+
+    metrics: of behaviour (`Ablation`).
+    """
     tested = sum(_is_tested(scored, one) for one in measured)
     needed = max(FEWEST_FOR_INTERVAL, fewest_sets(max(tested, 1)))
     findings = [
@@ -244,6 +267,7 @@ def summarise(
         targets=tuple(one.target for one in measured),
         findings=tuple(findings),
         warnings=tuple(warnings),
+        metrics=metrics or {},
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sparcom.ablation.ablation import Dose, Measured, Scored, tested_figures, verdicts
 from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.behaviour import BehaviourScorer, Tasks
 from sparcom.ablation.how import How
 from sparcom.ablation.matching import Balance, balance, matched_sets, worst_of
 from sparcom.ablation.measures import (
@@ -42,7 +43,8 @@ Progress = Callable[[int, int], None]
 class Experiment:
     """Measures targets and their random sets.
 
-    known: the instructions that may be scored. found: the targets. warnings: filled by `measure`.
+    known: the instructions that may be scored. found: the targets. tasks: how written answers are
+    scored; {}: the loss is. warnings: filled by `measure`.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class Experiment:
         found: Sequence[CrossTarget],
         rng: np.random.Generator,
         progress: Progress,
+        tasks: Tasks,
     ) -> None:
         self._run, self._options, self._rng = run, options, rng
-        self._known, self._found = known, found
+        self._known, self._found, self._tasks = known, found, tasks
         self._config = RunConfig.from_json(run.manifest["config"])
         self._done, self._planned, self._progress = 0, 0, progress
         self.warnings: list[str] = []
@@ -117,21 +120,37 @@ class Experiment:
     ) -> tuple[list[Measured], Scored]:
         options = self._options
         chosen = self._known.take(choose(self._known, options.limit))
-        answer = {"scope": "response", "max_tokens": options.answer_tokens}
-        prompts = prompts_of(maker, self._config, chosen.items, **answer)
         if ablator.how.kind == "mean":
             ablator.calibrate(prompts_of(maker, self._config, chosen.items, scope="all"))
         fair = sum(one.balance.fair for one in drawn)
         sets = self._sets(max(fair, 1))
         self._planned = 1 + (len(drawn) + fair * sets) * len(options.hows)
-        scorer = Scorer(ablator, prompts, chosen.half)
+        scorer = self._scorer(ablator, maker, chosen)
         self.warnings += scorer.warnings
         scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
-        if options.plain_sets and ablator.how.kind != "route":  # too few may be routed around
+        if (
+            options.plain_sets and not self._tasks and ablator.how.kind != "route"
+        ):  # too few may be routed around
             measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
+
+    def _scorer(self, ablator: Ablator, maker: PromptMaker, chosen: Answered) -> Scorer:
+        options = self._options
+        if not self._tasks:
+            answer = {"scope": "response", "max_tokens": options.answer_tokens}
+            prompts = prompts_of(maker, self._config, chosen.items, **answer)
+            return Scorer(ablator, prompts, chosen.half)
+        prompts = prompts_of(maker, self._config, chosen.items, scope="prompt")
+        scorer = BehaviourScorer(
+            ablator, prompts, chosen.half, self._tasks, maker.decode, options.behaviour
+        )
+        for code, name in enumerate(chosen.categories):
+            if scorer.loss[chosen.codes == code].all():
+                self.warnings.append(f"{name}: no answer of the whole model is right, so that no "
+                                     "ablation can lower its score")  # fmt: skip
+        return scorer
 
     def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
         """One target and, if a fair comparison exists, its random sets."""

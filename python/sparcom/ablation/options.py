@@ -21,6 +21,9 @@ class AblationOptions:
     plain_sets: random sets of each target that are enlarged until plain text suffers as much.
     limit: instructions of each category that are scored; None: all.
     answer_tokens: of each reference answer, the first that are scored; None: all.
+    behaviour: score answers that the model writes instead, of at most so many tokens; 0: the loss.
+    run_code: run what it writes for CODE, in a sandbox. aliases: a CSV file of further right
+        answers (`behaviour.tasks`).
     high, low: bounds of general and unique.
     engine: a key of `how.HOW`, whichever engine counted. threads: of it (of each of its
         workers); None: all cores.
@@ -34,6 +37,9 @@ class AblationOptions:
     plain_sets: int = 3
     limit: int | None = 10
     answer_tokens: int | None = 32
+    behaviour: int = 0
+    run_code: bool = False
+    aliases: str | None = None
     high: float = 0.5
     low: float = 0.1
     seed: int = 0
@@ -47,12 +53,14 @@ class AblationOptions:
             raise InputError(f"ablate: family: expected neurons or experts, got {self.family!r}")
         if self.hows[0].kind == "route" and self.family != "experts":
             raise InputError("ablate: only experts can be routed around; use --family experts")
-        least = {"random_sets": 1, "plain_sets": 0, "limit": 2, "answer_tokens": 1}
+        least = {"random_sets": 1, "plain_sets": 0, "limit": 2, "answer_tokens": 1, "behaviour": 0}
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 shown = name.replace("_", "-")
                 raise InputError(f"ablate: {shown}: must be at least {bound}, got {value}")
+        if not self.behaviour and (self.run_code or self.aliases):
+            raise InputError("ablate: run-code and aliases score answers; give behaviour too")
         if not 0 <= self.low < self.high <= 1:
             raise InputError(
                 f"ablate: expected 0 <= low < high <= 1, got low {self.low}, high {self.high}"

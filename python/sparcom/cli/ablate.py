@@ -33,6 +33,14 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
           help="instructions of each category that are scored; 0: all (default: 10)")  # fmt: skip
     given("--answer-tokens", type=int, default=32, metavar="N",
           help="first tokens of each answer that are scored; 0: all (default: 32)")  # fmt: skip
+    given("--behaviour", type=int, default=0, metavar="N",
+          help="score answers that the model writes, of at most N tokens, instead of the loss "
+          "(MATH, QA: exact match; CLS: label; GEN, SUM: constraints; CODE: "
+          "--run-code)")  # fmt: skip
+    given("--run-code", action="store_true",
+          help="run what the model writes for CODE, in a sandbox without network")  # fmt: skip
+    given("--aliases", metavar="FILE",
+          help="CSV with the columns id and alias: further right answers")  # fmt: skip
     given("--high", type=float, default=0.5, help="prevalence of general and unique (default: 0.5)")
     given("--low", type=float, default=0.1, help="prevalence elsewhere, of unique (default: 0.1)")
     given("--seed", type=int, default=0)
@@ -53,7 +61,8 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.store import Run
 
     names = ("family", "how", "random_sets", "early", "plain_sets", "high", "low", "seed",
-             "engine", "threads")  # fmt: skip
+             "engine",
+             "threads", "behaviour", "run_code", "aliases")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
     given |= {name: getattr(arguments, name) or None for name in ("limit", "answer_tokens")}
     if arguments.targets:
@@ -74,10 +83,10 @@ def _render(result: Any, location: str) -> str:
     from sparcom.formatting import render_table
     from sparcom.report.ablation_text import (
         BALANCE_HEAD,
-        HEAD,
         balance_of,
         by_dose,
         figures_of,
+        head_of,
         sentences,
         what_is_done,
     )
@@ -88,6 +97,8 @@ def _render(result: Any, location: str) -> str:
     for one in itertools.chain.from_iterable(of.values()):
         first = one[0]
         lines += [f"{first['target']}: {first['size']} {first['family']} {what_is_done(first)}"]
-        lines += [render_table(("measured", *HEAD), figures_of(one)), *sentences(one), ""]
+        lines += [render_table(("measured", *head_of(first)), figures_of(one))]
+        lines += [*sentences(one), ""]
     lines += [f"warning: {text}" for text in result.warnings]
-    return "\n".join([*lines, f"table: {location}/analysis/ablation.parquet"])
+    name = "behaviour" if result.metrics else "ablation"
+    return "\n".join([*lines, f"table: {location}/analysis/{name}.parquet"])

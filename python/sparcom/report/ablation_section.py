@@ -2,11 +2,11 @@
 
 from sparcom.report.ablation_text import (
     BALANCE_HEAD,
-    HEAD,
     PLAIN_HEAD,
     balance_of,
     by_dose,
     figures_of,
+    head_of,
     plain_of,
     sentences,
     what_is_done,
@@ -17,14 +17,20 @@ from sparcom.report.tables import Row, Tables, distinct
 
 
 def ablation_sections(tables: Tables) -> list[Section]:
-    """A section if components of the run were ablated."""
-    rows = tables.rows("ablation")
-    if not rows:
-        return []
+    """A section for the loss and one for behaviour, if components of the run were ablated."""
+    return [
+        _section(rows, title, name)
+        for title, name in (("Ablation", "ablation"), ("Ablation: behaviour", "behaviour"))
+        if (rows := tables.rows(name))
+    ]
+
+
+def _section(rows: list[Row], title: str, name: str) -> Section:
     if "factor" not in rows[0]:
-        return [outdated("Ablation", "ablate")]
-    section = Section("Ablation")
-    section.texts += [_what(rows), _how_compared(rows)]
+        return outdated(title, "ablate")
+    section = Section(title)
+    behaviour = "metric" in rows[0]
+    section.texts += [_what_behaviour(rows) if behaviour else _what(rows), _how_compared(rows)]
     by_target = [by_dose(rows, name) for name in distinct(rows, "target")]
     doses = [of for one in by_target for of in one]
     said = [text for of in doses for text in sentences(of)]
@@ -33,17 +39,34 @@ def ablation_sections(tables: Tables) -> list[Section]:
         caption = (
             "Ablated targets (dots; filled: they matter) beside the interval into which 95 % of "
             "their matched random sets fall (bars; none where drawing stopped early). Selectivity; "
-            "for all, the effect. Nats per answer token."
+            f"for all, the effect. {_unit(rows).capitalize()}."
         )
-        figure = random_set_intervals(drawn)
-        section.pictures.append(Picture(name="ablation", figure=figure, caption=caption))
+        figure = random_set_intervals(drawn, f"{title.lower()}: targets", _unit(rows))
+        section.pictures.append(Picture(name=name, figure=figure, caption=caption))
     if any(len(one) > 1 for one in by_target):
-        section.pictures.append(_dose_response(rows))
+        section.pictures.append(_dose_response(rows, title, name))
     section.tables.append(_balances([one[0] for one in by_target]))
     section.tables += [_target_table(of) for of in doses]
-    if plain := [row for row in rows if row["plain_sets"] and row["verdict"] == "matters"]:
+    if plain := [row for row in rows if row.get("plain_sets") and row["verdict"] == "matters"]:
         section.tables.append(_plain_table(plain))
-    return [section]
+    return section
+
+
+def _unit(rows: list[Row]) -> str:
+    return "share of answers" if "metric" in rows[0] else "nats per answer token"
+
+
+def _what_behaviour(rows: list[Row]) -> str:
+    total = max(row["instructions"] for row in rows)
+    metrics = {row["category"]: row["metric"] for row in rows if row["category"] != "all"}
+    named = ", ".join(f"{category}: {metric}" for category, metric in metrics.items())
+    return (
+        "Answers that the model writes itself, greedily, right or wrong. Score: the share of right "
+        f"ones ({named}), over {total} instructions. Lost: the whole model's score less that with "
+        f"a target {_done(rows)}. Selectivity: what is lost in a category less the mean of the "
+        "others; of all, categories count alike. Changed answers: the share whose text is another. "
+        f"Intervals resample clusters. Written by the {rows[0]['engine']} engine."
+    )
 
 
 def _what(rows: list[Row]) -> str:
@@ -92,14 +115,15 @@ def _two_sided(rows: list[Row]) -> str:
     )
 
 
-def _dose_response(rows: list[Row]) -> Picture:
+def _dose_response(rows: list[Row], title: str, name: str) -> Picture:
     caption = (
         "Effect on each category against the factor that a target's outputs are multiplied by; at "
         "1 the model is whole. Intervals are over clusters. Bars: the interval into which 95 % of "
         "matched random sets fall, in the target's own category, or over all (none where drawing "
         "stopped early)."
     )
-    return Picture(name="ablation-doses", figure=dose_response(rows), caption=caption)
+    figure = dose_response(rows, f"{title.lower()}: effect by dose", _unit(rows))
+    return Picture(name=f"{name}-doses", figure=figure, caption=caption)
 
 
 def _balances(by_target: list[list[Row]]) -> Table:
@@ -111,7 +135,10 @@ def _balances(by_target: list[list[Row]]) -> Table:
 
 
 def _target_table(of: list[Row]) -> Table:
-    head = (f"{of[0]['target']}: {of[0]['size']:,} {of[0]['family']}, {of[0]['how']}", *HEAD)
+    head = (
+        f"{of[0]['target']}: {of[0]['size']:,} {of[0]['family']}, {of[0]['how']}",
+        *head_of(of[0]),
+    )
     return Table(head, figures_of(of))
 
 

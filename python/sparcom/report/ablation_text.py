@@ -1,6 +1,7 @@
 """What the rows of the table `ablation` say, in words and figures: for the page and the command."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sparcom.report.format import interval, number, p_value
@@ -12,6 +13,7 @@ HEAD = (
     "loss", "effect", "95 % interval", "random sets, 95 %", "selectivity", "95 % interval",
     "random sets, 95 %", "p", "KL", "changed",
 )  # fmt: skip
+BEHAVIOUR_HEAD = ("score", "metric", "lost", *HEAD[2:8], "changed answers")
 BALANCE_HEAD = (
     "target", "size", "fires", "random sets", "difference", "contributes", "random sets",
     "difference", "random sets drawn",
@@ -39,12 +41,36 @@ def name_of(row: Row) -> str:
     return f"{row['target']} ({row['how']})" if scaled else str(row["target"])
 
 
+@dataclass(frozen=True)
+class _Words:
+    """How a measure is spoken of. up: what it does if the target harms; sign: of the effect in its
+    own units."""
+
+    what: str
+    up: str
+    unit: str
+    sign: int
+
+
+_LOSS = _Words("loss", "rises", " nats per token", 1)
+_SCORE = _Words("score", "falls", "", -1)
+
+
+def _words(row: Row) -> _Words:
+    return _SCORE if "metric" in row else _LOSS
+
+
+def head_of(row: Row) -> tuple[str, ...]:
+    """What `figures_of` shows, but for the category."""
+    return BEHAVIOUR_HEAD if "metric" in row else HEAD
+
+
 def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The figures of one target, a line for each category; `HEAD` says what they are."""
+    """The figures of one target, a line for each category; `head_of` says what they are."""
     return [
         (
             row["category"],
-            number(row["loss"]),
+            *((number(row["score"]), row["metric"]) if "metric" in row else (number(row["loss"]),)),
             number(row["effect"], signed=True),
             interval(row["effect_low"], row["effect_high"], signed=True),
             interval(row["random_low"], row["random_high"], signed=True),
@@ -52,7 +78,7 @@ def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             interval(row["selectivity_low"], row["selectivity_high"], signed=True),
             interval(row["selectivity_random_low"], row["selectivity_random_high"], signed=True),
             p_value(row["p"]),
-            number(row["kl"]),
+            *(() if "metric" in row else (number(row["kl"]),)),
             number(row["changed"], 2),
         )
         for row in rows
@@ -125,46 +151,47 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _matters(row: Row) -> str:
-    target, category = row["target"], row["category"]
+    target, category, words = row["target"], row["category"], _words(row)
     if category == "all":
         if _amplified(row):
             return (
-                f"Scaling {target} by {row['factor']:g} changes the loss more than scaling random "
-                f"sets like it: by {_figure(row, 'effect', 'random', signed=True)}."
+                f"Scaling {target} by {row['factor']:g} changes the {words.what} more than scaling "
+                f"random sets like it: by {_change(row, 'effect', 'random')}."
             )
         return (
-            f"The model needs {target} more than random sets like it: {_without(row)} the loss "
-            f"rises by {_figure(row, 'effect', 'random')}."
+            f"The model needs {target} more than random sets like it: {_without(row)} the "
+            f"{words.what} {words.up} by {_figure(row, 'effect', 'random')}."
         )
     others = row["effect"] - row["selectivity"]
     if _amplified(row):
+        own, rest = (number(words.sign * value, signed=True) for value in (row["effect"], others))
         return (
             f"Scaling {target} by {row['factor']:g} acts on {category} otherwise than on the "
-            f"other categories: the loss of {category} changes by "
-            f"{number(row['effect'], signed=True)} nats per token and that of the others by "
-            f"{number(others, signed=True)}, a difference of "
-            f"{_figure(row, 'selectivity', 'selectivity_random', signed=True)}."
+            f"other categories: the {words.what} of {category} changes by {own}{words.unit} and "
+            f"that of the others by {rest}, a difference of "
+            f"{_change(row, 'selectivity', 'selectivity_random')}."
         )
     return (
-        f"{target} matters for {category}: {_without(row)} the loss of {category} rises by "
-        f"{number(row['effect'])} nats per token and that of the other categories by "
+        f"{target} matters for {category}: {_without(row)} the {words.what} of {category} "
+        f"{words.up} by {number(row['effect'])}{words.unit} and that of the other categories by "
         f"{number(others)}, a difference of {_figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 
 def _not_shown(row: Row) -> str:
-    signed = _amplified(row)
-    changes = "changes" if signed else "rises"
+    words, amplified = _words(row), _amplified(row)
+    figure = _change if amplified else _figure
     if row["category"] == "all":
+        moves = "changes" if amplified else words.up
         return (
             f"No effect of {row['target']} beyond that of random sets like it is shown: "
-            f"{_without(row)} the loss {changes} by {_figure(row, 'effect', 'random', signed)}."
+            f"{_without(row)} the {words.what} {moves} by {figure(row, 'effect', 'random')}."
         )
     what = f"{row['target']} {what_is_done(row)}" if _scaled(row) else row["target"]
+    of = f"{row['category']} ({row['metric']})" if "metric" in row else row["category"]
     return (
-        f"No selective effect of {what} on {row['category']} is shown: the difference "
-        f"from the other categories is "
-        f"{_figure(row, 'selectivity', 'selectivity_random', signed)}."
+        f"No selective effect of {what} on {of} is shown: the difference "
+        f"from the other categories is {figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 
@@ -181,8 +208,20 @@ def _amplified(row: Row) -> bool:
     return row["factor"] is not None and row["factor"] > 1
 
 
-def _figure(row: Row, name: str, random: str, signed: bool = False) -> str:
-    low, high = row[f"{random}_low"], row[f"{random}_high"]
+def _figure(row: Row, name: str, random: str) -> str:
+    """How much the target harms, beside its random sets."""
+    return _beside(row, row[name], row[f"{random}_low"], row[f"{random}_high"], signed=False)
+
+
+def _change(row: Row, name: str, random: str) -> str:
+    """By how much the measure changes, up or down."""
+    sign = _words(row).sign
+    bounds = [row[f"{random}_{end}"] for end in ("low", "high")]
+    low, high = (None if one is None else sign * one for one in bounds[::sign])
+    return _beside(row, sign * row[name], low, high, signed=True)
+
+
+def _beside(row: Row, value: float, low: float | None, high: float | None, *, signed: bool) -> str:
     sets = f"{row['random_sets']} matched random sets"
     where = sets if low is None else f"95 % of {sets} lie between {number(low)} and {number(high)}"
-    return f"{number(row[name], signed=signed)} ({where}; p {p_value(row['p'])}, corrected)"
+    return f"{number(value, signed=signed)} ({where}; p {p_value(row['p'])}, corrected)"

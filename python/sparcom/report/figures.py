@@ -243,14 +243,14 @@ def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def random_set_intervals(rows: Sequence[Row]) -> Figure:
+def random_set_intervals(rows: Sequence[Row], title: str, unit: str) -> Figure:
     """Ablated targets beside the prediction intervals of their random sets.
 
-    rows: tested rows of `ablation`: the selectivity of each, of "all" the effect.
+    rows: tested rows of `ablation` or `behaviour`: the selectivity of each, of "all" the effect.
+    unit: of both.
     """
-    with _drawing(6.4, 1.2 + 0.3 * len(rows), "ablation: targets and random sets") as (
-        figure, axes,
-    ):  # fmt: skip
+    title = f"{title} and random sets"
+    with _drawing(6.4, 1.2 + 0.3 * len(rows), title) as (figure, axes):
         for at, row in enumerate(rows):
             name = "effect" if row["category"] == "all" else "selectivity"
             random = "random" if row["category"] == "all" else "selectivity_random"
@@ -269,16 +269,16 @@ def random_set_intervals(rows: Sequence[Row]) -> Figure:
         ]  # fmt: skip
         axes.set_yticks(range(len(rows)), [shorten(label, 2 * _LABEL) for label in labels])
         axes.invert_yaxis()
-        axes.set_xlabel("nats per answer token")
+        axes.set_xlabel(unit)
         if axes.patches:
             axes.legend(frameon=False)
     return figure
 
 
-def dose_response(rows: Sequence[Row]) -> Figure:
+def dose_response(rows: Sequence[Row], title: str, unit: str) -> Figure:
     """Effects of each target against the factor, a panel each; at 1 nothing is changed.
 
-    rows: of `ablation`, of several factors.
+    rows: of `ablation` or `behaviour`, of several factors. unit: of the effects.
     """
     targets = distinct(rows, "target")
     across = min(3, len(targets))
@@ -291,8 +291,8 @@ def dose_response(rows: Sequence[Row]) -> Figure:
         for axes in panels[len(targets) :]:
             axes.set_visible(False)
         figure.supxlabel("factor", fontsize="medium")
-        figure.supylabel("effect, nats per answer token", fontsize="medium")
-        figure.suptitle("ablation: effect by dose", x=0.01, ha="left")
+        figure.supylabel(f"effect, {unit}", fontsize="medium")
+        figure.suptitle(title, x=0.01, ha="left")
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, frameon=False, loc="outside right upper")
         return figure
