@@ -28,9 +28,9 @@ class AblationBuffers:
         self._summing = ExitStack()
         self._sums: list[torch.Tensor] = []
 
-    def set(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+    def set(self, index: np.ndarray, values: np.ndarray | None, factor: float | np.ndarray) -> None:
         """h of these neurons, and of no others, becomes h * factor + values; flat indices over the
-        worker's own sites."""
+        worker's own sites. factor: of all, or [n]."""
         for keep, fill in self._masks.values():
             keep.fill_(1)
             fill.zero_()
