@@ -238,7 +238,8 @@ def test_a_router_that_still_chooses_a_closed_expert_is_refused(tmp_path: Path) 
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
     with pytest.raises(
-        InputError, match=r"expected zero, mean, scale:X\[,Y...\], route, got 'off'"
+        InputError,
+        match=r"expected zero, mean, scale:X\[,Y...\], route, boost:X\[,Y...\], got 'off'",
     ):
         TransformersAblator(engine, "off")
     with (
@@ -251,12 +252,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("scale", r"expected zero, mean, scale:X\[,Y...\], route, got 'scale'"),
+        ("scale", r"expected zero, mean, scale:X\[,Y...\], route, boost:X\[,Y...\], got 'scale'"),
         ("zero:1", "got 'zero:1'"),
         ("scale:", "expected numbers as in scale:0,0.5,2, got 'scale:'"),
         ("scale:1,nan", "expected numbers as in"),
         ("scale:1,inf", "expected numbers as in"),
-        ("scale:2,2.0", "a factor comes twice"),
+        ("scale:2,2.0", "a number comes twice"),
     ],
 )
 def test_words_that_name_no_way(how: str, message: str) -> None:
@@ -264,6 +265,35 @@ def test_words_that_name_no_way(how: str, message: str) -> None:
         AblationOptions(how=how)
 
 
-def test_vllm_does_not_route_around() -> None:
-    with pytest.raises(InputError, match="cannot ablate by route; use the transformers engine"):
-        AblationOptions(family="experts", how="route", engine="vllm")
+@pytest.mark.parametrize("family", ["qwen2_moe", "mixtral", "qwen3_moe"])
+def test_boosted_experts_equal_a_bias_in_the_router(tmp_path: Path, family: str) -> None:
+    """Against transformers, unmodified, whose linear adds a bias for one router's weight."""
+    engine = engine_of(tmp_path, family)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
+    target, shift = Target("t", "experts", np.array([0, 3])), torch.tensor([1.5, 0, 0, 1.5, 0, 0])
+    whole = TransformersAblator(engine).losses(PROMPTS)
+    before = next(engine.count(PROMPTS)).experts[:, [0, 3]].sum()
+    with TransformersAblator(engine, "boost:1.5").ablated(target):
+        boosted = TransformersAblator(engine).losses(PROMPTS)
+        after = next(engine.count(PROMPTS)).experts[:, [0, 3]].sum()
+    layer = next(site.layer for site in engine.space.sites if site.experts)
+    router = model.model.layers[layer].mlp.gate
+    linear = torch.nn.functional.linear
+
+    def biased(x, weight, bias=None):
+        out = linear(x, weight, bias)
+        return out + shift if weight is router.weight else out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", biased)
+        expected = plain_losses(model)
+    np.testing.assert_allclose(boosted, expected, rtol=1e-4)
+    assert after > before
+    assert (boosted != whole).any()
+    np.testing.assert_array_equal(TransformersAblator(engine).losses(PROMPTS), whole)
+    neurons = Target("t", "neurons", np.array([0]))
+    with (
+        pytest.raises(InputError, match="only experts have a router, for --how boost:1.5"),
+        TransformersAblator(engine, "boost:1.5").ablated(neurons),
+    ):
+        pass

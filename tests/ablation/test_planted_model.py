@@ -270,7 +270,7 @@ def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Pa
         (["--target", "top:0"], "expected a number of at least 1, got '0'"),
         (["--target", "top:150"], "too few are left to draw matched random ones"),
         (["--family", "experts"], "the model has no routed experts"),
-        (["--how", "route"], "only experts can be routed around"),
+        (["--how", "route"], "only experts have a router, for --how route"),
         (["--random-sets", "0"], "random-sets: must be at least 1, got 0"),
         (["--run-code"], "run-code and aliases score answers; give behaviour too"),
         (["--behaviour", "-1"], "behaviour: must be at least 0, got -1"),

@@ -112,6 +112,21 @@ def test_ablated(engines, how):
     np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)  # one prompt: one batch
 
 
+@pytest.mark.parametrize("how", ["route", "boost:2", "boost:-1"])
+def test_routed_around_and_boosted(engines, how):
+    if not engines[0].space.experts:
+        pytest.skip("the model has no routed experts")
+    target = Target("e", "experts", np.array([0, 4]))
+    ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
+    before = engines[0].losses(PROMPTS[1:2])
+    whole = by_id(engines[0].count(PROMPTS))
+    (ours, counts), (theirs, expected) = (measured(a, target) for a in ablators)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert share_of_differing_cells(counts, expected) <= 1e-4
+    assert any((counts[name][1] != whole[name][1]).any() for name in counts)
+    np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)
+
+
 def test_scaling_by_one_changes_no_bit(engines):
     engine = engines[0]
     everything = Target("all", "neurons", np.arange(engine.space.neurons))

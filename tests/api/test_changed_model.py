@@ -134,7 +134,7 @@ def test_what_is_refused(folder: str, model: Model) -> None:
         (lambda: model.ablated(pa.table({"layer": [0]})), "column 'kind' is missing"),
         (lambda: model.ablated([0], "off"), "how: expected zero"),
         (lambda: model.ablated([0], "mean"), "over which inputs"),
-        (lambda: model.ablated([0], "route"), "only whole experts"),
+        (lambda: model.ablated([0], "route"), "only whole experts have a router"),
         (lambda: model.scaled([0], float("nan")), "expected numbers"),
     ):
         with pytest.raises(InputError, match=message), call():

@@ -96,9 +96,23 @@ def test_what_is_scaled_is_not_called_ablated() -> None:
     assert said.startswith("specific:20:MATH (scale:2): undetermined: 99 random sets")
     total = twice | {"category": "all", "random_low": 0.0, "random_high": 0.1, "own": None}
     assert sentences([total])[0].startswith(
-        "Scaling specific:20:MATH by 2 changes the loss more than scaling random sets like it: by "
-        "-0.300 (95 %"
+        "Scaling specific:20:MATH by 2 changes the loss more than it does with random sets like "
+        "it: by -0.300 (95 %"
     )
+
+
+def test_what_is_boosted_is_neither_ablated_nor_scaled() -> None:
+    more = row(how="boost:2", factor=None, effect=0.3, selectivity=0.25)
+    assert sentences([more])[0].startswith(
+        "Adding 2 to the logits of specific:20:MATH acts on MATH otherwise than on the other"
+    )
+    less = row(how="boost:-2", factor=None)
+    assert sentences([less])[0].startswith(
+        "specific:20:MATH matters for MATH: with -2 added to its experts' logits the loss of MATH"
+    )
+    (section,) = ablation_sections(Rows([more, less]))
+    assert [picture.name for picture in section.pictures] == ["ablation"]  # no factors to draw
+    assert "with a target boosted by 2 or boosted by -2, less" in section.texts[0]
 
 
 def test_doses_have_a_figure_a_table_each_and_one_balance() -> None:

@@ -85,6 +85,11 @@ class Ablator(ABC):
     def ablated(self, target: Target, how: How | None = None) -> Iterator[None]:
         """Within the block, the components of a target are ablated. how: None: the ablator's."""
         how = how or self.how
+        if how.shift is not None:
+            check_routable(target, self.engine.space, how)
+            with self._routed(target.index, how.shift):
+                yield
+            return
         index, values = neurons_of(target, self.engine.space), None
         if how.kind == "mean":
             if self._means is None:
@@ -154,6 +159,13 @@ class Ablator(ABC):
         """
 
     @abstractmethod
+    def _routed(self, index: np.ndarray, shift: float) -> AbstractContextManager[None]:
+        """Within the block, `shift` is added to these experts' logits in their routers.
+
+        index: [n] flat expert indices, sorted, each once.
+        """
+
+    @abstractmethod
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         """Within the block h is summed over counted tokens; yields what returns the [neurons]."""
 
@@ -162,6 +174,21 @@ class Ablator(ABC):
         self, prompts: Sequence[Prompt], whole: Answers | None, prefix: Prefix | None
     ) -> Scores:
         """As `scores`; NaN if there is none."""
+
+
+def check_routable(target: Target, space: ComponentSpace, how: How) -> None:
+    """Raise InputError for components without a router, or if too few experts would be left."""
+    if target.family != "experts":
+        raise InputError(f"ablate: only experts have a router, for --how {how.name}; use --family "
+                         "experts")  # fmt: skip
+    for at, site in enumerate(space.sites):
+        start, stop = space.expert_offsets[at : at + 2]
+        inside = int(((target.index >= start) & (target.index < stop)).sum())
+        if how.kind == "route" and inside and site.experts - inside < site.top_k:
+            raise InputError(
+                f"ablate: {site.name} has {site.experts} experts and each token takes "
+                f"{site.top_k}: {inside} cannot be routed around"
+            )
 
 
 def neurons_of(target: Target, space: ComponentSpace) -> np.ndarray:

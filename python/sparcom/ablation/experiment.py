@@ -130,9 +130,8 @@ class Experiment:
         scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
-        if (
-            options.plain_sets and not self._tasks and ablator.how.kind != "route"
-        ):  # too few may be routed around
+        in_routing = ablator.how.shift is not None  # of which too few components are left
+        if options.plain_sets and not self._tasks and not in_routing:
             measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
 

@@ -5,66 +5,66 @@ from dataclasses import dataclass
 
 from sparcom.errors import InputError
 
-HOW = {
-    "transformers": ("zero", "mean", "scale", "route"),
-    "vllm": ("zero", "mean", "scale"),
-}
-"""The kinds of ablation of each engine."""
+HOW = ("zero", "mean", "scale", "route", "boost")
+"""The kinds of ablation; the last two are of experts, in routing."""
+_ENGINES = ("transformers", "vllm")
+_DOSES = ("scale", "boost")
 
 
 @dataclass(frozen=True)
 class How:
     """One way to ablate.
 
-    name: as it is shown: "zero", "mean", "route", "scale:0.5".
+    name: as it is shown: "zero", "mean", "route", "scale:0.5", "boost:2".
     kind: one of `HOW`.
-    factor: what h is multiplied by; None if nothing is ("mean", "route").
+    factor: what h is multiplied by; None if nothing is.
+    shift: what is added to an expert's logit in its router, -inf for "route"; None if nothing is.
     """
 
     name: str
     kind: str
-    factor: float | None
+    factor: float | None = None
+    shift: float | None = None
 
     @property
     def amplifies(self) -> bool:
-        """True if h grows. Nothing says then whether the loss should rise or fall, so that both are
-        tested."""
-        return self.factor is not None and self.factor > 1
+        """True if the components do more: the loss may then rise or fall, and both are tested."""
+        return (self.factor or 0) > 1 or (self.shift or 0) > 0
 
 
 def parse_how(text: str, engine: str = "transformers") -> tuple[How, ...]:
-    """The ways that a word names: one, or a dose for each factor of `scale:X,Y,...`.
+    """The ways that a word names: one, or a dose for each number of `scale:X,Y,...` or `boost:...`.
 
-    Raises InputError for a word that is not known, a factor that is no number or comes twice, and
-    what the engine cannot do.
+    Raises InputError for a word or an engine that is not known, and a dose that is no number or
+    comes twice.
 
     >>> [how.factor for how in parse_how("scale:0,0.5,2")]
     [0.0, 0.5, 2.0]
     """
-    if engine not in HOW:
-        raise InputError(f"ablate: engine: expected {', '.join(HOW)}, got {engine!r}")
+    if engine not in _ENGINES:
+        raise InputError(f"ablate: engine: expected {', '.join(_ENGINES)}, got {engine!r}")
     kind, colon, rest = text.partition(":")
-    known = HOW["transformers"]
-    if kind not in known or (kind == "scale") != bool(colon):
-        shown = ", ".join(f"{name}:X[,Y...]" if name == "scale" else name for name in known)
+    if kind not in HOW or (kind in _DOSES) != bool(colon):
+        shown = ", ".join(f"{name}:X[,Y...]" if name in _DOSES else name for name in HOW)
         raise InputError(f"ablate: how: expected {shown}, got {text!r}")
-    if kind not in HOW[engine]:
-        raise InputError(
-            f"ablate: the {engine} engine cannot ablate by {kind}; use the transformers engine"
-        )
-    if kind != "scale":
-        return (How(text, kind, 0.0 if kind == "zero" else None),)
-    factors = [_factor(part, text) for part in rest.split(",")]
-    if len(set(factors)) < len(factors):
-        raise InputError(f"ablate: how: a factor comes twice in {text!r}")
-    return tuple(How(f"scale:{factor:g}", kind, factor) for factor in factors)
+    if kind == "zero":
+        return (How(text, kind, factor=0.0),)
+    if kind == "route":
+        return (How(text, kind, shift=-math.inf),)
+    if kind == "mean":
+        return (How(text, kind),)
+    doses = [_number(part, text) for part in rest.split(",")]
+    if len(set(doses)) < len(doses):
+        raise InputError(f"ablate: how: a number comes twice in {text!r}")
+    field = "factor" if kind == "scale" else "shift"
+    return tuple(How(f"{kind}:{dose:g}", kind, **{field: dose}) for dose in doses)
 
 
-def _factor(part: str, text: str) -> float:
+def _number(part: str, text: str) -> float:
     try:
-        factor = float(part)
+        dose = float(part)
     except ValueError:
-        factor = math.nan
-    if not math.isfinite(factor):
+        dose = math.nan
+    if not math.isfinite(dose):
         raise InputError(f"ablate: how: expected numbers as in scale:0,0.5,2, got {text!r}")
-    return float(f"{factor:g}")  # the name says exactly what is done
+    return float(f"{dose:g}")  # the name says exactly what is done

@@ -25,7 +25,7 @@ class AblationOptions:
     run_code: run what it writes for CODE, in a sandbox. aliases: a CSV file of further right
         answers (`behaviour.tasks`).
     high, low: bounds of general and unique.
-    engine: a key of `how.HOW`, whichever engine counted. threads: of it (of each of its
+    engine: "transformers" | "vllm", whichever engine counted. threads: of it (of each of its
         workers); None: all cores.
     """
 
@@ -51,8 +51,9 @@ class AblationOptions:
             raise InputError("ablate: targets: expected one or more, got none")
         if self.family not in ("neurons", "experts"):
             raise InputError(f"ablate: family: expected neurons or experts, got {self.family!r}")
-        if self.hows[0].kind == "route" and self.family != "experts":
-            raise InputError("ablate: only experts can be routed around; use --family experts")
+        if self.hows[0].shift is not None and self.family != "experts":
+            raise InputError(f"ablate: only experts have a router, for --how {self.how}; use "
+                             "--family experts")  # fmt: skip
         least = {"random_sets": 1, "plain_sets": 0, "limit": 2, "answer_tokens": 1, "behaviour": 0}
         for name, bound in least.items():
             value = getattr(self, name)

@@ -238,7 +238,7 @@ class Model:
         units: flat neuron indices; or a list of components: a .csv or .parquet file, an Arrow table
             or a DataFrame with the columns layer, kind, expert, unit (without a unit: a whole
             expert, all its neurons).
-        how: "zero", "scale:X", "mean", or "route" (experts only, transformers engine only).
+        how: "zero", "scale:X", "mean", or in the router of experts "boost:X" and "route".
         over, template: for "mean": inputs over all whose tokens it is taken, and how they are
             rendered.
         Raises InputError for units that the model does not have, an unknown `how`, a vLLM engine
@@ -254,9 +254,9 @@ class Model:
         ablator = self._ablator(how)
         if self._changed:
             raise InputError("this model is ablated or scaled already; end that block first")
-        if ablator.how.kind == "route":
+        if ablator.how.shift is not None:
             if len(found.neurons):
-                raise InputError("units: only whole experts can be routed around")
+                raise InputError(f"units: only whole experts have a router, for {how!r}")
             target = Target("units", "experts", found.experts)
         else:
             of_experts = np.flatnonzero(np.isin(self.space.neuron_experts, found.experts))

@@ -19,7 +19,8 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", default="zero", metavar="HOW",
           help="zero; mean: the mean over all tokens; scale:X: outputs times X, or scale:X,Y,... "
-          "for several doses; route (experts): routed around (default: zero)")  # fmt: skip
+          "for several doses; of experts, boost:X: X added to their router's logits; route: "
+          "routed around (default: zero)")  # fmt: skip
     given("--random-sets", type=int, metavar="N",
           help="matched random sets for each target (default: 99, or as many as p = 0.05 needs "
           "after the correction over the targets)")  # fmt: skip
@@ -45,8 +46,7 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("--low", type=float, default=0.1, help="prevalence elsewhere, of unique (default: 0.1)")
     given("--seed", type=int, default=0)
     given("--engine", choices=("transformers", "vllm"), default="transformers",
-          help="what runs the model, whichever engine counted; vllm does not route around experts "
-          "(default: transformers)")  # fmt: skip
+          help="what runs the model, whichever engine counted (default: transformers)")  # fmt: skip
     given(
         "--cpus", type=int, dest="threads", help="CPU threads, of each worker (default: all cores)"
     )

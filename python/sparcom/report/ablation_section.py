@@ -3,6 +3,7 @@
 from sparcom.report.ablation_text import (
     BALANCE_HEAD,
     PLAIN_HEAD,
+    amplified,
     balance_of,
     by_dose,
     figures_of,
@@ -43,7 +44,7 @@ def _section(rows: list[Row], title: str, name: str) -> Section:
         )
         figure = random_set_intervals(drawn, f"{title.lower()}: targets", _unit(rows))
         section.pictures.append(Picture(name=name, figure=figure, caption=caption))
-    if any(len(one) > 1 for one in by_target):
+    if any(len(one) > 1 and one[0][0]["factor"] is not None for one in by_target):
         section.pictures.append(_dose_response(rows, title, name))
     section.tables.append(_balances([one[0] for one in by_target]))
     section.tables += [_target_table(of) for of in doses]
@@ -108,10 +109,11 @@ def _how_compared(rows: list[Row]) -> str:
 
 
 def _two_sided(rows: list[Row]) -> str:
-    if not any(row["factor"] is not None and row["factor"] > 1 for row in rows):
+    if not any(amplified(row) for row in rows):
         return ""
     return (
-        " At a factor above 1 the loss may rise or fall, and the figure is ranked without its sign."
+        " Where a target does more, the loss may rise or fall, and the figure is ranked without "
+        "its sign."
     )
 
 

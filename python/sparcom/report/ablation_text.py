@@ -32,13 +32,14 @@ def by_dose(rows: Sequence[Row], target: str) -> list[list[Row]]:
 
 def what_is_done(row: Row) -> str:
     """What the components of a row were: "ablated (zero)", or "scaled by 0.5"."""
+    if boost := _boost(row):
+        return f"boosted by {boost}"
     return f"scaled by {row['factor']:g}" if _scaled(row) else f"ablated ({row['how']})"
 
 
 def name_of(row: Row) -> str:
     """A target, with its dose if there may be others."""
-    scaled = str(row["how"]).startswith("scale")
-    return f"{row['target']} ({row['how']})" if scaled else str(row["target"])
+    return f"{row['target']} ({row['how']})" if ":" in row["how"] else str(row["target"])
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 def _matters(row: Row) -> str:
     target, category, words = row["target"], row["category"], _words(row)
     if category == "all":
-        if _amplified(row):
+        if amplified(row):
             return (
-                f"Scaling {target} by {row['factor']:g} changes the {words.what} more than scaling "
+                f"{_doing(row).format(target)} changes the {words.what} more than it does with "
                 f"random sets like it: by {_change(row, 'effect', 'random')}."
             )
         return (
@@ -163,10 +164,10 @@ def _matters(row: Row) -> str:
             f"{words.what} {words.up} by {_figure(row, 'effect', 'random')}."
         )
     others = row["effect"] - row["selectivity"]
-    if _amplified(row):
+    if amplified(row):
         own, rest = (number(words.sign * value, signed=True) for value in (row["effect"], others))
         return (
-            f"Scaling {target} by {row['factor']:g} acts on {category} otherwise than on the "
+            f"{_doing(row).format(target)} acts on {category} otherwise than on the "
             f"other categories: the {words.what} of {category} changes by {own}{words.unit} and "
             f"that of the others by {rest}, a difference of "
             f"{_change(row, 'selectivity', 'selectivity_random')}."
@@ -179,15 +180,16 @@ def _matters(row: Row) -> str:
 
 
 def _not_shown(row: Row) -> str:
-    words, amplified = _words(row), _amplified(row)
-    figure = _change if amplified else _figure
+    words, either = _words(row), amplified(row)
+    figure = _change if either else _figure
     if row["category"] == "all":
-        moves = "changes" if amplified else words.up
+        moves = "changes" if either else words.up
         return (
             f"No effect of {row['target']} beyond that of random sets like it is shown: "
             f"{_without(row)} the {words.what} {moves} by {figure(row, 'effect', 'random')}."
         )
-    what = f"{row['target']} {what_is_done(row)}" if _scaled(row) else row["target"]
+    done = _scaled(row) or _boost(row)
+    what = f"{row['target']} {what_is_done(row)}" if done else row["target"]
     of = f"{row['category']} ({row['metric']})" if "metric" in row else row["category"]
     return (
         f"No selective effect of {what} on {of} is shown: the difference "
@@ -195,7 +197,15 @@ def _not_shown(row: Row) -> str:
     )
 
 
+def _boost(row: Row) -> str:
+    """What was added to the logits of experts; empty if nothing was."""
+    kind, _, dose = str(row["how"]).partition(":")
+    return dose if kind == "boost" else ""
+
+
 def _without(row: Row) -> str:
+    if boost := _boost(row):
+        return f"with {boost} added to its experts' logits"
     return f"with it scaled by {row['factor']:g}" if _scaled(row) else "without it"
 
 
@@ -204,8 +214,16 @@ def _scaled(row: Row) -> bool:
     return bool(row["factor"])
 
 
-def _amplified(row: Row) -> bool:
-    return row["factor"] is not None and row["factor"] > 1
+def amplified(row: Row) -> bool:
+    """True if a target was made to do more: nothing says then which way the measure should go."""
+    return (row["factor"] or 0) > 1 or float(_boost(row) or 0) > 0
+
+
+def _doing(row: Row) -> str:
+    """What was done to a target, as the subject of a sentence; {} stands for it."""
+    if boost := _boost(row):
+        return f"Adding {boost} to the logits of {{}}"
+    return f"Scaling {{}} by {row['factor']:g}"
 
 
 def _figure(row: Row, name: str, random: str) -> str:

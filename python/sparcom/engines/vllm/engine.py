@@ -46,6 +46,7 @@ class VllmEngine(ProvedByCounts):
         self._facts = check_launch(self.options)
         self.context = context_of(self.options, self._facts)
         self._ablated: tuple[np.ndarray, np.ndarray | None, float] = np.zeros(0, np.int64), None, 0
+        self._routed: tuple[np.ndarray, float] = np.zeros(0, np.int64), 0.0
         self._engine = Restartable("engine", self._start, self.options.restarts)
 
     def _start(self) -> RunningEngine:
@@ -56,6 +57,8 @@ class VllmEngine(ProvedByCounts):
         try:
             if len(self._ablated[0]):  # in the engine before this one
                 self._send_ablated(running, *self._ablated)
+            if len(self._routed[0]):
+                self._send_routed(running, *self._routed)
         except BaseException:
             running.close()
             raise
@@ -163,6 +166,28 @@ class VllmEngine(ProvedByCounts):
             self._send_ablated(running, index, values, factor)
         self._ablated = index, values, factor
 
+    def route(self, index: np.ndarray, shift: float) -> None:
+        """Add `shift` to these experts' logits in their routers, and to no others', in every later
+        pass (`options.ablation`).
+
+        index: [n] flat expert indices, sorted, each once; none restores the model. shift: -inf
+        routes around them. Raises InputError for -inf if a router adds a bias to its scores or
+        takes experts by groups, since it might choose a closed one all the same.
+        """
+        index = np.ascontiguousarray(index, np.int64)
+        if len(index) and not (0 <= index[0] <= index[-1] < self.space.experts):
+            raise InputError(f"route: flat expert indices must be in [0, {self.space.experts})")
+        self._require_ablation()
+        guided = self._engine.current.client.guided
+        if len(index) and not np.isfinite(shift) and guided:
+            raise InputError(
+                f"ablate: the router of {guided[0]} cannot be routed around; ablate its experts "
+                "with --how zero"
+            )
+        if (running := self._engine.alive()) is not None:  # else the next start sends it
+            self._send_routed(running, index, shift)
+        self._routed = index, shift
+
     @contextmanager
     def summing(self) -> Iterator[Callable[[], np.ndarray]]:
         """Within the block, each neuron's h is summed over the counted tokens that reach it.
@@ -250,6 +275,10 @@ class VllmEngine(ProvedByCounts):
         running.call_workers(
             "sparcom_ablate", self.space.to_json(), index.tobytes(), filled, factor
         )
+
+    def _send_routed(self, running: RunningEngine, index: np.ndarray, shift: float) -> None:
+        if self.space.experts:
+            running.call_workers("sparcom_route", self.space.to_json(), index.tobytes(), shift)
 
 
 def _traced(parts: Sequence[dict[str, Any]], name: str, tokens: int, n: int) -> np.ndarray:

@@ -22,6 +22,7 @@ class EngineClient:
     llm: vLLM's `LLMEngine`. processes: what it has started.
     local_sites: what each worker counts, in rank order; () if nothing is counted.
     without_h: names of the sites whose h no worker sees (`CountedActivation.gives_h`).
+    guided: names of the routed sites whose routers look at more than the logits (`Bank.guided`).
     count_bytes: memory that the workers' counts take.
     recomputed: tokens that the engine read again after preempting their request, so far.
     cached: tokens that were not read, since an earlier request began with them, so far.
@@ -39,6 +40,7 @@ class EngineClient:
         replies = self.call_workers("sparcom_sites") if options.count else []
         self.local_sites = [[LocalSite.from_json(s) for s in reply["sites"]] for reply in replies]
         self.without_h = [name for reply in replies for name in reply["without_h"]]
+        self.guided = [name for reply in replies for name in reply["guided"]]
         self.count_bytes = sum(reply["bytes"] for reply in replies)
         counted = [[local.as_counted for local in sites] for sites in self.local_sites]
         self._shapes = [
