@@ -91,7 +91,15 @@ def test_units_come_in_every_form(model: Model, tmp_path) -> None:
     table = component_table(model.space, "neurons", UNITS)
     write_components(tmp_path / "list.csv", table)
     found = []
-    for units in (UNITS, UNITS.tolist(), str(tmp_path / "list.csv"), table, table.to_pandas()):
+    words = [f"1:{unit - 56}" for unit in UNITS]
+    for units in (
+        UNITS,
+        UNITS.tolist(),
+        words,
+        str(tmp_path / "list.csv"),
+        table,
+        table.to_pandas(),
+    ):
         with model.ablated(units):
             found.append(model.losses(CHATS, template="raw"))
     for losses in found[1:]:

@@ -10,16 +10,18 @@ import pyarrow as pa
 from sparcom.component_list import Components, component_indices, read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
+from sparcom.tracing.units import parse_units
 
 Units: TypeAlias = Any
-"""Flat neuron indices, a list's .csv or .parquet file, or a table with its columns."""
+"""Flat neuron indices, words as LAYER:UNIT, a list's file, or a table with its columns."""
 
 
 def to_components(units: Units, space: ComponentSpace) -> Components:
     """The components that units name.
 
-    units: [n] flat neuron indices; or a path, an Arrow table or a DataFrame with the columns layer,
-        kind, expert, unit, in which a row without a unit is a whole expert.
+    units: [n] flat neuron indices; words as `trace` takes them ("22:616"); or a path, an Arrow table
+        or a DataFrame with the columns layer, kind, expert, unit, in which a row without a unit is
+        a whole expert.
     Raises InputError for anything else, for what the model does not have, and if there are none.
     """
     if isinstance(units, Components):
@@ -30,6 +32,8 @@ def to_components(units: Units, space: ComponentSpace) -> Components:
         found = component_indices(units, space)
     elif hasattr(units, "to_dict") and hasattr(units, "columns"):
         found = component_indices(pa.Table.from_pandas(units, preserve_index=False), space)
+    elif isinstance(units, Sequence) and units and all(isinstance(u, str) for u in units):
+        found = Components(np.sort(parse_units(units, space)), np.zeros(0, np.int64))
     elif isinstance(units, np.ndarray | Sequence):
         found = Components(_flat(np.asarray(units), space), np.zeros(0, np.int64))
     else:
@@ -40,7 +44,8 @@ def to_components(units: Units, space: ComponentSpace) -> Components:
 
 
 _EXPECTED = (
-    "flat neuron indices, a .csv or .parquet file, or a table with layer, kind, expert, unit"
+    "flat neuron indices, words as LAYER:UNIT, a .csv or .parquet file, or a table with layer, "
+    "kind, expert, unit"
 )
 
 
