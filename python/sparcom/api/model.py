@@ -235,9 +235,9 @@ class Model:
     ) -> Iterator[None]:
         """Within the block, the outputs of units are ablated in every pass of this model.
 
-        units: flat neuron indices; words as of `trace`; or a list of components: a .csv or .parquet file, an Arrow table
-            or a DataFrame with the columns layer, kind, expert, unit (without a unit: a whole
-            expert, all its neurons).
+        units: flat neuron indices; words as of `trace`; or a list of components: a .csv or .parquet
+            file, an Arrow table or a DataFrame with the columns layer, kind, expert, unit (without
+            a unit: a whole expert, all its neurons).
         how: "zero", "scale:X", "mean", or in the router of experts "boost:X" and "route".
         over, template: for "mean": inputs over all whose tokens it is taken, and how they are
             rendered.

@@ -19,7 +19,7 @@ Units: TypeAlias = Any
 def to_components(units: Units, space: ComponentSpace) -> Components:
     """The components that units name.
 
-    units: [n] flat neuron indices; words as `trace` takes them ("22:616"); or a path, an Arrow table
+    units: [n] flat neuron indices; words as of `trace` ("22:616"); or a path, an Arrow table
         or a DataFrame with the columns layer, kind, expert, unit, in which a row without a unit is
         a whole expert.
     Raises InputError for anything else, for what the model does not have, and if there are none.
