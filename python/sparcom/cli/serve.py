@@ -1,6 +1,7 @@
 """`sparcom serve MODEL`: vLLM's OpenAI-compatible server, with neurons or experts scaled."""
 
 import argparse
+import shlex
 from typing import Any
 
 
@@ -18,7 +19,8 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     given("--tensor-parallel", type=int, default=1, metavar="N", help="workers (default: 1)")
     given("--cpus", type=int, help="CPU threads of each worker (default: all cores)")
     given("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    given("server", nargs="*", metavar="-- ...", help="further arguments of vllm serve, after --")
+    given("--vllm", default="", metavar="ARGS",
+          help='further arguments of vllm serve: --vllm="--served-model-name ablated"')  # fmt: skip
 
 
 def serve_command(arguments: argparse.Namespace) -> tuple[Any, int]:
@@ -34,5 +36,6 @@ def serve_command(arguments: argparse.Namespace) -> tuple[Any, int]:
         trust_remote_code=arguments.trust_remote_code,
     )  # fmt: skip
     where = ["--host", arguments.host, "--port", str(arguments.port)]
-    serve(options, read_model(options).space, arguments.scale, [*where, *arguments.server])
+    more = shlex.split(arguments.vllm)
+    serve(options, read_model(options).space, arguments.scale, [*where, *more])
     return {"served": arguments.model} if arguments.json else "", 0

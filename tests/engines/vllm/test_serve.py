@@ -103,7 +103,7 @@ def test_the_server_answers_with_and_without(tmp_path: Path, more: list[str]) ->
         port = free_port()
         command = [sys.executable, "-m", "sparcom.cli", "serve", str(folder), *scale, *more]
         command += ["--dtype", "float32", "--cpus", "1", "--port", str(port)]
-        command += ["--", "--served-model-name", "served"]
+        command += ["--vllm=--served-model-name served"]
         server = subprocess.Popen(command, env=os.environ, start_new_session=True)
         try:
             found.append(ask(port, server))
