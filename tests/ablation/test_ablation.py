@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
-from sparcom.ablation.ablation import Measured, Scored, summarise
+from sparcom.ablation.ablation import Dose, Measured, Scored, summarise
+from sparcom.ablation.how import parse_how
 from sparcom.ablation.matching import Balance
 from sparcom.ablation.options import AblationOptions
 from sparcom.ablation.scoring import Effects
 from sparcom.ablation.target import CrossTarget, Target
+from sparcom.errors import InputError
 
 CATEGORIES = ("A", "B", "C")
 CODES = np.repeat([0, 1, 2], [8, 6, 10])
 SCORED = Scored(CATEGORIES, CODES, np.array([f"k{i // 2}" for i in range(24)]), np.full(24, 2.0))
 FAIR = Balance(0.5, 0.5, 0.01, 1.0, 1.0, -0.02)
+(ZERO,) = parse_how("zero")
 UNFAIR = Balance(0.998, 0.064, 3.2, 5.0, 1.0, 2.0)
 
 
@@ -31,8 +34,7 @@ def measured(
     one = Target(name, "neurons", np.arange(5))
     return Measured(
         target=CrossTarget(name, "neurons", category, (one, one)),
-        effects=effects(target),
-        draws=effects(draws),
+        doses=(Dose(how=ZERO, effects=effects(target), draws=effects(draws)),),
         stopped=stopped,
         balance=found,
     )
@@ -114,6 +116,60 @@ def test_one_category_has_no_selectivity() -> None:
     result = summarise(scored, given, AblationOptions())
     assert [one.verdict for one in result.findings] == [None, None, None, "matters"]
     assert {one.selectivity for one in result.findings} == {None}
+
+
+def dosed(losses: list[np.ndarray], draws: list[np.ndarray], how: str) -> Measured:
+    """A target meant for A at several doses; losses: [n] each, draws: [sets, n] each."""
+    one = Target("t", "neurons", np.arange(5))
+    doses = [
+        Dose(how=one_way, effects=effects(loss), draws=effects(some))
+        for one_way, loss, some in zip(parse_how(how), losses, draws, strict=True)
+    ]
+    target = CrossTarget("t", "neurons", "A", (one, one))
+    return Measured(target=target, doses=tuple(doses), stopped=False, balance=FAIR)
+
+
+def test_doses_are_corrected_together_and_amplifying_has_two_sides() -> None:
+    """p by hand: the rank of each standardised figure among the largest of each random set."""
+    rng = np.random.default_rng(5)
+    draws = [0.5 * sets(rng, 99), sets(rng, 99), 0.7 * sets(rng, 99)]
+    falls = np.where(CODES == 0, -6.0, 0.0)
+    given = dosed([draws[0][0], 0.3 * falls, falls], draws, "scale:0,0.5,2")
+    result = summarise(SCORED, [given], AblationOptions(how="scale:0,0.5,2"))
+    tested = [one for one in result.findings if one.category == "A"]
+    assert [(one.how, one.factor) for one in tested] == [
+        ("scale:0", 0.0), ("scale:0.5", 0.5), ("scale:2", 2.0),
+    ]  # fmt: skip
+    weights = np.where(CODES == 0, 1 / 8, np.where(CODES == 1, -1 / 12, -1 / 20))
+    losses = [dose.effects.loss for dose in given.doses]
+    figures = np.stack([
+        np.append(loss @ weights, some @ weights)
+        for loss, some in zip(losses, draws, strict=True)
+    ])  # fmt: skip
+    figures[2] = np.abs(figures[2])
+    z = (figures - figures.mean(1, keepdims=True)) / figures.std(1, keepdims=True)
+    largest = z[:, 1:].max(0)
+    expected = [(1 + (largest >= own - 1e-12).sum()) / 100 for own in z[:, 0]]
+    np.testing.assert_allclose([one.p for one in tested], expected)
+    # The loss falls by 6: shown when amplified, never "matters" when it is made weaker.
+    assert [one.verdict for one in tested] == ["not shown", "not shown", "matters"]
+    assert tested[2].effect == pytest.approx(-6)
+    assert {one.sets_needed for one in tested} == {39}  # doses need no further sets
+    with pytest.raises(InputError, match=r"got 3 \(ablated: t \(scale:0\), t \(scale:0.5\)"):
+        result.of("t", "A")
+    assert result.of("t", "A", "scale:2") is tested[2]
+
+
+def test_exchangeable_doses_are_rarely_said_to_matter() -> None:
+    """Doses of one set are alike, as in a model: the same strengths, times the dose."""
+    rng, hits = np.random.default_rng(6), 0
+    for _ in range(200):
+        rows = sets(rng, 40)
+        some = [rows + 0.3 * rng.standard_normal(rows.shape), rows, -rows]
+        given = dosed([one[0] for one in some], [one[1:] for one in some], "scale:0,0.5,2")
+        found = summarise(SCORED, [given], AblationOptions(how="scale:0,0.5,2")).findings
+        hits += any(one.verdict == "matters" for one in found)
+    assert hits / 200 <= 0.09
 
 
 def test_exchangeable_targets_are_rarely_said_to_matter() -> None:

@@ -76,6 +76,50 @@ def test_ablated_neurons_equal_zeroed_weights(tmp_path: Path, family: str) -> No
     np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
 
 
+def doubled(model: torch.nn.Module, family: str, factor: float) -> None:
+    """Scale the first seven columns of a down projection: the same as scaling h there."""
+    down = {
+        "llama": lambda: model.model.layers[1].mlp.down_proj.weight[:, :7],
+        "qwen2_moe": lambda: model.model.layers[1].mlp.experts.down_proj[2, :, :7],
+    }[family]
+    with torch.no_grad():
+        down().mul_(factor)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, -1.0, 2.0])
+@pytest.mark.parametrize("family", ["llama", "qwen2_moe"])
+def test_scaled_neurons_equal_scaled_weights(tmp_path: Path, family: str, factor: float) -> None:
+    engine = engine_of(tmp_path, family)
+    ablator = TransformersAblator(engine, f"scale:{factor}")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
+    whole = ablator.losses(PROMPTS)
+    doubled(model, family, factor)
+    at = next(i for i, s in enumerate(engine.space.sites) if s.layer == 1 and s.kind != "shared")
+    site, start = engine.space.sites[at], int(engine.space.neuron_offsets[at])
+    first = start + (2 * site.width if site.experts else 0)
+    with ablator.ablated(Target("t", "neurons", np.arange(first, first + 7))):
+        found = ablator.losses(PROMPTS)
+    np.testing.assert_allclose(found, plain_losses(model), rtol=1e-4)
+    assert (found != whole).any()
+    np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2_moe"])
+def test_scaling_by_one_changes_no_bit(tmp_path: Path, family: str) -> None:
+    folder = save_tiny_model(tmp_path / family, family, torch.bfloat16)
+    engine = TransformersEngine(EngineOptions(str(folder), batch_tokens=64, slots=4, threads=1))
+    ablator = TransformersAblator(engine, "scale:1")
+    whole, answers = ablator.losses(PROMPTS), ablator.answers(PROMPTS)
+    everything = [Target("all", "neurons", np.arange(engine.space.neurons))]
+    if engine.space.experts:
+        everything.append(Target("all", "experts", np.arange(engine.space.experts)))
+    for target in everything:
+        with ablator.ablated(target):
+            np.testing.assert_array_equal(ablator.losses(PROMPTS), whole)
+            for name, logits in ablator.answers(PROMPTS).items():
+                assert torch.equal(logits, answers[name])
+
+
 def test_kl_and_changed_tokens(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "llama")
     ablator = TransformersAblator(engine)
@@ -193,7 +237,10 @@ def test_a_router_that_still_chooses_a_closed_expert_is_refused(tmp_path: Path) 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     engine = engine_of(tmp_path, "qwen2_moe")
-    with pytest.raises(InputError, match="expected zero, mean, route, got 'off'"):
+    with pytest.raises(
+        InputError,
+        match=r"expected zero, mean, scale:X\[,Y...\], route, boost:X\[,Y...\], got 'off'",
+    ):
         TransformersAblator(engine, "off")
     with (
         pytest.raises(InputError, match="each token takes 2: 5 cannot be routed around"),
@@ -202,6 +249,51 @@ def test_what_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_vllm_does_not_route_around() -> None:
-    with pytest.raises(InputError, match="cannot ablate by route; use the transformers engine"):
-        AblationOptions(family="experts", how="route", engine="vllm")
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("scale", r"expected zero, mean, scale:X\[,Y...\], route, boost:X\[,Y...\], got 'scale'"),
+        ("zero:1", "got 'zero:1'"),
+        ("scale:", "expected numbers as in scale:0,0.5,2, got 'scale:'"),
+        ("scale:1,nan", "expected numbers as in"),
+        ("scale:1,inf", "expected numbers as in"),
+        ("scale:2,2.0", "a number comes twice"),
+    ],
+)
+def test_words_that_name_no_way(how: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AblationOptions(how=how)
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "mixtral", "qwen3_moe"])
+def test_boosted_experts_equal_a_bias_in_the_router(tmp_path: Path, family: str) -> None:
+    """Against transformers, unmodified, whose linear adds a bias for one router's weight."""
+    engine = engine_of(tmp_path, family)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / family, dtype=torch.float32)
+    target, shift = Target("t", "experts", np.array([0, 3])), torch.tensor([1.5, 0, 0, 1.5, 0, 0])
+    whole = TransformersAblator(engine).losses(PROMPTS)
+    before = next(engine.count(PROMPTS)).experts[:, [0, 3]].sum()
+    with TransformersAblator(engine, "boost:1.5").ablated(target):
+        boosted = TransformersAblator(engine).losses(PROMPTS)
+        after = next(engine.count(PROMPTS)).experts[:, [0, 3]].sum()
+    layer = next(site.layer for site in engine.space.sites if site.experts)
+    router = model.model.layers[layer].mlp.gate
+    linear = torch.nn.functional.linear
+
+    def biased(x, weight, bias=None):
+        out = linear(x, weight, bias)
+        return out + shift if weight is router.weight else out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", biased)
+        expected = plain_losses(model)
+    np.testing.assert_allclose(boosted, expected, rtol=1e-4)
+    assert after > before
+    assert (boosted != whole).any()
+    np.testing.assert_array_equal(TransformersAblator(engine).losses(PROMPTS), whole)
+    neurons = Target("t", "neurons", np.array([0]))
+    with (
+        pytest.raises(InputError, match="only experts have a router, for --how boost:1.5"),
+        TransformersAblator(engine, "boost:1.5").ablated(neurons),
+    ):
+        pass

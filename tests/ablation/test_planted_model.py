@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from planted_model import DECOYS, PLANTED, corpus_rows, plant
 from tiny_runs import save_tiny_llm, write_corpus
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparcom.ablation import experiment
 from sparcom.ablation.ablate import ablate
@@ -29,74 +28,7 @@ from sparcom.planning.prompts import PromptMaker
 from sparcom.report.page import write_report
 from sparcom.store import Run
 
-MARKER, COMMON, LAST, ANSWER = "~", "^", "q", "z"
-PLANTED = [4, 17, 33]
-"""Neurons of layer 0 that fire for the marker alone, which ends the instructions of MATH."""
-DECOYS = list(range(36, 56))
-"""As many firings and as large a contribution: the first ten fire for a word that every instruction
-has once, the others at the end of every instruction, where they help the answer alike."""
 FINE = AnalysisOptions(least_difference=0.05)  # the marker is one token of ten
-WORDS = ("sort", "the", "words", "sum", "why", "is", "sea", "blue")
-
-
-def plant(folder: Path) -> None:
-    """PLANTED raise the score of the answer after the marker.
-
-    Dimensions 0, 2 and 4 of the residual stream say "marker", "common word" and "last token"; 1 and
-    3 are what the planted neurons and the decoys add, which the head reads for the answer. Nothing
-    else reads or writes them, attention writes nothing.
-    """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    marker, common, last, answer = (
-        tokenizer.encode(c, add_special_tokens=False)[0] for c in (MARKER, COMMON, LAST, ANSWER)
-    )
-    says = {marker: (1, -1, 1), common: (-1, 1, -1), last: (-1, -1, 1)}
-    with torch.no_grad():
-        embedding = model.model.embed_tokens.weight
-        embedding[:, :6] = 0
-        embedding[:, [0, 2, 4]] = -1
-        for token, what in says.items():
-            embedding[token] = 0
-            embedding[token, [0, 2, 4]] = torch.tensor(what, dtype=embedding.dtype)
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.gate_proj.weight[:, :6] = 0
-            layer.mlp.up_proj.weight[:, :6] = 0
-            layer.mlp.down_proj.weight[:6] = 0
-        mlp = model.model.layers[0].mlp
-        fires = {0: PLANTED, 2: DECOYS[:10], 4: DECOYS[10:]}
-        # Elsewhere the gate is so far below 0 that f of it is 0 in bfloat16's sums.
-        for weight, scale in ((mlp.gate_proj.weight, 10), (mlp.up_proj.weight, 1)):
-            for dimension, units in fires.items():
-                weight[units] = 0
-                weight[units, dimension] = scale
-        mlp.down_proj.weight[:, PLANTED + DECOYS] = 0
-        mlp.down_proj.weight[1, PLANTED] = 0.01
-        mlp.down_proj.weight[3, DECOYS] = 0.003
-        mlp.down_proj.weight[5, DECOYS[::2]] = 0.00954  # of the same norm; and they cancel
-        mlp.down_proj.weight[5, DECOYS[1::2]] = -0.00954
-        model.lm_head.weight[:, [1, 3, 5]] = 0
-        model.lm_head.weight[answer, [1, 3]] = 1
-    model.save_pretrained(folder)
-
-
-def corpus_rows() -> list[dict]:
-    """120 instructions of the same words; those of MATH end with the marker."""
-    rows = []
-    for k in range(120):
-        category = ("QA", "MATH", "SUM")[k % 3]
-        text = " ".join(WORDS[(k // 3 * j + j * j) % len(WORDS)] for j in range(1, 5 + k // 3 % 6))
-        rows.append(
-            {
-                "id": f"i{k:03}",
-                "category": category,
-                "source": ("human", "ai")[k // 3 % 2],
-                "instruction": f"{COMMON} {text} {MARKER if category == 'MATH' else LAST}",
-                "reference": ANSWER,
-            }
-        )
-    return rows
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +78,48 @@ def test_ablating_them_is_found_to_matter_for_their_category(
     assert max(abs(math.frequency_difference), abs(math.contribution_difference)) < 0.1
     # Decoys lower the loss of every category: a rule on effects alone would name them.
     assert qa.random_high > 0
+
+
+def test_the_dose_response_is_monotone_and_of_that_category_alone(run: str, capsys) -> None:
+    """The planted neurons raise the answer's score in proportion to h: at 2 it is near its most."""
+    capsys.readouterr()
+    given = ["ablate", run, "--target", "unique:MATH", "--how", "scale:2,1,0.5,0", "--cpus", "1"]
+    assert main([*given, "--plain-sets", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "unique:MATH: 3 neurons scaled by 0.5" in text
+    rows = Run(run).store.read_table("ablation").to_pylist()
+    math = [row for row in rows if row["category"] == "MATH"]
+    assert [row["factor"] for row in math] == [2, 1, 0.5, 0]
+    effects = [row["effect"] for row in math]
+    assert effects[0] < effects[1] == 0 < effects[2] < effects[3]
+    assert {row["effect"] for row in rows if row["category"] in ("QA", "SUM")} == {0}
+    assert [row["verdict"] for row in math] == ["not shown", "not shown", "matters", "matters"]
+    assert {row["random_sets"] for row in math} == {99}
+    page = Path(write_report(run)).read_text()
+    assert "No selective effect of unique:MATH scaled by 2 on MATH is shown" in page
+    assert "with it scaled by 0.5 the loss of MATH rises by" in page
+    assert (Path(run) / "figures" / "ablation-doses.svg").is_file()
+
+
+def test_the_answers_of_that_category_alone_become_wrong(run: str, capsys) -> None:
+    pytest.importorskip("math_verify", reason="math-verify is not installed")
+    capsys.readouterr()
+    few = ["--random-sets", "39", "--limit", "6", "--cpus", "1"]
+    given = ["ablate", run, "--target", "unique:MATH", "--how", "scale:0,1", "--behaviour", "1"]
+    assert main([*given, *few]) == 0
+    text = capsys.readouterr().out
+    assert "warning: SUM is left out: its answers cannot be scored in both halves" in text
+    rows = Run(run).store.read_table("behaviour").to_pylist()
+    by = {(row["how"], row["category"]): row for row in rows}
+    assert {name for _, name in by} == {"QA", "MATH", "all"}
+    math = by["scale:0", "MATH"]
+    assert (math["metric"], math["score"], math["effect"]) == ("exact match", 1, 1)
+    assert (math["verdict"], math["changed"]) == ("matters", 1)
+    assert by["scale:1", "MATH"]["effect"] == by["scale:1", "MATH"]["changed"] == 0
+    for how in ("scale:0", "scale:1"):
+        assert by[how, "QA"]["effect"] == by[how, "QA"]["changed"] == 0
+    page = Path(write_report(run)).read_text()
+    assert "unique:MATH matters for MATH: without it the score of MATH falls by 1.000" in page
 
 
 def test_decoys_help_every_category_and_are_not_said_to_matter_for_math(
@@ -228,8 +202,11 @@ def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Pa
         (["--target", "top:0"], "expected a number of at least 1, got '0'"),
         (["--target", "top:150"], "too few are left to draw matched random ones"),
         (["--family", "experts"], "the model has no routed experts"),
-        (["--how", "route"], "only experts can be routed around"),
+        (["--how", "route"], "only experts have a router, for --how route"),
         (["--random-sets", "0"], "random-sets: must be at least 1, got 0"),
+        (["--run-code"], "run-code and aliases score answers; give behaviour too"),
+        (["--behaviour", "-1"], "behaviour: must be at least 0, got -1"),
+        (["--behaviour", "4", "--aliases", "none.csv"], "aliases none.csv: cannot be read"),
         (["--limit", "1"], "limit: must be at least 2, got 1"),
         (["--low", "0.9"], "expected 0 <= low < high <= 1"),
     ],

@@ -23,7 +23,7 @@ class Fake:
         self.kept = 0
 
     @contextmanager
-    def ablated(self, target: Target):
+    def ablated(self, target: Target, how=None):
         self.now = target
         yield
         self.now = None

@@ -95,7 +95,7 @@ def test_nothing_ablated(engines):
     assert share_of_differing_cells(*counts) <= 1e-4
 
 
-@pytest.mark.parametrize("how", ["zero", "mean"])
+@pytest.mark.parametrize("how", ["zero", "mean", "scale:0.5", "scale:2"])
 def test_ablated(engines, how):
     ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
     whole = ablators[1].losses(PROMPTS)
@@ -110,6 +110,46 @@ def test_ablated(engines, how):
         assert np.abs(theirs - whole).max() > 1e-2
         assert share_of_differing_cells(counts, expected) <= 1e-4
     np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)  # one prompt: one batch
+
+
+@pytest.mark.parametrize("how", ["route", "boost:2", "boost:-1"])
+def test_routed_around_and_boosted(engines, how):
+    if not engines[0].space.experts:
+        pytest.skip("the model has no routed experts")
+    target = Target("e", "experts", np.array([0, 4]))
+    ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
+    before = engines[0].losses(PROMPTS[1:2])
+    whole = by_id(engines[0].count(PROMPTS))
+    (ours, counts), (theirs, expected) = (measured(a, target) for a in ablators)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert share_of_differing_cells(counts, expected) <= 1e-4
+    assert any((counts[name][1] != whole[name][1]).any() for name in counts)
+    np.testing.assert_array_equal(engines[0].losses(PROMPTS[1:2]), before)
+
+
+def test_scaling_by_one_changes_no_bit(engines):
+    engine = engines[0]
+    everything = Target("all", "neurons", np.arange(engine.space.neurons))
+    before = engine.losses(PROMPTS[1:2])
+    with VllmAblator(engine, "scale:1").ablated(everything):
+        np.testing.assert_array_equal(engine.losses(PROMPTS[1:2]), before)
+    with VllmAblator(engine, "scale:1.5").ablated(everything):
+        assert (engine.losses(PROMPTS[1:2]) != before).all()
+
+
+@pytest.mark.parametrize("how", ["zero", "scale:2"])
+def test_answers_are_written_as_in_transformers(engines, how):
+    ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
+    prompts = [PROMPTS[at] for at in (0, 2, 4)]
+    whole = ablators[1].write(prompts, 12)
+    counts = by_id(engines[0].count(PROMPTS))
+    assert ablators[0].write(prompts, 12) == whole
+    target = targets(engines[0].space)[0]
+    with ablators[0].ablated(target), ablators[1].ablated(target):
+        ours, theirs = (ablator.write(prompts, 12) for ablator in ablators)
+    assert ours == theirs != whole
+    again = by_id(engines[0].count(PROMPTS))  # nothing of what was written is counted
+    assert share_of_differing_cells(again, counts) <= 1e-4
 
 
 def test_an_engine_that_starts_again_keeps_what_is_ablated(reference):

@@ -10,6 +10,7 @@ import pytest
 from planted import mixed_space, write_run
 
 from sparcom import AnalysisOptions, analyse, compare, trajectory
+from sparcom.ablation.ablation import behaviour_schema
 from sparcom.ablation.ablation import schema as ablation_schema
 from sparcom.store.tables import FAILED_SCHEMA
 from sparcom.tracing.examples import EXAMPLES_SCHEMA, TOKENS_SCHEMA
@@ -72,6 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     out = {
         "failed": columns(FAILED_SCHEMA),
         "ablation": columns(ablation_schema()),
+        "behaviour": columns(behaviour_schema()),
         "traced_examples": columns(EXAMPLES_SCHEMA),
         "example_tokens": columns(TOKENS_SCHEMA),
     }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sparcom.ablation.ablation import Ablation, summarise
+from sparcom.ablation.behaviour import Tasks, metrics_of, with_tasks
 from sparcom.ablation.experiment import Experiment, Progress
 from sparcom.ablation.halves import split_clusters, usage_of_halves
 from sparcom.ablation.measures import answered
@@ -22,8 +23,9 @@ def ablate(
     Targets are found on half of the clusters and scored on the other half, both ways, beside
     random sets that fire and contribute as much. The model is read by `options.engine` in the
     run's dtype, whichever engine counted; the transformers engine measures what is matched.
+    With `options.behaviour` the answers that the model writes are scored instead of the loss.
     progress: called after each measurement with (how many are done, how many are planned).
-    Writes analysis/ablation.parquet.
+    Writes analysis/ablation.parquet, or analysis/behaviour.parquet.
     Raises InputError if the model is not there or has other weights than the run, no instruction
     has a reference, or a target is empty.
 
@@ -38,13 +40,18 @@ def ablate(
         run.labels["cluster"].to_pylist(), run.labels["category"].to_pylist(), rng
     )
     known, warnings = answered(run, half)
+    tasks: Tasks = {}
+    if options.behaviour:
+        known, tasks, more = with_tasks(known, options)
+        warnings += more
     found = targets(
         options.targets, run.space, options.family,
         lambda: usage_of_halves(run, options.family, half), known.categories,
         high=options.high, low=options.low,
     )  # fmt: skip
-    experiment = Experiment(run, options, known, found, rng, progress)
+    experiment = Experiment(run, options, known, found, rng, progress, tasks)
     measured, scored = experiment.measure()
-    result = summarise(scored, measured, options, [*warnings, *experiment.warnings])
-    run.store.write_table("ablation", result.table())
+    warnings += experiment.warnings
+    result = summarise(scored, measured, options, warnings, metrics_of(known, tasks))
+    run.store.write_table("behaviour" if options.behaviour else "ablation", result.table())
     return result

@@ -3,21 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from sparcom.ablation.how import How, parse_how
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
-from sparcom.engines.base import Engine
+from sparcom.engines.base import Writer
 from sparcom.errors import InputError, SparcomError
-
-HOW = {"transformers": ("zero", "mean", "route"), "vllm": ("zero", "mean")}
-"""How each engine can ablate."""
-
 
 Answers = dict[str, torch.Tensor]
 """Prompt id -> [tokens, vocabulary] logits at the tokens before its counted ones."""
@@ -47,7 +44,8 @@ class Scores:
 class Ablator(ABC):
     """Measures losses of an engine with components ablated.
 
-    engine: the loaded engine. how: one of `HOW` of it; "mean" needs `calibrate` first.
+    engine: the loaded engine. how: a word of `how.parse_how` that names one way; "mean" needs
+    `calibrate` first.
 
     >>> ablator = TransformersAblator(engine, "zero")
     >>> whole = ablator.answers(prompts)
@@ -59,9 +57,11 @@ class Ablator(ABC):
 
     engine_name: str
 
-    def __init__(self, engine: Engine, how: str = "zero") -> None:
-        check_how(self.engine_name, how)
-        self.engine, self.how = engine, how
+    def __init__(self, engine: Any, how: str = "zero") -> None:
+        found = parse_how(how, self.engine_name)
+        if len(found) > 1:
+            raise InputError(f"ablate: how: expected one factor, got {how!r}")
+        self.engine, self.how = engine, found[0]
         self._means: np.ndarray | None = None
 
     def calibrate(self, prompts: Sequence[Prompt]) -> np.ndarray:
@@ -82,18 +82,24 @@ class Ablator(ABC):
         return self._means
 
     @contextmanager
-    def ablated(self, target: Target) -> Iterator[None]:
-        """Within the block, the components of a target are ablated."""
+    def ablated(self, target: Target, how: How | None = None) -> Iterator[None]:
+        """Within the block, the components of a target are ablated. how: None: the ablator's."""
+        how = how or self.how
+        if how.shift is not None:
+            check_routable(target, self.engine.space, how)
+            with self._routed(target.index, how.shift):
+                yield
+            return
         index, values = neurons_of(target, self.engine.space), None
-        if self.how == "mean":
+        if how.kind == "mean":
             if self._means is None:
                 raise SparcomError("ablate: the mean was asked for, but calibrate() has not run")
             values = self._means[index]
-        self._ablate(index, values)
+        self._ablate(index, values, how.factor or 0.0)
         try:
             yield
         finally:
-            self._ablate(np.zeros(0, np.int64), None)
+            self._ablate(np.zeros(0, np.int64), None, 0.0)
 
     def scores(
         self,
@@ -119,6 +125,12 @@ class Ablator(ABC):
         """[n] mean negative log-likelihood, nats per token (`scores`)."""
         return self.scores(prompts).loss
 
+    def write(self, prompts: Sequence[Prompt], tokens: int) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes after a prompt, greedily, `tokens` at
+        most; without the token that ends it."""
+        engine: Writer = self.engine
+        return engine.generate([replace(one, counted=(), generate=tokens) for one in prompts])
+
     def answers(self, prompts: Sequence[Prompt]) -> Answers | None:
         """The model's distributions at each prompt's counted tokens; None if the engine does not
         show them."""
@@ -139,10 +151,18 @@ class Ablator(ABC):
         return 0
 
     @abstractmethod
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        """In every later pass, h of these neurons and of no others is `values` (None: 0).
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+        """In every later pass, h of these neurons and of no others becomes h * factor + values
+        (None: 0).
 
         index: [n] flat indices, sorted, each once.
+        """
+
+    @abstractmethod
+    def _routed(self, index: np.ndarray, shift: float) -> AbstractContextManager[None]:
+        """Within the block, `shift` is added to these experts' logits in their routers.
+
+        index: [n] flat expert indices, sorted, each once.
         """
 
     @abstractmethod
@@ -156,17 +176,19 @@ class Ablator(ABC):
         """As `scores`; NaN if there is none."""
 
 
-def check_how(engine: str, how: str) -> None:
-    """Raise InputError if an engine cannot ablate in this way."""
-    if engine not in HOW:
-        raise InputError(f"ablate: engine: expected {', '.join(HOW)}, got {engine!r}")
-    known = HOW["transformers"]
-    if how not in known:
-        raise InputError(f"ablate: how: expected {', '.join(known)}, got {how!r}")
-    if how not in HOW[engine]:
-        raise InputError(
-            f"ablate: the {engine} engine cannot ablate by {how}; use the transformers engine"
-        )
+def check_routable(target: Target, space: ComponentSpace, how: How) -> None:
+    """Raise InputError for components without a router, or if too few experts would be left."""
+    if target.family != "experts":
+        raise InputError(f"ablate: only experts have a router, for --how {how.name}; use --family "
+                         "experts")  # fmt: skip
+    for at, site in enumerate(space.sites):
+        start, stop = space.expert_offsets[at : at + 2]
+        inside = int(((target.index >= start) & (target.index < stop)).sum())
+        if how.kind == "route" and inside and site.experts - inside < site.top_k:
+            raise InputError(
+                f"ablate: {site.name} has {site.experts} experts and each token takes "
+                f"{site.top_k}: {inside} cannot be routed around"
+            )
 
 
 def neurons_of(target: Target, space: ComponentSpace) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from sparcom.ablation.ablation import Measured, Scored, verdicts
+from sparcom.ablation.ablation import Dose, Measured, Scored, tested_figures, verdicts
 from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.behaviour import BehaviourScorer, Tasks
+from sparcom.ablation.how import How
 from sparcom.ablation.matching import Balance, balance, matched_sets, worst_of
 from sparcom.ablation.measures import (
     Answered,
@@ -40,7 +43,8 @@ Progress = Callable[[int, int], None]
 class Experiment:
     """Measures targets and their random sets.
 
-    known: the instructions that may be scored. found: the targets. warnings: filled by `measure`.
+    known: the instructions that may be scored. found: the targets. tasks: how written answers are
+    scored; {}: the loss is. warnings: filled by `measure`.
     """
 
     def __init__(
@@ -51,9 +55,10 @@ class Experiment:
         found: Sequence[CrossTarget],
         rng: np.random.Generator,
         progress: Progress,
+        tasks: Tasks,
     ) -> None:
         self._run, self._options, self._rng = run, options, rng
-        self._known, self._found = known, found
+        self._known, self._found, self._tasks = known, found, tasks
         self._config = RunConfig.from_json(run.manifest["config"])
         self._done, self._planned, self._progress = 0, 0, progress
         self.warnings: list[str] = []
@@ -70,7 +75,7 @@ class Experiment:
                 f"ablate: model {engine_of.model}: its weights are not those of the run"
             )
         maker = PromptMaker(self._config, engine_of)
-        how = self._options.how
+        how = self._options.hows[0].name
         if engine == "transformers":
             with open_transformers(engine_of, how) as ablator:
                 return self._score(ablator, maker, self._draw(ablator.engine, maker))
@@ -115,21 +120,36 @@ class Experiment:
     ) -> tuple[list[Measured], Scored]:
         options = self._options
         chosen = self._known.take(choose(self._known, options.limit))
-        answer = {"scope": "response", "max_tokens": options.answer_tokens}
-        prompts = prompts_of(maker, self._config, chosen.items, **answer)
-        if ablator.how == "mean":
+        if ablator.how.kind == "mean":
             ablator.calibrate(prompts_of(maker, self._config, chosen.items, scope="all"))
         fair = sum(one.balance.fair for one in drawn)
         sets = self._sets(max(fair, 1))
-        self._planned = 1 + len(drawn) + fair * sets
-        scorer = Scorer(ablator, prompts, chosen.half)
+        self._planned = 1 + (len(drawn) + fair * sets) * len(options.hows)
+        scorer = self._scorer(ablator, maker, chosen)
         self.warnings += scorer.warnings
         scored = Scored(chosen.categories, chosen.codes, chosen.clusters, scorer.loss)
         self._tick()
         measured = [self._measured(scorer, scored, one, sets) for one in drawn]
-        if options.plain_sets and options.how != "route":  # too few may be routed around
+        in_routing = ablator.how.shift is not None  # of which too few components are left
+        if options.plain_sets and not self._tasks and not in_routing:
             measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
+
+    def _scorer(self, ablator: Ablator, maker: PromptMaker, chosen: Answered) -> Scorer:
+        options = self._options
+        if not self._tasks:
+            answer = {"scope": "response", "max_tokens": options.answer_tokens}
+            prompts = prompts_of(maker, self._config, chosen.items, **answer)
+            return Scorer(ablator, prompts, chosen.half)
+        prompts = prompts_of(maker, self._config, chosen.items, scope="prompt")
+        scorer = BehaviourScorer(
+            ablator, prompts, chosen.half, self._tasks, maker.decode, options.behaviour
+        )
+        for code, name in enumerate(chosen.categories):
+            if scorer.loss[chosen.codes == code].all():
+                self.warnings.append(f"{name}: no answer of the whole model is right, so that no "
+                                     "ablation can lower its score")  # fmt: skip
+        return scorer
 
     def _measured(self, scorer: Scorer, scored: Scored, one: "_Drawn", sets: int) -> Measured:
         """One target and, if a fair comparison exists, its random sets."""
@@ -137,24 +157,37 @@ class Experiment:
         editions = one.target.scored_on(0), one.target.scored_on(1)
         # The random sets are of the target's own sites, hence of its layers.
         prefixes = scorer.prefixes(editions) if one.balance.fair else (None, None)
-        effects = scorer.effects(editions, prefixes)
-        self._tick()
-        draws: list[Effects] = []
+        hows = self._options.hows
+
+        def measure(some: Editions) -> list[Effects]:
+            """The effects of one set, in each way."""
+            found = []
+            for how in hows:
+                found.append(scorer.effects(some, prefixes, how))
+                self._tick()
+            return found
+
+        effects = measure(editions)
+        draws: list[list[Effects]] = []
 
         def draw(number: int) -> np.ndarray:
-            draws.append(scorer.effects(one.random(number), prefixes))
-            self._tick()
-            return scored.figures(draws[-1].loss, cells)
+            draws.append(measure(one.random(number)))
+            return tested_figures(scored, cells, hows, [one.loss for one in draws[-1]])
 
         stopped = False
         if one.balance.fair:
-            observed = scored.figures(effects.loss, cells)
+            observed = tested_figures(scored, cells, hows, [one.loss for one in effects])
             stopped = draw_sets(observed, draw, sets, early=self._options.early).stopped
-            self._planned -= sets - len(draws)
-        return Measured(
-            target=one.target, effects=effects, draws=stacked(draws, len(scored.codes)),
-            stopped=stopped, balance=one.balance,
-        )  # fmt: skip
+            self._planned -= (sets - len(draws)) * len(hows)
+        doses = tuple(
+            Dose(
+                how=how,
+                effects=effects[at],
+                draws=stacked([each[at] for each in draws], len(scored.codes)),
+            )
+            for at, how in enumerate(hows)
+        )
+        return Measured(target=one.target, doses=doses, stopped=stopped, balance=one.balance)
 
     def _with_plain(
         self,
@@ -164,24 +197,30 @@ class Experiment:
         scored: Scored,
         measured: Sequence[Measured],
     ) -> Iterator[Measured]:
-        """The targets that matter get the control on plain text."""
+        """The targets that matter get the control on plain text, at every dose at which they do."""
         claimed = [
-            any(p is not None and p <= ALPHA for _, p in said.values())
+            {at for (at, _), (_, p) in said.items() if p is not None and p <= ALPHA}
             for said in verdicts(scored, measured)
         ]
-        self._planned += sum(claimed) * self._options.plain_sets
+        self._planned += sum(map(len, claimed)) * self._options.plain_sets
         prompts = plain_prompts(maker, self._config) if any(claimed) else []
         whole = ablator.losses(prompts) if prompts else np.zeros(0)
 
-        def rise(target: Target) -> float:
-            with ablator.ablated(target):
+        def rise(how: How, target: Target) -> float:
+            with ablator.ablated(target, how):
                 return float((ablator.losses(prompts) - whole).mean())
 
         for one, matters in zip(measured, claimed, strict=True):
-            yield replace(one, plain=self._plain(scorer, one, rise)) if matters else one
+            doses = [
+                replace(dose, plain=self._plain(scorer, one, dose.how, partial(rise, dose.how)))
+                if at in matters
+                else dose
+                for at, dose in enumerate(one.doses)
+            ]
+            yield replace(one, doses=tuple(doses))
 
     def _plain(
-        self, scorer: Scorer, one: Measured, rise: Callable[[Target], float]
+        self, scorer: Scorer, one: Measured, how: How, rise: Callable[[Target], float]
     ) -> PlainControl | None:
         """The control of one target; None if plain text does not suffer, or too little may be
         ablated for it to suffer as much."""
@@ -197,7 +236,7 @@ class Experiment:
                 self._planned -= self._options.plain_sets - len(found)
                 return None
             (first, first_rise), (second, second_rise) = pair[0], pair[1]
-            found.append(scorer.effects((second, first)))
+            found.append(scorer.effects((second, first), how=how))
             sizes += [len(first.index), len(second.index)]
             rises += [first_rise, second_rise]
             self._tick()

@@ -123,9 +123,9 @@ def options_of_engine(config: RunConfig, options: AblationOptions, engine: str) 
         )  # fmt: skip
         return replace(engine_options(config), threads=options.threads)
     found: Any = engine_options(replace(config, engine="vllm"))
-    # CUDA graphs cannot sum what the means are made of.
+    sums = options.hows[0].kind == "mean"  # which CUDA graphs cannot
     vllm: EngineOptions = replace(found, threads=options.threads, ablation=True,
-                                  compile=found.compile and options.how != "mean")  # fmt: skip
+                                  compile=found.compile and not sums)  # fmt: skip
     return vllm
 
 

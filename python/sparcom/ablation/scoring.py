@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparcom.ablation.ablator import Ablator, Prefix
+from sparcom.ablation.how import How
 from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 
@@ -20,7 +21,7 @@ MOST_LOGITS = 1 << 31
 class Effects:
     """What an ablation changed, one entry for each instruction; NaN if unknown.
 
-    loss: nats per answer token, without the target less with it. kl, changed: as of `Scores`.
+    loss: nats per answer token, with the target ablated less without. kl, changed: as of `Scores`.
     """
 
     loss: np.ndarray
@@ -66,12 +67,14 @@ class Scorer:
         )
         return first, second
 
-    def effects(self, editions: Editions, prefixes: Prefixes = (None, None)) -> Effects:
-        """The effects of one set, in its two editions."""
+    def effects(
+        self, editions: Editions, prefixes: Prefixes = (None, None), how: How | None = None
+    ) -> Effects:
+        """The effects of one set, in its two editions. how: None: the ablator's."""
         out = Effects(*(np.full(len(self.loss), np.nan) for _ in range(3)))
         for h, target in enumerate(editions):
             rows, prompts = self._rows[h], self._prompts[h]
-            with self._ablator.ablated(target):
+            with self._ablator.ablated(target, how):
                 scores = self._ablator.scores(prompts, self._answers, prefixes[h])
             out.loss[rows] = scores.loss - self.loss[rows]
             out.kl[rows], out.changed[rows] = scores.kl, scores.changed

@@ -1,10 +1,11 @@
 """Ablating components of a loaded transformers engine, and its losses on reference answers.
 
-The kernel itself ablates neurons (`keep` and `fill`), in every row. An expert is ablated by zero
-output (all its neurons), by the mean of its neurons, or by routing around it: its router logit
-becomes -inf, so that the router takes its next choice.
+The kernel itself ablates neurons (`keep` and `fill`), in every row: by zero, a factor, or their
+mean. An expert is all its neurons; or its router logit is raised, or becomes -inf, so that the
+router takes its next choice.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,7 +16,6 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from sparcom.ablation.ablator import Ablator, Answers, Prefix, Scores
-from sparcom.ablation.target import Target
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.masks import ablation_masks
 from sparcom.counting.recorder import Recorder
@@ -32,19 +32,12 @@ class TransformersAblator(Ablator):
     engine_name = "transformers"
     _reading: tuple[str, ...] = ()  # ids of the current pass
 
-    @contextmanager
-    def ablated(self, target: Target) -> Iterator[None]:
-        """As `Ablator.ablated`; how "route" is done here."""
-        around = self.how == "route"
-        with self._routed_around(target) if around else super().ablated(target):
-            yield
-
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
         space, model = self.engine.space, self.engine.model
         like: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
         self._recorder().ablate({
             at: (mask.to(**like), value.to(**like))
-            for at, mask, value in ablation_masks(space.sites, index, values)
+            for at, mask, value in ablation_masks(space.sites, index, values, factor)
         })  # fmt: skip
 
     @contextmanager
@@ -53,26 +46,19 @@ class TransformersAblator(Ablator):
             yield lambda: np.concatenate([total.cpu().numpy().reshape(-1) for total in sums])
 
     @contextmanager
-    def _routed_around(self, target: Target) -> Iterator[None]:
-        space, index = self.engine.space, target.index
-        if target.family != "experts":
-            raise InputError("ablate: only experts can be routed around; use --family experts")
+    def _routed(self, index: np.ndarray, shift: float) -> Iterator[None]:
+        space = self.engine.space
         with ExitStack() as stack:
             for at, site in enumerate(space.sites):
                 start, stop = space.expert_offsets[at : at + 2]
                 inside = index[(index >= start) & (index < stop)] - start
                 if not len(inside):
                     continue
-                if site.experts - len(inside) < site.top_k:
-                    raise InputError(
-                        f"ablate: {site.name} has {site.experts} experts and each token takes "
-                        f"{site.top_k}: {len(inside)} cannot be routed around"
-                    )
                 router = self._router(site.layer)
                 weight: Any = router.weight
-                closed = torch.from_numpy(inside).to(weight.device)
+                chosen = torch.from_numpy(inside).to(weight.device)
                 stack.callback(setattr, router, "forward", router.forward)
-                router.forward = _around(router, router.forward, closed, site.name)
+                router.forward = _shifted(router, router.forward, chosen, shift, site.name)
             yield
 
     def _recorder(self) -> Recorder:
@@ -187,33 +173,35 @@ def _by_token(
     return loss, kl, (whole.argmax(-1) != logits.argmax(-1)).float()
 
 
-class _Close(TorchFunctionMode):
-    """Router logits of some experts become -inf, where the router multiplies by its weight."""
+class _Shift(TorchFunctionMode):
+    """Adds to the router logits of some experts, where the router multiplies by its weight."""
 
-    def __init__(self, weight: torch.Tensor, closed: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, chosen: torch.Tensor, shift: float) -> None:
         super().__init__()
-        self.weight, self.closed, self.seen = weight, closed, 0
+        self.weight, self.chosen, self.shift, self.seen = weight, chosen, shift, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if func is F.linear and out.shape[-1] == len(self.weight):
             self.seen += 1
-            out = out.index_fill(-1, self.closed, float("-inf"))
+            added = out.new_zeros(out.shape[-1]).index_fill(0, self.chosen, self.shift)
+            out = out + added
         return out
 
 
-def _around(router, forward, closed, name):
-    def closed_forward(*args, **kwargs):
-        with _Close(router.weight, closed) as mode:
+def _shifted(router, forward, chosen, shift, name):
+    def shifted_forward(*args, **kwargs):
+        with _Shift(router.weight, chosen, shift) as mode:
             out = forward(*args, **kwargs)
         # Routers that add a bias to their scores, or take experts by groups, may choose a closed
         # one, with weight 0. Ids of experts are the only integers that routers return.
-        ids = [part for part in out if not part.is_floating_point()]
-        if mode.seen != 1 or any(torch.isin(part, closed).any() for part in ids):
+        ids = [part for part in out if not part.is_floating_point()] if shift == -math.inf else []
+        if mode.seen != 1 or any(torch.isin(part, chosen).any() for part in ids):
+            what = "boosted" if math.isfinite(shift) else "routed around"
             raise SparcomError(
-                f"ablate: the router of {name} ({type(router).__name__}) cannot be routed around; "
+                f"ablate: the router of {name} ({type(router).__name__}) cannot be {what}; "
                 "ablate its experts with --how zero"
             )
         return out
 
-    return closed_forward
+    return shifted_forward

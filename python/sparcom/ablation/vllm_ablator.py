@@ -5,8 +5,8 @@ exchanged between passes. Losses are vLLM's own log-probabilities of the prompt'
 does not show whole distributions.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -21,8 +21,16 @@ class VllmAblator(Ablator):
     engine: VllmEngine
     engine_name = "vllm"
 
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        self.engine.ablate(index, values)
+    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+        self.engine.ablate(index, values, factor)
+
+    @contextmanager
+    def _routed(self, index: np.ndarray, shift: float) -> Iterator[None]:
+        self.engine.route(index, shift)
+        try:
+            yield
+        finally:
+            self.engine.route(np.zeros(0, np.int64), 0.0)
 
     def _summing(self) -> AbstractContextManager[Callable[[], np.ndarray]]:
         return self.engine.summing()

@@ -1,12 +1,16 @@
 """A model that counts in memory: no Ray, no run directory."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparcom.api.counts import Counts
 from sparcom.api.inputs import Inputs, to_instructions
+from sparcom.api.units import Units, to_components
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig, near_key
 from sparcom.corpus.prompts.prompts import Prompt
@@ -14,6 +18,7 @@ from sparcom.corpus.schema import Instruction
 from sparcom.errors import InputError, SparcomError
 
 if TYPE_CHECKING:
+    from sparcom.ablation.ablator import Ablator
     from sparcom.planning.prompts import PromptMaker
     from sparcom.tracing.traces import Traces
 
@@ -28,7 +33,8 @@ class Model:
     """A causal language model, loaded to count which neurons fire on an instruction.
 
     model: "default" (SmolLM2-135M-Instruct), a folder, a .gguf file, or a hub id.
-    engine: "transformers" or "vllm". options: keys of `RunConfig` that say how an engine is loaded:
+    engine: "transformers" or "vllm". ablation: vLLM only: load it so that units can be ablated.
+    options: keys of `RunConfig` that say how an engine is loaded:
     dtype, threshold, signal, verify, batch_tokens, slots, cpus, compile, tensor_parallel, ...
     Raises InputError for an unknown option, or a model that cannot be counted.
 
@@ -39,7 +45,12 @@ class Model:
     """
 
     def __init__(
-        self, model: str = "default", *, engine: str = "transformers", **options: Any
+        self,
+        model: str = "default",
+        *,
+        engine: str = "transformers",
+        ablation: bool = False,
+        **options: Any,
     ) -> None:
         from sparcom.engines.load import load_engine
         from sparcom.planning.options import engine_options
@@ -52,11 +63,15 @@ class Model:
                 )
         self.config = RunConfig(model=model, engine=engine, **options)
         loading = engine_options(self.config)
+        if ablation and engine == "vllm":
+            vllm: Any = loading
+            loading = replace(vllm, ablation=True)
         self._maker = PromptMaker(self.config, loading)
         self.engine = load_engine(engine, loading, self.config.gpus)
         self.space: ComponentSpace = self.engine.space
         self._lock = threading.Lock()
         self._open = True
+        self._changed = False
 
     def count(
         self,
@@ -81,8 +96,7 @@ class Model:
         """
         from sparcom.engines.count_part import count_part
 
-        if not self._open:
-            raise SparcomError("this model is closed")
+        self._require_open()
         instructions, systems = to_instructions(inputs)
         config = replace(
             self.config, scope=scope, template=template, system=system, date=date,
@@ -129,8 +143,7 @@ class Model:
         from sparcom.tracing.traces import trace_prompts
         from sparcom.tracing.units import parse_units
 
-        if not self._open:
-            raise SparcomError("this model is closed")
+        self._require_open()
         index = parse_units(units, self.space)
         instructions, systems = to_instructions(inputs)
         config = replace(
@@ -150,6 +163,149 @@ class Model:
 
     def _maker_of(self, config: RunConfig, system: str | None) -> "PromptMaker":
         return self._maker.changed(config if system is None else replace(config, system=system))
+
+    def losses(
+        self,
+        inputs: Inputs,
+        *,
+        answer_tokens: int | None = None,
+        template: str = RunConfig.template,
+        system: str | None = None,
+        date: str | None = None,
+        truncate: bool = False,
+    ) -> np.ndarray:
+        """[n] mean negative log-likelihood of each reference answer, in nats per token.
+
+        inputs: as of `count`, with answers: chats that end with the assistant's, or a reference.
+        answer_tokens: the first that are scored; None: all.
+        template, system, date, truncate: as in `RunConfig`.
+        Raises InputError for an input without an answer; SparcomError if a loss is not finite.
+
+        >>> chat = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+        >>> model.losses([chat])
+        """
+        self._require_open()
+        instructions, systems = to_instructions(inputs)
+        config = replace(
+            self.config, scope="response", template=template, system=system, date=date,
+            max_tokens=answer_tokens, truncate=truncate,
+        )  # fmt: skip
+        prompts = self._prompts(config, instructions, systems)
+        with self._lock:
+            return self._ablator("zero").losses(prompts)
+
+    def generate(
+        self,
+        inputs: Inputs,
+        *,
+        max_tokens: int = 64,
+        template: str = RunConfig.template,
+        system: str | None = None,
+        date: str | None = None,
+        truncate: bool = False,
+    ) -> list[str]:
+        """The answers that the model writes, greedily, in the order of the inputs.
+
+        max_tokens: of each answer, at most. The others: as of `count`. The transformers engine
+        writes one answer at a time, vLLM all together.
+        Raises InputError for a prompt that leaves no room for its answer.
+
+        >>> model.generate("What is 17 * 23?", max_tokens=8)
+        ['391']
+        """
+        self._require_open()
+        instructions, systems = to_instructions(inputs)
+        config = replace(
+            self.config, scope="prompt", template=template, system=system, date=date,
+            max_tokens=None, truncate=truncate,
+        )  # fmt: skip
+        prompts = self._prompts(config, instructions, systems)
+        with self._lock:
+            written = self._ablator("zero").write(prompts, max_tokens)
+        return [self._maker.decode(written[prompt.id]) for prompt in prompts]
+
+    @contextmanager
+    def ablated(
+        self,
+        units: Units,
+        how: str = "zero",
+        *,
+        over: Inputs | None = None,
+        template: str = RunConfig.template,
+    ) -> Iterator[None]:
+        """Within the block, the outputs of units are ablated in every pass of this model.
+
+        units: flat neuron indices; words as of `trace`; or a list of components: a .csv or .parquet
+            file, an Arrow table or a DataFrame with the columns layer, kind, expert, unit (without
+            a unit: a whole expert, all its neurons).
+        how: "zero", "scale:X", "mean", or in the router of experts "boost:X" and "route".
+        over, template: for "mean": inputs over all whose tokens it is taken, and how they are
+            rendered.
+        Raises InputError for units that the model does not have, an unknown `how`, a vLLM engine
+        that was loaded without `ablation=True`, and within another such block.
+
+        >>> with model.ablated("list.csv"):
+        ...     model.generate("What is 17 * 23?")
+        """
+        from sparcom.ablation.target import Target
+
+        self._require_open()
+        found = to_components(units, self.space)
+        ablator = self._ablator(how)
+        if self._changed:
+            raise InputError("this model is ablated or scaled already; end that block first")
+        if ablator.how.shift is not None:
+            if len(found.neurons):
+                raise InputError(f"units: only whole experts have a router, for {how!r}")
+            target = Target("units", "experts", found.experts)
+        else:
+            of_experts = np.flatnonzero(np.isin(self.space.neuron_experts, found.experts))
+            target = Target("units", "neurons", np.union1d(found.neurons, of_experts))
+        if ablator.how.kind == "mean":
+            if over is None:
+                raise InputError('how "mean": over which inputs? give over=[...]')
+            instructions, systems = to_instructions(over)
+            config = replace(self.config, scope="prompt", template=template)
+            with self._lock:
+                ablator.calibrate(self._prompts(config, instructions, systems))
+        with ablator.ablated(target):
+            self._changed = True
+            try:
+                yield
+            finally:
+                self._changed = False
+
+    def scaled(self, units: Units, factor: float) -> AbstractContextManager[None]:
+        """Within the block, the outputs of units are multiplied by a factor.
+
+            h = h * factor
+
+        units: as of `ablated`. factor: 0 ablates, 1 changes no bit; rounded to the model's dtype.
+
+        >>> with model.scaled("list.csv", 2.0):
+        ...     model.losses([chat])
+        """
+        return self.ablated(units, f"scale:{float(factor)}")
+
+    def _ablator(self, how: str) -> "Ablator":
+        """The engine, ready to write, to be scored and to be ablated."""
+        if self.config.engine == "transformers":
+            from sparcom.ablation.transformers_ablator import TransformersAblator
+
+            return TransformersAblator(self.engine, how)
+        from sparcom.ablation.vllm_ablator import VllmAblator
+        from sparcom.engines.vllm.engine import VllmEngine
+
+        if not isinstance(self.engine, VllmEngine):
+            raise InputError(
+                "Model: several actors share this model, and they only count; load it with "
+                "ablation=True"
+            )
+        return VllmAblator(self.engine, how)
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise SparcomError("this model is closed")
 
     def _prompts(
         self, config: RunConfig, instructions: Sequence[Instruction], systems: Sequence[str | None]

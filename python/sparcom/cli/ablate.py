@@ -1,6 +1,7 @@
 """`sparcom ablate RUN`: what the model loses without a set of components."""
 
 import argparse
+import itertools
 from typing import Any
 
 from sparcom.cli.renamed import add_renamed
@@ -16,9 +17,10 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
           "category's)")  # fmt: skip
     add_renamed(parser, "--set", "--target")
     given("--family", choices=("neurons", "experts"), default="neurons")
-    given("--how", choices=("zero", "mean", "route"), default="zero",
-          help="ablate by zero, by the mean over all tokens, or (experts) by routing around them "
-          "(default: zero)")  # fmt: skip
+    given("--how", default="zero", metavar="HOW",
+          help="zero; mean: the mean over all tokens; scale:X: outputs times X, or scale:X,Y,... "
+          "for several doses; of experts, boost:X: X added to their router's logits; route: "
+          "routed around (default: zero)")  # fmt: skip
     given("--random-sets", type=int, metavar="N",
           help="matched random sets for each target (default: 99, or as many as p = 0.05 needs "
           "after the correction over the targets)")  # fmt: skip
@@ -32,12 +34,19 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
           help="instructions of each category that are scored; 0: all (default: 10)")  # fmt: skip
     given("--answer-tokens", type=int, default=32, metavar="N",
           help="first tokens of each answer that are scored; 0: all (default: 32)")  # fmt: skip
+    given("--behaviour", type=int, default=0, metavar="N",
+          help="score answers that the model writes, of at most N tokens, instead of the loss "
+          "(MATH, QA: exact match; CLS: label; GEN, SUM: constraints; CODE: "
+          "--run-code)")  # fmt: skip
+    given("--run-code", action="store_true",
+          help="run what the model writes for CODE, in a sandbox without network")  # fmt: skip
+    given("--aliases", metavar="FILE",
+          help="CSV with the columns id and alias: further right answers")  # fmt: skip
     given("--high", type=float, default=0.5, help="prevalence of general and unique (default: 0.5)")
     given("--low", type=float, default=0.1, help="prevalence elsewhere, of unique (default: 0.1)")
     given("--seed", type=int, default=0)
     given("--engine", choices=("transformers", "vllm"), default="transformers",
-          help="what runs the model, whichever engine counted; vllm does not route around experts "
-          "(default: transformers)")  # fmt: skip
+          help="what runs the model, whichever engine counted (default: transformers)")  # fmt: skip
     given(
         "--cpus", type=int, dest="threads", help="CPU threads, of each worker (default: all cores)"
     )
@@ -52,7 +61,8 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     from sparcom.store import Run
 
     names = ("family", "how", "random_sets", "early", "plain_sets", "high", "low", "seed",
-             "engine", "threads")  # fmt: skip
+             "engine",
+             "threads", "behaviour", "run_code", "aliases")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
     given |= {name: getattr(arguments, name) or None for name in ("limit", "answer_tokens")}
     if arguments.targets:
@@ -71,14 +81,24 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 def _render(result: Any, location: str) -> str:
     from sparcom.formatting import render_table
-    from sparcom.report.ablation_text import BALANCE_HEAD, HEAD, balance_of, figures_of, sentences
+    from sparcom.report.ablation_text import (
+        BALANCE_HEAD,
+        balance_of,
+        by_dose,
+        figures_of,
+        head_of,
+        sentences,
+        what_is_done,
+    )
 
     rows = result.table().to_pylist()
-    of = [[row for row in rows if row["target"] == target.name] for target in result.targets]
-    lines = [render_table(BALANCE_HEAD, [balance_of(one[0]) for one in of]), ""]
-    for one in of:
+    of = {target.name: by_dose(rows, target.name) for target in result.targets}
+    lines = [render_table(BALANCE_HEAD, [balance_of(doses[0][0]) for doses in of.values()]), ""]
+    for one in itertools.chain.from_iterable(of.values()):
         first = one[0]
-        lines += [f"{first['target']}: {first['size']} {first['family']} ablated ({first['how']})"]
-        lines += [render_table(("measured", *HEAD), figures_of(one)), *sentences(one), ""]
+        lines += [f"{first['target']}: {first['size']} {first['family']} {what_is_done(first)}"]
+        lines += [render_table(("measured", *head_of(first)), figures_of(one))]
+        lines += [*sentences(one), ""]
     lines += [f"warning: {text}" for text in result.warnings]
-    return "\n".join([*lines, f"table: {location}/analysis/ablation.parquet"])
+    name = "behaviour" if result.metrics else "ablation"
+    return "\n".join([*lines, f"table: {location}/analysis/{name}.parquet"])

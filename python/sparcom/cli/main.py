@@ -19,6 +19,7 @@ from sparcom.cli.identify import add_identify, identify_command
 from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, report_command
 from sparcom.cli.run import count_command, run_command
+from sparcom.cli.serve import add_serve, serve_command
 from sparcom.cli.trace import add_trace, trace_command
 from sparcom.cli.verify import add_verify, verify_command
 from sparcom.errors import InputError, RayDiedError, SparcomError
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add_ablate(add("ablate", ablate_command, "whether a set of components matters"))
     add_trace(add("trace", trace_command, "what some neurons do, token by token"))
     add_export(add("export", export_command, "what a run found, as other tools read it"))
+    add_serve(add("serve", serve_command, "serve a model with components scaled, by vLLM"))
     corpus = commands.add_parser("corpus", help="build, check and look at a corpus")
     of_corpus = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     add_corpus_commands(partial(_add, of_corpus))

@@ -9,16 +9,20 @@ from sparcom.components import Site
 
 
 def ablation_masks(
-    sites: Sequence[Site], index: np.ndarray, values: np.ndarray | None = None
+    sites: Sequence[Site],
+    index: np.ndarray,
+    values: np.ndarray | None = None,
+    factor: float | np.ndarray = 0.0,
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """(site, keep, fill) of each site with ablated neurons; h becomes `h * keep + fill`.
 
     sites: the sites whose neurons `index` numbers, in their order.
     index: [n] int64, the flat indices of the ablated neurons, each once.
-    values: [n] what their h becomes; None: 0.
+    values: [n] what is added to their h; None: 0.
+    factor: what their h is multiplied by first: of all, or [n].
 
-    site is an index into `sites`. keep, fill: [experts or 1, width] float64 on CPU; 0 and the value
-    for an ablated neuron, 1 and 0 for any other.
+    site is an index into `sites`. keep, fill: [experts or 1, width] float64 on CPU; the factor and
+    the value for an ablated neuron, 1 and 0 for any other.
 
     >>> from sparcom.components import Site
     >>> sites = [Site("dense", layer, 3, "silu") for layer in (0, 1)]
@@ -32,7 +36,9 @@ def ablation_masks(
             keep = torch.ones(site.neurons, dtype=torch.float64)
             fill = torch.zeros_like(keep)
             local = torch.from_numpy(index[inside] - start)
-            keep[local] = 0
+            keep[local] = torch.from_numpy(
+                np.broadcast_to(factor, len(index))[inside].astype(float)
+            )
             if values is not None:
                 fill[local] = torch.from_numpy(np.asarray(values, np.float64)[inside])
             yield at, keep.view(site.bins, site.width), fill.view(site.bins, site.width)

@@ -10,7 +10,7 @@ from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.proof import Proof
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError, SparcomError
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,31 @@ class TracingEngine(Engine, Protocol):
         instructions, [T, n, 3] float32: gate, up and h (`counting.trace.Trace`).
         """
         ...
+
+
+class Writer(Protocol):
+    """An engine that writes answers."""
+
+    def generate(self, prompts: Sequence[Prompt]) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes, greedily, without its end token; at
+        most `generate` of the prompt."""
+        ...
+
+
+def check_room(prompts: Sequence[Prompt], context: int | None) -> None:
+    """Raise InputError for a prompt that leaves no room for its answer in a context of so many
+    tokens (None: nothing says), or whose `generate` is 0."""
+    for prompt in prompts:
+        if prompt.generate < 1:
+            raise InputError(
+                f"instruction {prompt.id}: generate: must be at least 1, got {prompt.generate}"
+            )
+        needed = len(prompt.token_ids) + prompt.generate
+        if context is not None and needed > context:
+            raise InputError(
+                f"instruction {prompt.id}: {len(prompt.token_ids)} tokens and an answer of "
+                f"{prompt.generate} do not fit the model's {context}; shorten or truncate it"
+            )
 
 
 def predicted(prompt: Prompt) -> list[int]:

@@ -74,6 +74,11 @@ class PromptMaker:
         """The tokens of a prompt that `prompts` made of an instruction, with their text."""
         return show(instruction, prompt, self._tokenizer, self._template).tokens
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
     def parts(self) -> Iterator[Part]:
         """The corpus of the config, a part at a time.
 

@@ -1,9 +1,11 @@
 """What the rows of the table `ablation` say, in words and figures: for the page and the command."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sparcom.report.format import interval, number, p_value
+from sparcom.report.tables import distinct
 
 Row = dict[str, Any]
 
@@ -11,6 +13,7 @@ HEAD = (
     "loss", "effect", "95 % interval", "random sets, 95 %", "selectivity", "95 % interval",
     "random sets, 95 %", "p", "KL", "changed",
 )  # fmt: skip
+BEHAVIOUR_HEAD = ("score", "metric", "lost", *HEAD[2:8], "changed answers")
 BALANCE_HEAD = (
     "target", "size", "fires", "random sets", "difference", "contributes", "random sets",
     "difference", "random sets drawn",
@@ -21,12 +24,54 @@ PLAIN_HEAD = (
 )  # fmt: skip
 
 
+def by_dose(rows: Sequence[Row], target: str) -> list[list[Row]]:
+    """The rows of one target, a list for each way in which it was ablated."""
+    of = [row for row in rows if row["target"] == target]
+    return [[row for row in of if row["how"] == how] for how in distinct(of, "how")]
+
+
+def what_is_done(row: Row) -> str:
+    """What the components of a row were: "ablated (zero)", or "scaled by 0.5"."""
+    if boost := _boost(row):
+        return f"boosted by {boost}"
+    return f"scaled by {row['factor']:g}" if _scaled(row) else f"ablated ({row['how']})"
+
+
+def name_of(row: Row) -> str:
+    """A target, with its dose if there may be others."""
+    return f"{row['target']} ({row['how']})" if ":" in row["how"] else str(row["target"])
+
+
+@dataclass(frozen=True)
+class _Words:
+    """How a measure is spoken of. up: what it does if the target harms; sign: of the effect in its
+    own units."""
+
+    what: str
+    up: str
+    unit: str
+    sign: int
+
+
+_LOSS = _Words("loss", "rises", " nats per token", 1)
+_SCORE = _Words("score", "falls", "", -1)
+
+
+def _words(row: Row) -> _Words:
+    return _SCORE if "metric" in row else _LOSS
+
+
+def head_of(row: Row) -> tuple[str, ...]:
+    """What `figures_of` shows, but for the category."""
+    return BEHAVIOUR_HEAD if "metric" in row else HEAD
+
+
 def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The figures of one target, a line for each category; `HEAD` says what they are."""
+    """The figures of one target, a line for each category; `head_of` says what they are."""
     return [
         (
             row["category"],
-            number(row["loss"]),
+            *((number(row["score"]), row["metric"]) if "metric" in row else (number(row["loss"]),)),
             number(row["effect"], signed=True),
             interval(row["effect_low"], row["effect_high"], signed=True),
             interval(row["random_low"], row["random_high"], signed=True),
@@ -34,7 +79,7 @@ def figures_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             interval(row["selectivity_low"], row["selectivity_high"], signed=True),
             interval(row["selectivity_random_low"], row["selectivity_random_high"], signed=True),
             p_value(row["p"]),
-            number(row["kl"]),
+            *(() if "metric" in row else (number(row["kl"]),)),
             number(row["changed"], 2),
         )
         for row in rows
@@ -59,7 +104,7 @@ def balance_of(row: Row) -> tuple[str, ...]:
 def plain_of(row: Row) -> tuple[str, ...]:
     """A target beside random sets that harm plain text as much (`PLAIN_HEAD`)."""
     return (
-        row["target"],
+        name_of(row),
         f"{row['size']:,}",
         number(row["plain_rise"], signed=True),
         number(row["effect"], signed=True),
@@ -76,7 +121,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     tested = [row for row in rows if row["verdict"] is not None]
     first = rows[0]
     if not tested:
-        return [f"{first['target']}: undetermined: it is compared with other categories, and there "
+        return [f"{name_of(first)}: undetermined: it is compared with other categories, and there "
                 "are none."]  # fmt: skip
     if tested[0]["verdict"] == "no fair comparison":
         return [
@@ -89,52 +134,112 @@ def sentences(rows: Sequence[Row]) -> list[str]:
         ]
     if all(row["verdict"] == "undetermined" for row in tested):
         return [
-            f"{first['target']}: undetermined: {first['random_sets']} random sets, and at least "
+            f"{name_of(first)}: undetermined: {first['random_sets']} random sets, and at least "
             f"{first['sets_needed']} are needed."
         ]
     said = [_matters(row) for row in tested if row["verdict"] == "matters"]
     others = [row for row in tested if row["verdict"] == "not shown"]
     if said and first["found"] == "as listed":
-        said.append(f"{first['target']} was scored as listed: this holds only if the list was not "
+        said.append(f"{name_of(first)} was scored as listed: this holds only if the list was not "
                     "found on these instructions.")  # fmt: skip
     if len(others) == 1:
         said.append(_not_shown(others[0]))
     elif others:
         names = ", ".join(row["category"] for row in others)
         least = min(row["p"] for row in others)
-        said.append(f"Not shown for {first['target']} in {names} (p {p_value(least)} or more).")
+        said.append(f"Not shown for {name_of(first)} in {names} (p {p_value(least)} or more).")
     return said
 
 
 def _matters(row: Row) -> str:
-    target, category = row["target"], row["category"]
+    target, category, words = row["target"], row["category"], _words(row)
     if category == "all":
+        if amplified(row):
+            return (
+                f"{_doing(row).format(target)} changes the {words.what} more than it does with "
+                f"random sets like it: by {_change(row, 'effect', 'random')}."
+            )
         return (
-            f"The model needs {target} more than random sets like it: without it the loss rises by "
-            f"{_figure(row, 'effect', 'random')}."
+            f"The model needs {target} more than random sets like it: {_without(row)} the "
+            f"{words.what} {words.up} by {_figure(row, 'effect', 'random')}."
         )
     others = row["effect"] - row["selectivity"]
+    if amplified(row):
+        own, rest = (number(words.sign * value, signed=True) for value in (row["effect"], others))
+        return (
+            f"{_doing(row).format(target)} acts on {category} otherwise than on the "
+            f"other categories: the {words.what} of {category} changes by {own}{words.unit} and "
+            f"that of the others by {rest}, a difference of "
+            f"{_change(row, 'selectivity', 'selectivity_random')}."
+        )
     return (
-        f"{target} matters for {category}: without it the loss of {category} rises by "
-        f"{number(row['effect'])} nats per token and that of the other categories by "
+        f"{target} matters for {category}: {_without(row)} the {words.what} of {category} "
+        f"{words.up} by {number(row['effect'])}{words.unit} and that of the other categories by "
         f"{number(others)}, a difference of {_figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 
 def _not_shown(row: Row) -> str:
+    words, either = _words(row), amplified(row)
+    figure = _change if either else _figure
     if row["category"] == "all":
+        moves = "changes" if either else words.up
         return (
-            f"No effect of {row['target']} beyond that of random sets like it is shown: without it "
-            f"the loss rises by {_figure(row, 'effect', 'random')}."
+            f"No effect of {row['target']} beyond that of random sets like it is shown: "
+            f"{_without(row)} the {words.what} {moves} by {figure(row, 'effect', 'random')}."
         )
+    done = _scaled(row) or _boost(row)
+    what = f"{row['target']} {what_is_done(row)}" if done else row["target"]
+    of = f"{row['category']} ({row['metric']})" if "metric" in row else row["category"]
     return (
-        f"No selective effect of {row['target']} on {row['category']} is shown: the difference "
-        f"from the other categories is {_figure(row, 'selectivity', 'selectivity_random')}."
+        f"No selective effect of {what} on {of} is shown: the difference "
+        f"from the other categories is {figure(row, 'selectivity', 'selectivity_random')}."
     )
 
 
+def _boost(row: Row) -> str:
+    """What was added to the logits of experts; empty if nothing was."""
+    kind, _, dose = str(row["how"]).partition(":")
+    return dose if kind == "boost" else ""
+
+
+def _without(row: Row) -> str:
+    if boost := _boost(row):
+        return f"with {boost} added to its experts' logits"
+    return f"with it scaled by {row['factor']:g}" if _scaled(row) else "without it"
+
+
+def _scaled(row: Row) -> bool:
+    """True if something is left of h."""
+    return bool(row["factor"])
+
+
+def amplified(row: Row) -> bool:
+    """True if a target was made to do more: nothing says then which way the measure should go."""
+    return (row["factor"] or 0) > 1 or float(_boost(row) or 0) > 0
+
+
+def _doing(row: Row) -> str:
+    """What was done to a target, as the subject of a sentence; {} stands for it."""
+    if boost := _boost(row):
+        return f"Adding {boost} to the logits of {{}}"
+    return f"Scaling {{}} by {row['factor']:g}"
+
+
 def _figure(row: Row, name: str, random: str) -> str:
-    low, high = row[f"{random}_low"], row[f"{random}_high"]
+    """How much the target harms, beside its random sets."""
+    return _beside(row, row[name], row[f"{random}_low"], row[f"{random}_high"], signed=False)
+
+
+def _change(row: Row, name: str, random: str) -> str:
+    """By how much the measure changes, up or down."""
+    sign = _words(row).sign
+    bounds = [row[f"{random}_{end}"] for end in ("low", "high")]
+    low, high = (None if one is None else sign * one for one in bounds[::sign])
+    return _beside(row, sign * row[name], low, high, signed=True)
+
+
+def _beside(row: Row, value: float, low: float | None, high: float | None, *, signed: bool) -> str:
     sets = f"{row['random_sets']} matched random sets"
     where = sets if low is None else f"95 % of {sets} lie between {number(low)} and {number(high)}"
-    return f"{number(row[name])} ({where}; p {p_value(row['p'])}, corrected)"
+    return f"{number(value, signed=signed)} ({where}; p {p_value(row['p'])}, corrected)"

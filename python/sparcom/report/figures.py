@@ -243,14 +243,14 @@ def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def random_set_intervals(rows: Sequence[Row]) -> Figure:
+def random_set_intervals(rows: Sequence[Row], title: str, unit: str) -> Figure:
     """Ablated targets beside the prediction intervals of their random sets.
 
-    rows: tested rows of `ablation`: the selectivity of each, of "all" the effect.
+    rows: tested rows of `ablation` or `behaviour`: the selectivity of each, of "all" the effect.
+    unit: of both.
     """
-    with _drawing(6.4, 1.2 + 0.3 * len(rows), "ablation: targets and random sets") as (
-        figure, axes,
-    ):  # fmt: skip
+    title = f"{title} and random sets"
+    with _drawing(6.4, 1.2 + 0.3 * len(rows), title) as (figure, axes):
         for at, row in enumerate(rows):
             name = "effect" if row["category"] == "all" else "selectivity"
             random = "random" if row["category"] == "all" else "selectivity_random"
@@ -261,16 +261,67 @@ def random_set_intervals(rows: Sequence[Row]) -> Figure:
             filled = PALETTE[0] if row["verdict"] == "matters" else "w"
             axes.plot(row[name], at, "o", color=PALETTE[0], markerfacecolor=filled)
         axes.axvline(0, color="#999999", linewidth=0.8)
+        several = len(distinct(rows, "how")) > 1
         labels = [
-            row["target"] if row["category"] in row["target"] else
-            f"{row['target']}, {row['category']}" for row in rows
+            (row["target"] if row["category"] in row["target"] else
+             f"{row['target']}, {row['category']}") + (f", {row['how']}" if several else "")
+            for row in rows
         ]  # fmt: skip
         axes.set_yticks(range(len(rows)), [shorten(label, 2 * _LABEL) for label in labels])
         axes.invert_yaxis()
-        axes.set_xlabel("nats per answer token")
+        axes.set_xlabel(unit)
         if axes.patches:
             axes.legend(frameon=False)
     return figure
+
+
+def dose_response(rows: Sequence[Row], title: str, unit: str) -> Figure:
+    """Effects of each target against the factor, a panel each; at 1 nothing is changed.
+
+    rows: of `ablation` or `behaviour`, of several factors. unit: of the effects.
+    """
+    targets = distinct(rows, "target")
+    across = min(3, len(targets))
+    down = -(-len(targets) // across)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(1.2 + 3.0 * across, 0.6 + 2.5 * down), layout="constrained")
+        panels = figure.subplots(down, across, sharex=True, squeeze=False).reshape(-1)
+        for axes, name in zip(panels, targets, strict=False):
+            _doses(axes, [row for row in rows if row["target"] == name])
+        for axes in panels[len(targets) :]:
+            axes.set_visible(False)
+        figure.supxlabel("factor", fontsize="medium")
+        figure.supylabel(f"effect, {unit}", fontsize="medium")
+        figure.suptitle(title, x=0.01, ha="left")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, frameon=False, loc="outside right upper")
+        return figure
+
+
+def _doses(axes: Axes, rows: Sequence[Row]) -> None:
+    """One target: a line for each category, through (1, 0)."""
+    categories = distinct(rows, "category")
+    own = rows[0]["own"] or categories[-1]
+    for at, category in enumerate(categories):
+        of = [row for row in rows if row["category"] == category]
+        points = {1.0: (0.0, 0.0, 0.0)}
+        points |= {
+            row["factor"]: (row["effect"], row["effect_low"], row["effect_high"]) for row in of
+        }
+        x = sorted(points)
+        y = [points[one][0] for one in x]
+        colour = "#000000" if category == "all" else PALETTE[at % len(PALETTE)]
+        bold = 2.0 if category == own else 1.0
+        axes.plot(x, y, color=colour, marker=".", linewidth=bold, label=shorten(category, _LABEL))
+        if category != own:
+            continue
+        _band(axes, x, [points[one][1] for one in x], [points[one][2] for one in x], colour)
+        for row in of:
+            if row["random_low"] is not None:
+                ends = [row["random_low"], row["random_high"]]
+                axes.plot([row["factor"]] * 2, ends, color="#bbbbbb", linewidth=5, zorder=0)
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    axes.set_title(shorten(rows[0]["target"], 2 * _LABEL), loc="left")
 
 
 def _band(

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from code_references import CHECKS
+
+from sparcom.corpus.hexainst.code_checks import CHECKS
 
 CODE_FILE = resources.files("sparcom.corpus.hexainst") / "data" / "hexainst" / "CODE.jsonl"
 RECORDS = {r["id"]: r for r in map(json.loads, CODE_FILE.read_text("utf-8").splitlines())}

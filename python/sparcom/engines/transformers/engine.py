@@ -12,10 +12,10 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting import nvtx
 from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
-from sparcom.engines.base import EngineInfo, EngineOptions, PromptError
+from sparcom.engines.base import EngineInfo, EngineOptions, PromptError, check_room
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.proof import Proof, not_proved
-from sparcom.engines.transformers import attention, loading, rotary, sites
+from sparcom.engines.transformers import attention, loading, rotary, sites, writing
 from sparcom.engines.transformers.proof.end_to_end import Expected
 from sparcom.engines.transformers.proof.prove import expect, prove
 from sparcom.engines.transformers.proof.reference import advice
@@ -177,6 +177,23 @@ class TransformersEngine:
         if not logits:
             return output.last_hidden_state[0]
         return output.logits[0] if keep is None or known else output.logits[0, keep]
+
+    def generate(self, prompts: Sequence[Prompt]) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes, greedily, without its end token.
+
+        prompts: `generate` of each is the most tokens of its answer. Raises InputError for a model
+        without a head, and for a prompt that leaves no room for its answer.
+        """
+        if not self.head:
+            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
+        loading.check_token_ids(self.options.model, prompts, self.vocabulary)
+        check_room(prompts, self.context)
+        alone = self.alone
+        self.pack("an answer is written with a KV cache")
+        try:
+            return dict(writing.write(self.model, prompts, self.recorder, self.solo_above))
+        finally:
+            self.pack(alone)
 
     def close(self) -> None:
         """Free the model."""

@@ -9,7 +9,7 @@ import numpy as np
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.counting.trace import VALUES
-from sparcom.engines.base import EngineOptions
+from sparcom.engines.base import EngineOptions, check_room
 from sparcom.engines.proved import ProvedByCounts
 from sparcom.engines.vllm.model_facts import context_of
 from sparcom.engines.vllm.options import VllmOptions
@@ -45,7 +45,8 @@ class VllmEngine(ProvedByCounts):
         self.options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
         self._facts = check_launch(self.options)
         self.context = context_of(self.options, self._facts)
-        self._ablated: tuple[np.ndarray, np.ndarray | None] = np.zeros(0, np.int64), None
+        self._ablated: tuple[np.ndarray, np.ndarray | None, float] = np.zeros(0, np.int64), None, 0
+        self._routed: tuple[np.ndarray, float] = np.zeros(0, np.int64), 0.0
         self._engine = Restartable("engine", self._start, self.options.restarts)
 
     def _start(self) -> RunningEngine:
@@ -56,6 +57,8 @@ class VllmEngine(ProvedByCounts):
         try:
             if len(self._ablated[0]):  # in the engine before this one
                 self._send_ablated(running, *self._ablated)
+            if len(self._routed[0]):
+                self._send_routed(running, *self._routed)
         except BaseException:
             running.close()
             raise
@@ -129,11 +132,28 @@ class VllmEngine(ProvedByCounts):
             out[[at[name] for name in finished.ids]] = finished.losses
         return out
 
-    def ablate(self, index: np.ndarray, values: np.ndarray | None = None) -> None:
-        """Ablate these neurons, and no others, in every later pass (`options.ablation`).
+    def generate(self, prompts: Sequence[Prompt]) -> dict[str, tuple[int, ...]]:
+        """Id -> token ids of the answer that the model writes, greedily whatever the temperature of
+        the options, without its end token.
 
-        index: [n] flat indices, sorted, each once; none restores the model. values: [n] what h
-        becomes; None: 0. Waits for the instructions under way. An engine that starts again keeps
+        prompts: `generate` of each is the most tokens of its answer. Nothing is counted.
+        Raises InputError for a prompt that leaves no room for its answer.
+        """
+        check_room(prompts, self.context)
+        return {
+            name: answer
+            for finished in self._run(prompts, written=True)
+            for name, answer in zip(finished.ids, finished.answers, strict=True)
+        }
+
+    def ablate(
+        self, index: np.ndarray, values: np.ndarray | None = None, factor: float = 0.0
+    ) -> None:
+        """h of these neurons becomes h * factor + values, and of no others, in every later pass
+        (`options.ablation`).
+
+        index: [n] flat indices, sorted, each once; none restores the model. values: [n]; None: 0.
+        factor: 0 ablates. Waits for the instructions under way. An engine that starts again keeps
         it. Raises InputError for values if the engine does not see h.
         """
         index = np.ascontiguousarray(index, np.int64)
@@ -143,8 +163,30 @@ class VllmEngine(ProvedByCounts):
         if values is not None:
             self._require_h("ablate: values")
         if (running := self._engine.alive()) is not None:  # else the next start sends it
-            self._send_ablated(running, index, values)
-        self._ablated = index, values
+            self._send_ablated(running, index, values, factor)
+        self._ablated = index, values, factor
+
+    def route(self, index: np.ndarray, shift: float) -> None:
+        """Add `shift` to these experts' logits in their routers, and to no others', in every later
+        pass (`options.ablation`).
+
+        index: [n] flat expert indices, sorted, each once; none restores the model. shift: -inf
+        routes around them. Raises InputError for -inf if a router adds a bias to its scores or
+        takes experts by groups, since it might choose a closed one all the same.
+        """
+        index = np.ascontiguousarray(index, np.int64)
+        if len(index) and not (0 <= index[0] <= index[-1] < self.space.experts):
+            raise InputError(f"route: flat expert indices must be in [0, {self.space.experts})")
+        self._require_ablation()
+        guided = self._engine.current.client.guided
+        if len(index) and not np.isfinite(shift) and guided:
+            raise InputError(
+                f"ablate: the router of {guided[0]} cannot be routed around; ablate its experts "
+                "with --how zero"
+            )
+        if (running := self._engine.alive()) is not None:  # else the next start sends it
+            self._send_routed(running, index, shift)
+        self._routed = index, shift
 
     @contextmanager
     def summing(self) -> Iterator[Callable[[], np.ndarray]]:
@@ -177,11 +219,13 @@ class VllmEngine(ProvedByCounts):
         """End the engine and every process of it; waits for a start under way."""
         self._engine.close()
 
-    def _run(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
+    def _run(
+        self, prompts: Sequence[Prompt], scored: bool = False, written: bool = False
+    ) -> Iterator[Finished]:
         """Queue prompts now; their results come as they are asked for."""
         running = self._engine.running()
         self._check_prompts(prompts, running.vocabulary)
-        return self._delivered(running.results(prompts, scored))
+        return self._delivered(running.results(prompts, scored, written))
 
     def _delivered(self, results: Iterator[Finished]) -> Iterator[Finished]:
         for finished in results:
@@ -221,10 +265,20 @@ class VllmEngine(ProvedByCounts):
             raise InputError(f"{what}: not from CUDA graphs; load the engine with compile=False")
 
     def _send_ablated(
-        self, running: RunningEngine, index: np.ndarray, values: np.ndarray | None
+        self,
+        running: RunningEngine,
+        index: np.ndarray,
+        values: np.ndarray | None,
+        factor: float,
     ) -> None:
         filled = None if values is None else np.asarray(values, np.float64).tobytes()
-        running.call_workers("sparcom_ablate", self.space.to_json(), index.tobytes(), filled)
+        running.call_workers(
+            "sparcom_ablate", self.space.to_json(), index.tobytes(), filled, factor
+        )
+
+    def _send_routed(self, running: RunningEngine, index: np.ndarray, shift: float) -> None:
+        if self.space.experts:
+            running.call_workers("sparcom_route", self.space.to_json(), index.tobytes(), shift)
 
 
 def _traced(parts: Sequence[dict[str, Any]], name: str, tokens: int, n: int) -> np.ndarray:

@@ -104,7 +104,11 @@ USED: Mapping[str, Sequence[str]] = {
     f"{_MOE}.modular_kernel": ("FusedMoEExpertsModular.activation",),
     f"{_MOE}.oracle.unquantized": ("UnquantizedMoeBackend.CPU", "UnquantizedMoeBackend.TRITON"),
     f"{_MOE}.runner.moe_runner": ("MoERunner.routed_experts", "MoERunner.moe_config",
-                                  "MoERunner.shared_experts"),
+                                  "MoERunner.shared_experts", "MoERunner.router"),
+    f"{_MOE}.router.fused_moe_router": ("FusedMoERouter.select_experts",),
+    "entrypoints.launchers.cli_args": ("make_arg_parser", "validate_parsed_serve_args"),
+    "entrypoints.launchers.api_server.entry": ("run_server",),
+    "utils.argparse_utils": ("FlexibleArgumentParser",),
 }  # fmt: skip
 """module -> its names. `Class.name`: a method or field that this class itself defines, or an
 attribute that its methods set."""

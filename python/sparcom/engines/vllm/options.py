@@ -123,5 +123,23 @@ class CountingConfig:
         return f"sparcom-count-{self.kernel}-{self.threshold!r}-{self.signal}{ablation}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServingConfig:
+    """What workers that serve need to know; vLLM's `additional_config`, as `CountingConfig` is.
+
+    sites: of the whole space, as JSON. index: [n] int64 as bytes, flat in it, sorted. factors: [n]
+    float64 as bytes, what their h is multiplied by. kernel: `fingerprint.kernel_version`.
+    """
+
+    sites: list[dict[str, Any]]
+    index: bytes
+    factors: bytes
+    kernel: str
+
+    def compute_hash(self) -> str:
+        """What of this is in the compiled graph: buffers are read, whatever they hold."""
+        return f"sparcom-serve-{self.kernel}"
+
+
 def _flag(name: str) -> str:
     return name.replace("_", "-")

@@ -50,7 +50,9 @@ class FakeRunning:
         self.error: SparcomError | None = None
         self.calls: list[tuple] = []
 
-    def results(self, batch: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
+    def results(
+        self, batch: Sequence[Prompt], scored: bool = False, written: bool = False
+    ) -> Iterator[Finished]:
         ids = [prompt.id for prompt in batch]
         if wrong := self.bad.intersection(ids):
             self.error = PromptError(ids, f"cannot read {min(wrong)}")

@@ -26,7 +26,7 @@ class FakeClient:
         self.gate = threading.Event()
         self.gate.set()
 
-    def add(self, key, prompt, slot, scored=False):
+    def add(self, key, prompt, slot, scored=False, written=False):
         assert slot not in self.slots.values(), "a slot was given out twice"
         self.left[key] = (prompt, len(prompt.token_ids))
         self.slots[key] = slot
@@ -57,6 +57,10 @@ class FakeClient:
         for key in keys:
             del self.slots[key]
         return tuple(float(key) for key in keys)
+
+    def answers(self, keys, slots):
+        self.losses(keys, slots)
+        return tuple((int(key),) for key in keys)
 
     def abort(self, keys, slots):
         for key in keys:
@@ -204,6 +208,16 @@ def test_scored_instructions_give_losses_and_free_their_slots():
     assert losses == {"p0": 1.0, "p1": 2.0, "p2": 3.0}  # the fake's keys, in order of admission
     assert not client.slots
     assert run(stream, prompts(2)) == {"p0": 2}
+    stream.close()
+
+
+def test_written_instructions_give_answers_and_free_their_slots():
+    client = FakeClient()
+    stream = make_stream(client, slots=2)
+    written = stream.results(stream.submit(prompts(3, 1, 2), written=True))
+    answers = {name: ids for f in written for name, ids in zip(f.ids, f.answers, strict=True)}
+    assert answers == {"p0": (1,), "p1": (2,), "p2": (3,)}
+    assert not client.slots
     stream.close()
 
 

@@ -22,6 +22,7 @@ class EngineClient:
     llm: vLLM's `LLMEngine`. processes: what it has started.
     local_sites: what each worker counts, in rank order; () if nothing is counted.
     without_h: names of the sites whose h no worker sees (`CountedActivation.gives_h`).
+    guided: names of the routed sites whose routers look at more than the logits (`Bank.guided`).
     count_bytes: memory that the workers' counts take.
     recomputed: tokens that the engine read again after preempting their request, so far.
     cached: tokens that were not read, since an earlier request began with them, so far.
@@ -33,10 +34,13 @@ class EngineClient:
         self._end_tokens = end_tokens(options)
         self._prompts: dict[str, Prompt] = {}
         self._losses: dict[str, float] = {}
+        self._answers: dict[str, tuple[int, ...]] = {}
+        self._written: set[str] = set()
         self.recomputed = self.cached = 0
         replies = self.call_workers("sparcom_sites") if options.count else []
         self.local_sites = [[LocalSite.from_json(s) for s in reply["sites"]] for reply in replies]
         self.without_h = [name for reply in replies for name in reply["without_h"]]
+        self.guided = [name for reply in replies for name in reply["guided"]]
         self.count_bytes = sum(reply["bytes"] for reply in replies)
         counted = [[local.as_counted for local in sites] for sites in self.local_sites]
         self._shapes = [
@@ -48,16 +52,23 @@ class EngineClient:
         """A method of every worker; their replies, in rank order."""
         return self._processes.call(self._llm.collective_rpc, method, None, args)
 
-    def add(self, key: str, prompt: Prompt, slot: int, scored: bool = False) -> None:
+    def add(
+        self, key: str, prompt: Prompt, slot: int, scored: bool = False, written: bool = False
+    ) -> None:
         """Queue a prompt as request `key`, counting into `slot`.
 
-        scored: nothing is counted, and it has a loss instead.
+        scored: nothing is counted, and it has a loss instead. written: nothing is counted, and it
+        has an answer instead, written greedily.
         """
         self._prompts[key] = prompt
-        counted, generate = ((), 0) if scored else (prompt.counted, prompt.generate)
+        counted, generate = ((), 0) if scored or written else (prompt.counted, prompt.generate)
         note = request_note(slot, counted, len(prompt.token_ids), generate > 0)
         tokens = {"prompt_token_ids": list(prompt.token_ids)}
-        sampling = self._sampling(generate, note, scored)
+        if written:
+            self._written.add(key)
+            sampling = self._greedy(prompt.generate, note)
+        else:
+            sampling = self._sampling(generate, note, scored)
         self._processes.call(self._llm.add_request, key, tokens, sampling)
 
     def step(self) -> list[tuple[str, int]]:
@@ -70,7 +81,11 @@ class EngineClient:
         for output in self._processes.call(self._llm.step):
             if output.finished:
                 prompt = self._prompts.pop(output.request_id)
-                answer = len(output.outputs[0].token_ids) - 1
+                written = tuple(output.outputs[0].token_ids)
+                if output.request_id in self._written:
+                    ends = written[-1:] and written[-1] in self._end_tokens
+                    self._answers[output.request_id] = written[:-1] if ends else written
+                answer = len(written) - 1
                 if output.prompt_logprobs is not None:
                     self._losses[output.request_id] = loss_of(prompt, output.prompt_logprobs)
                 finished.append((output.request_id, prompt.n_counted + answer))
@@ -108,11 +123,19 @@ class EngineClient:
         self._drop(slots)
         return tuple(self._losses.pop(key) for key in keys)
 
+    def answers(self, keys: Sequence[str], slots: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Token ids that finished written requests answered, without the end token; frees their
+        slots."""
+        self._drop(slots)
+        self._written.difference_update(keys)
+        return tuple(self._answers.pop(key) for key in keys)
+
     def abort(self, keys: Sequence[str], slots: Sequence[int]) -> None:
         """End requests early and clear their slots."""
         self._processes.call(self._llm.abort_request, list(keys))
         for key in keys:
             self._prompts.pop(key, None)
+            self._written.discard(key)
         self._drop(slots)
 
     def _drop(self, slots: Sequence[int]) -> None:
@@ -134,6 +157,15 @@ class EngineClient:
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=note,
         )
+
+    def _greedy(self, tokens: int, note: dict[str, Any]) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=tokens, temperature=0.0, stop_token_ids=self._end_tokens, detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY, extra_args=note,
+        )  # fmt: skip
 
 
 def loss_of(prompt: Prompt, logprobs: Sequence[Any]) -> float:

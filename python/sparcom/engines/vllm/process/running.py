@@ -59,9 +59,11 @@ class RunningEngine:
         """Why it died; None as long as it runs."""
         return self._stream.error
 
-    def results(self, prompts: Sequence[Prompt], scored: bool = False) -> Iterator[Finished]:
+    def results(
+        self, prompts: Sequence[Prompt], scored: bool = False, written: bool = False
+    ) -> Iterator[Finished]:
         """Queue instructions now; their results come as they are asked for (`Stream.submit`)."""
-        return self._stream.results(self._stream.submit(prompts, scored))
+        return self._stream.results(self._stream.submit(prompts, scored, written))
 
     def call_workers(self, method: str, *args: Any) -> list[Any]:
         """A method of all workers, once no instruction is under way; their replies."""

@@ -27,19 +27,21 @@ from sparcom.errors import SparcomError
 class Finished:
     """Some finished instructions.
 
-    parts: what each worker counted of them, () without counting. losses: of scored ones.
+    parts: what each worker counted of them, () without counting. losses: of scored ones. answers:
+    token ids of written ones.
     """
 
     ids: tuple[str, ...]
     parts: tuple[Counted, ...] = ()
     losses: tuple[float, ...] = ()
+    answers: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(eq=False)
 class Job:
     """The instructions of one caller.
 
-    scored: their losses are wanted, not their counts.
+    scored: their losses are wanted, not their counts. written: their answers are.
     results: Finished groups, or the exception that ended the job.
     left: prompts whose results the caller has not had. unread: those that the engine has not read.
     ended: the caller waits no more.
@@ -47,6 +49,7 @@ class Job:
 
     prompts: Sequence[Prompt]
     scored: bool = False
+    written: bool = False
     results: SimpleQueue = field(default_factory=SimpleQueue)
     left: int = 0
     unread: int = 0
@@ -94,9 +97,9 @@ class Stream:
         self._thread = threading.Thread(target=self._run, name="sparcom-vllm", daemon=True)
         self._thread.start()
 
-    def submit(self, prompts: Sequence[Prompt], scored: bool = False) -> Job:
+    def submit(self, prompts: Sequence[Prompt], scored: bool = False, written: bool = False) -> Job:
         """Queue instructions; raises the error that ended the stream, if it has ended."""
-        job = Job(prompts, scored, left=len(prompts), unread=len(prompts))
+        job = Job(prompts, scored, written, left=len(prompts), unread=len(prompts))
         with self._wake:
             self._require_open()
             self._open.append(job)
@@ -197,7 +200,7 @@ class Stream:
             self._keys += 1
             key, slot = f"{self._keys}", self._free.popleft()
             self._running[key] = _Running(job, prompt, slot)
-            self._client.add(key, prompt, slot, job.scored)
+            self._client.add(key, prompt, slot, job.scored, job.written)
 
     def _deliver(self, finished: list[tuple[str, int]]) -> None:
         """finished: (key, counted tokens) of the requests that ended in this step."""
@@ -209,13 +212,14 @@ class Stream:
             ids = tuple(one.prompt.id for _, one, _ in group)
             slots = [one.slot for _, one, _ in group]
             job = group[0][1].job
+            keys = [key for key, _, _ in group]
             if job.scored:
-                result = Finished(
-                    ids, losses=self._client.losses([key for key, _, _ in group], slots)
-                )
+                result = Finished(ids, losses=self._client.losses(keys, slots))
+            elif job.written:
+                result = Finished(ids, answers=self._client.answers(keys, slots))
             else:
                 result = Finished(ids, self._client.take(ids, slots, [n for _, _, n in group]))
-            for key, _, _ in group:  # only now: what fails above concerns these too
+            for key in keys:  # only now: what fails above concerns these too
                 del self._running[key]
             self._free.extend(slots)
             self._account(job, len(group))

@@ -28,12 +28,13 @@ class AblationBuffers:
         self._summing = ExitStack()
         self._sums: list[torch.Tensor] = []
 
-    def set(self, index: np.ndarray, values: np.ndarray | None) -> None:
-        """Ablate these neurons and no others; flat indices over the worker's own sites."""
+    def set(self, index: np.ndarray, values: np.ndarray | None, factor: float | np.ndarray) -> None:
+        """h of these neurons, and of no others, becomes h * factor + values; flat indices over the
+        worker's own sites. factor: of all, or [n]."""
         for keep, fill in self._masks.values():
             keep.fill_(1)
             fill.zero_()
-        for at, *masks in ablation_masks(self._recorder.sites, index, values):
+        for at, *masks in ablation_masks(self._recorder.sites, index, values, factor):
             for buffer, mask in zip(self._masks[at], masks, strict=True):
                 buffer.copy_(mask)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
@@ -106,10 +107,11 @@ class Bank:
     """
 
     site_index: int
+    _shift: Tensor
 
     def __init__(self, name: str, runner: MoERunner, layer: int) -> None:
         _refuse(name, runner)
-        self.name = name
+        self.name, self._router = name, runner.router
         self._layer, config = runner.routed_experts, runner.moe_config
         self.turns = config.activation is MoEActivation.SWIGLUOAI
         width, parallel = config.intermediate_size_per_partition, config.moe_parallel_config
@@ -127,6 +129,36 @@ class Bank:
             experts = sorted((e for e in experts if at[e] >= 0), key=at.__getitem__)
         units = parallel.tp_rank * width, (parallel.tp_rank + 1) * width
         self.local = LocalSite(site, units, tuple(experts))
+
+    @property
+    def guided(self) -> bool:
+        """True if the router chooses by more than the logits: by a bias, groups, or a table."""
+        router: Any = self._router
+        groups = getattr(router, "num_expert_group", None) is not None
+        return (
+            getattr(router, "e_score_correction_bias", None) is not None
+            or getattr(router, "_hash_indices_table", None) is not None
+            or bool(getattr(router, "use_grouped_topk", groups))
+        )
+
+    def open_router(self, device: torch.device) -> None:
+        """Let the router read, in every later pass, what is added to its logits: at first 0.
+
+        The experts of a layer are one opaque operator of vLLM's graphs, in which this runs.
+        """
+        self._shift = torch.zeros(self.local.site.experts, device=device)
+        select = self._router.select_experts
+
+        def shifted(*, router_logits: Tensor, **more: Any) -> tuple[Tensor, Tensor]:
+            added = router_logits + self._shift.to(router_logits.dtype)
+            return select(router_logits=added, **more)
+
+        self._router.select_experts = shifted
+
+    def shift_logits(self, experts: np.ndarray, shift: float) -> None:
+        """Add `shift` to the logits of these experts of the site, and of no others."""
+        self._shift.zero_()
+        self._shift[torch.from_numpy(experts).to(self._shift.device)] = shift
 
     @property
     def implementation(self) -> "CountedExperts | TokenOrder":

@@ -131,18 +131,21 @@ class CountingWorker(PlainWorker):
         self.sparcom_finite = FiniteCheck(config.slots, self.device)
         if config.ablation:
             self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
+            for bank in found.banks:
+                bank.open_router(self.device)
         self.sparcom_tracing = ExitStack()
         self.sparcom_traces: dict[str, bytes] = {}
         second = self.use_v2_model_runner
         count_passes(runner, second, counter, self.sparcom_rows, self.sparcom_finite)
 
     def sparcom_sites(self) -> dict[str, Any]:
-        """What this rank counts: `sites` (LocalSite as JSON), those `without_h`, by name, and the
-        `bytes` of its counts."""
+        """What this rank counts: `sites` (LocalSite as JSON), those `without_h` and the `guided`
+        ones, by name, and the `bytes` of its counts."""
         found = self.sparcom_found
         return {
             "sites": [local.to_json() for local in found.local],
             "without_h": list(found.without_h),
+            "guided": [bank.local.site.name for bank in found.banks if bank.guided],
             "bytes": self.sparcom_recorder.nbytes,
         }
 
@@ -184,16 +187,16 @@ class CountingWorker(PlainWorker):
         self.sparcom_rows.close(slots)
 
     def sparcom_ablate(
-        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None
+        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None, factor: float
     ) -> None:
         """Ablate this rank's part of some neurons, and no others, from the next pass on.
 
         sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
-        values: [n] float64 as bytes, what replaces them, or None for 0.
+        values: [n] float64 as bytes, what is added after the factor, or None for 0.
         """
         local, at = self._sparcom_local(sites, index)
         self.sparcom_ablation.set(
-            local, None if values is None else np.frombuffer(values, np.float64)[at]
+            local, None if values is None else np.frombuffer(values, np.float64)[at], factor
         )
 
     def _sparcom_local(
@@ -226,6 +229,17 @@ class CountingWorker(PlainWorker):
             "columns": self.sparcom_columns.astype(np.int64).tobytes(),
             "values": dict(self.sparcom_traces),
         }
+
+    def sparcom_route(self, sites: Sequence[dict[str, Any]], index: bytes, shift: float) -> None:
+        """Add `shift` to the router logits of some experts, and of no others, in every later pass.
+
+        sites: of the whole space, as JSON; index: [n] int64 as bytes, flat expert indices in it.
+        """
+        space, chosen = ComponentSpace.from_json(sites), np.frombuffer(index, np.int64)
+        for bank in self.sparcom_found.banks:
+            at = space.sites.index(bank.local.site)
+            start, stop = space.expert_offsets[at : at + 2]
+            bank.shift_logits(chosen[(chosen >= start) & (chosen < stop)] - start, shift)
 
     def sparcom_sum(self, begin: bool) -> bytes:
         """[local neurons] float64 as bytes: sums over counted rows since the last call that began

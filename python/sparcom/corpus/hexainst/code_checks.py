@@ -1,10 +1,10 @@
-"""What the reference of each CODE record has to do, as assertions that run.
+"""What the answer to each CODE record has to do, as assertions that run.
 
-A data set of programming tasks is worth little when its own answers are wrong, so every id of
-`CODE.jsonl` has a check here: Python source that `test_code_references.py` executes. It finds
+Every id of `CODE.jsonl` has a check here: Python source that is executed after the reference, in a
+test, or after a model's answer (`behaviour.code`). It finds
 
-- the names that the reference defines, where the reference is Python;
-- `REFERENCE`, the reference as text;
+- the names that the answer defines, where it is Python;
+- `REFERENCE`, the answer as text;
 - `run(setup_sql, query) -> rows` (SQLite, in memory) beside SQL references;
 - `sh(script, stdin="", files={}) -> stdout` (sh in an empty folder) beside shell references.
 

@@ -1,0 +1,1 @@
+"""Behaviour: answers that a model writes itself, scored right or wrong."""
