@@ -106,22 +106,28 @@ USED: Mapping[str, Sequence[str]] = {
     f"{_MOE}.runner.moe_runner": ("MoERunner.routed_experts", "MoERunner.moe_config",
                                   "MoERunner.shared_experts", "MoERunner.router"),
     f"{_MOE}.router.fused_moe_router": ("FusedMoERouter.select_experts",),
-    "entrypoints.launchers.cli_args": ("make_arg_parser", "validate_parsed_serve_args"),
+    # 0.32 and 0.33
+    "entrypoints.launchers.cli_args | entrypoints.common.cli_args": (
+        "make_arg_parser", "validate_parsed_serve_args",
+    ),
     "entrypoints.launchers.api_server.entry": ("run_server",),
     "utils.argparse_utils": ("FlexibleArgumentParser",),
 }  # fmt: skip
-"""module -> its names. `Class.name`: a method or field that this class itself defines, or an
-attribute that its methods set."""
+"""module (`one | other` where versions differ) -> its names. `Class.name`: a method or field that
+this class itself defines, or an attribute that its methods set."""
 
 
 def missing(folder: Path) -> list[str]:
     """What of `USED` the vLLM in a folder lacks, as `module: name`."""
     lacking = []
-    for module, names in USED.items():
-        file = folder.joinpath(*module.split("."))
-        file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-        known = set(_defined(ast.parse(file.read_bytes()))) if file.is_file() else set()
-        lacking += [f"vllm.{module}: {name}" for name in names if name not in known]
+    for modules, names in USED.items():
+        known: set[str] = set()
+        for module in modules.split(" | "):
+            file = folder.joinpath(*module.split("."))
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+            if file.is_file():
+                known.update(_defined(ast.parse(file.read_bytes())))
+        lacking += [f"vllm.{modules}: {name}" for name in names if name not in known]
     return lacking
 
 

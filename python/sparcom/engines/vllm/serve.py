@@ -82,7 +82,10 @@ def serve(
 
 def arguments(options: VllmOptions, config: ServingConfig, server: Sequence[str]) -> Any:
     """vLLM's own arguments of its server."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    except ModuleNotFoundError:  # its place from 0.33 on
+        from vllm.entrypoints.common.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args([options.model, *server])
