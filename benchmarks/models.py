@@ -3,13 +3,15 @@
     python benchmarks/models.py                  the table
     python benchmarks/models.py llama gemma2     of some families
     python benchmarks/models.py --engine vllm    the classes that vLLM has, on vLLM
+    python benchmarks/models.py --used           the twenty of `used_models`, on both engines
     python benchmarks/models.py --write          write docs/reference/models.md
 
 Each class is built from its own config with random weights (`tiny_configs`), saved, and loaded
 twice: by the engine, which proves it or refuses it by name, and by transformers, whose unmodified
 modules read each prompt alone with eager attention, in float32. The counts of the two are compared
 neuron by neuron and prompt by prompt. Each class runs in a process of its own.
-`bars`: models_equal, models_refused, models_different.
+`bars`: models_equal, models_refused, models_different; of `--used`: models_counted,
+models_counted_vllm.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.engines.transformers.sites import find_ffns
 from sparcom.errors import SparcomError
 from tiny_configs import VOCABULARY, tiny_config
+from used_models import USED
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "models.md"
 HEADINGS = {
@@ -53,6 +56,13 @@ _NEAR = 1e-5  # a gate of this share of its row's size may change its sign in fl
 PACKED, ALONE, EQUAL, REFUSED, UNBUILT, DIFFERENT = (
     "equal, packed", "equal, one prompt a pass", "equal", "refused", "not built", "different"
 )  # fmt: skip
+COUNTED = (PACKED, ALONE, EQUAL)
+USED_HEADING = "## Twenty models in use"
+USED_TEXT = (
+    "Open models that are much in use in 2026, each by a tiny build of its class. The choice is\n"
+    "ours; it is no ranking. Of {of}, the transformers engine counts {transformers}, and vLLM on a "
+    "CPU {vllm}."
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +85,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", help="model types (default: all)")
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--used", action="store_true", help="the models that are used most")
     parser.add_argument("--write", action="store_true", help=f"write docs/{DOCS.name}")
     parser.add_argument("--page", type=Path, help="write the table to this file")
     parser.add_argument("--outcomes", type=Path, help="keep outcomes in this file (JSON lines), "
                         "and try only families that are not in it")  # fmt: skip
     arguments = parser.parse_args()
+    if arguments.used:
+        if arguments.families or arguments.page:
+            parser.error("--used takes neither families nor --page")
+        used(arguments.write, arguments.outcomes)
+        return
     if arguments.write and arguments.families:
         parser.error("--write writes all families")
     families = arguments.families or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -98,11 +114,56 @@ def main() -> None:
     emit("models", bars(outcomes))
 
 
+def used(write_too: bool, file: Path | None) -> None:
+    """Try the classes of the models that are used most on both engines; outcomes are kept in a file
+    of each engine, whose name `file` begins."""
+    types = list(dict.fromkeys(of.model_type for of in USED))
+    by_engine = {}
+    for engine in HEADINGS:
+        kept = file and file.with_name(f"{file.name}.{engine}")
+        by_engine[engine] = {o.family: o for o in kept_sweep(types, engine, kept)}
+    rows = [
+        (of.name, of.model_type, *(by_engine[engine][of.model_type] for engine in HEADINGS))
+        for of in USED
+    ]
+    if write_too:
+        write_used(rows)
+    print_card()
+    print_table(
+        ("model", "model type", *HEADINGS, "why not on vllm"),
+        [(*row[:2], *(o.result for o in row[2:]), row[3].why[:80]) for row in rows],
+    )
+    counted = [sum(row[2 + at].result in COUNTED for row in rows) for at in range(2)]
+    emit("models", {"models_counted": counted[0], "models_counted_vllm": counted[1]})
+
+
+def write_used(rows: Sequence[tuple[str, str, Outcome, Outcome]]) -> None:
+    """Replace the table of the used models in docs/reference/models.md."""
+    text = DOCS.read_text("utf-8")
+    before, _, after = text.partition(USED_HEADING)
+    counted = [sum(row[2 + at].result in COUNTED for row in rows) for at in range(2)]
+    lines = [
+        USED_HEADING,
+        "",
+        USED_TEXT.format(of=len(rows), transformers=counted[0], vllm=counted[1]),
+        "",
+        "| model | class | transformers engine | vllm engine | why not on vLLM |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | `{a.model}` | {a.result} | {b.result} | {b.why} |"
+            for name, _, a, b in rows
+        ),
+        "",
+    ]
+    rest = after.partition("\n## ")
+    DOCS.write_text(before + "\n".join(lines) + rest[1] + rest[2], "utf-8")
+
+
 def bars(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How many classes came out how."""
     results = [o.result for o in outcomes]
     return {
-        "models_equal": sum(results.count(r) for r in (PACKED, ALONE, EQUAL)),
+        "models_equal": sum(results.count(r) for r in COUNTED),
         "models_refused": results.count(REFUSED),
         "models_different": results.count(DIFFERENT),
         "models_not_built": results.count(UNBUILT),

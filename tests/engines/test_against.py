@@ -71,6 +71,17 @@ def test_an_engine_that_counts_otherwise_is_refused_by_site(folder: Path) -> Non
         prover.prove(Other(load(folder, "float32", prove=False), change))
 
 
+def test_a_refusal_tells_in_what_the_engine_is_known_to_differ(folder: Path) -> None:
+    prover = Prover.of(options_of(folder), longest=0)
+    engine = Other(load(folder, "float32", prove=False))
+    assert prover.prove(engine, {"llama": "its window"}) is not None
+    engine.space = ComponentSpace(engine.space.sites[:2])
+    with pytest.raises(InputError, match=r"this None \(its window\); try --engine transformers$"):
+        prover.prove(engine, {"llama": "its window", "gpt2": "all"})
+    with pytest.raises(InputError, match=r"this None; try --engine transformers$"):
+        prover.prove(engine, {"gpt2": "all"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

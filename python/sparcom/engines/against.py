@@ -5,6 +5,7 @@ The transformers engine is loaded first, in the other engine's place, and freed 
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -32,12 +33,13 @@ class Prover:
     """What transformers' own modules count, to compare another engine with.
 
     expected: None if the model cannot be counted here by transformers; `why` says why.
-    seconds: what it took.
+    seconds: what it took. model_type: of the model's config.
     """
 
     expected: "Expected | None"
     why: str
     seconds: float = 0.0
+    model_type: str = ""
 
     @classmethod
     def of(cls, options: EngineOptions, longest: int) -> "Prover":
@@ -59,14 +61,16 @@ class Prover:
         except InputError as error:
             return cls(None, f"the transformers engine does not count it: {error}")
         try:
-            return cls(engine.expect(longest), "", time.perf_counter() - started)
+            kind = engine.model.config.get_text_config().model_type
+            return cls(engine.expect(longest), "", time.perf_counter() - started, kind)
         finally:
             engine.close()
             _free_device()
 
-    def prove(self, engine: Engine) -> Proof | None:
+    def prove(self, engine: Engine, known: Mapping[str, str] | None = None) -> Proof | None:
         """The proof of an engine by its counts; None if there is nothing to compare it with.
 
+        known: model type -> in what the engine's modules are known to differ; a refusal tells it.
         Raises InputError naming the site whose counts are not the model's.
         """
         if self.expected is None:
@@ -78,9 +82,11 @@ class Prover:
             _check_shapes(engine.space, self.expected.space)
             sites = compare_counts(self.expected, _count(engine, self.expected))
         except InputError as error:
+            reason = (known or {}).get(self.model_type)
             raise InputError(
-                f"what {name} counts is not the model's own pass: {error}; try --engine "
-                "transformers"
+                f"what {name} counts is not the model's own pass: {error}"
+                + (f" ({reason})" if reason else "")
+                + "; try --engine transformers"
             ) from error
         proof = Proof(
             against="transformers' own modules with eager attention, end to end",

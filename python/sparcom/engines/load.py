@@ -28,6 +28,7 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: i
         return TransformersEngine(options)
     if name == "vllm":
         from sparcom.engines.vllm.engine import VllmEngine
+        from sparcom.engines.vllm.known_differences import KNOWN
         from sparcom.engines.vllm.options import VllmOptions
         from sparcom.engines.vllm.shards.group import ShardGroup
 
@@ -36,7 +37,7 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: i
         one = options.world_size == 1 or options.ablation
         engine = VllmEngine(options) if one else ShardGroup(options, gpus=gpus)
         try:
-            engine.set_proof(prover.prove(engine), prover.why)
+            engine.set_proof(prover.prove(engine, KNOWN), prover.why)
         except BaseException:
             engine.close()
             raise

@@ -1,5 +1,6 @@
 """Every causal language model class of transformers is counted right or refused by name."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,23 @@ def test_a_class_that_crashes_is_an_outcome_of_its_own() -> None:
         check=True,
     )  # fmt: skip
     assert "the process ended" in done.stdout
+
+
+def test_the_models_in_use_are_named_with_what_the_tables_say() -> None:
+    """The page's third table repeats the other two, class by class."""
+    page = models.DOCS.read_text("utf-8")
+    of = [
+        {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[1] for row in rows(page, engine)}
+        for engine in models.HEADINGS
+    ]
+    section = page.split(models.USED_HEADING)[1].split("\n## ")[0]
+    table = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") for row in table] == [used.name for used in models.USED]
+    for row, used in zip(table, models.USED, strict=True):
+        assert row[1] == f"`{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[used.model_type]}`"
+        assert (row[2], row[3]) == tuple(results[used.model_type] for results in of)
+    assert len(models.USED) == 20
+    counted = [sum(row[at] in models.COUNTED for row in table) for at in (2, 3)]
+    assert re.findall(r"counts (\d+), and vLLM on a CPU (\d+)\.", section) == [
+        (str(counted[0]), str(counted[1]))
+    ]
