@@ -41,9 +41,10 @@ def ablate(
     )
     known, warnings = answered(run, half)
     tasks: Tasks = {}
+    metrics: dict[str, str] = {}
     if options.behaviour:
         known, tasks, more = with_tasks(known, options)
-        warnings += more
+        metrics, warnings = metrics_of(known, tasks), [*warnings, *more]
     found = targets(
         options.targets, run.space, options.family,
         lambda: usage_of_halves(run, options.family, half), known.categories,
@@ -52,6 +53,6 @@ def ablate(
     experiment = Experiment(run, options, known, found, rng, progress, tasks)
     measured, scored = experiment.measure()
     warnings += experiment.warnings
-    result = summarise(scored, measured, options, warnings, metrics_of(known, tasks))
+    result = summarise(scored, measured, options, warnings, metrics)
     run.store.write_table("behaviour" if options.behaviour else "ablation", result.table())
     return result
