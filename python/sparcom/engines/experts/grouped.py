@@ -249,7 +249,7 @@ def grouped_product(x: Tensor, weight: Tensor, begin: np.ndarray, out: Tensor) -
 def routed_experts(
     x: Tensor, token: Tensor, begin: np.ndarray, gate_up: Tensor,
     down: Tensor, y: Tensor, bins: Tensor, counts: Tensor,
-    rows: Tensor, activation: str, signal: str, threshold: float,
+    rows: Tensor, signs: Tensor | None, activation: str, signal: str, threshold: float,
 ) -> None:  # fmt: skip
     """Both products of routed experts in one pass, counted between them.
 
@@ -263,7 +263,8 @@ def routed_experts(
     token: [rows] int64; begin: [experts + 1] int64.
     gate_up, down: [experts, outputs, hidden] and [experts, hidden, width], packed.
     y: [rows, hidden] bf16, written.
-    bins: [rows] int32; counts: [bins, width] and rows: [bins] int32, added to.
+    bins: [rows] int32; counts: [bins, width] and rows: [bins] int32, added to; signs: [2, bins,
+        width] int32, added to, or None.
 
     Raises ValueError, before anything is written, if a token or a bin is out of range.
     """
@@ -271,7 +272,8 @@ def routed_experts(
     native.cpu().routed_experts(
         x.data_ptr(), token.data_ptr(), begin.ctypes.data, gate_up.data_ptr(), down.data_ptr(),
         y.data_ptr(), len(x), len(gate_up), x.shape[1], gate_up.shape[1], down.shape[2],
-        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(), len(rows),
+        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(),
+        0 if signs is None else signs.data_ptr(), len(rows),
         *parse_activation(activation).numbers, SIGNALS[signal], threshold,
     )  # fmt: skip
 
