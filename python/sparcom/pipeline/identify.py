@@ -90,7 +90,7 @@ def _select(
     store.files.delete_folder("profiles")
     parts, done, total = store.corpus.parts(), 0, 0
     tree = MergeTree(parts)
-    for part, counted in tqdm(store.results.counts(), unit="part", disable=not progress):
+    for part, counted in tqdm(store.results.counts(signs=True), unit="part", disable=not progress):
         labels = store.corpus.part(part, LABELS)
         labels = labels.filter([name not in failed for name in labels["id"].to_pylist()])
         if tuple(labels["id"].to_pylist()) != counted.ids:

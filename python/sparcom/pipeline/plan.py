@@ -281,7 +281,7 @@ def _check_space(
     config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
 ) -> None:
     """Raise InputError where the disk of a local run directory cannot hold the run."""
-    needed = instructions * stored_bytes(space, config.retain)
+    needed = instructions * stored_bytes(space, config.retain, config.signs)
     free = store.files.free_bytes()
     if free is not None and free < needed:
         raise InputError(

@@ -19,6 +19,7 @@ def engine_options(config: RunConfig) -> EngineOptions:
         threads=cpus_per_actor(config),
         threshold=config.threshold,
         signal=config.signal,
+        signs=config.signs,
         verify=config.verify,
         prove=config.prove,
         trust_remote_code=config.trust_remote_code,

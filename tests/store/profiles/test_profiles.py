@@ -38,7 +38,10 @@ def part_of(space: ComponentSpace, first: int, n: int) -> tuple[Counted, Sets, p
     tokens = rng.integers(1, 13, n)
     counts = [rng.integers(0, tokens[:, None] + 1, (n, k)) for k in (space.neurons, space.experts)]
     ids = tuple(f"i{first + k}" for k in range(n))
-    counted = Counted(ids, tokens, *(c.astype(np.int32) for c in counts))
+    signs = rng.integers(0, tokens[:, None] + 1, (2, n, space.neurons)).astype(np.int32)
+    signs[1] = np.minimum(signs[0], counts[0])
+    arrays = [c.astype(np.int32) for c in counts]
+    counted = Counted(ids, tokens, *arrays, signs if space is DENSE else None)
     labels = pa.table(
         {
             "id": list(ids),
@@ -74,10 +77,12 @@ def brute_force(space: ComponentSpace, parts: int, size: int) -> dict[tuple, dic
             length = 0 if label["n_counted"] <= 4 else 1 if label["n_counted"] <= 8 else 2
             cluster = label["origin"].partition(":")[0] or f"id:{label['id']}"
             key = (label["category"], label["source"], length, hashed_fold(cluster))
-            cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0, 0, 0, 0]})
+            cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0] * 6})
             cell["ids"].append(label["id"])
             cell["tokens"] += label["n_counted"]
-            rows = (bits[0][row], counted.neurons[row], bits[1][row], counted.experts[row])
+            none = np.zeros((2, 0), int)
+            signs = none if counted.signs is None else counted.signs[:, row]
+            rows = (bits[0][row], counted.neurons[row], bits[1][row], counted.experts[row], *signs)
             cell["sums"] = [s + r.astype(int) for s, r in zip(cell["sums"], rows, strict=True)]
     return cells
 
@@ -151,7 +156,7 @@ def test_sums_over_some_keys(tmp_path: Path) -> None:
     cells, sums = store.profiles.read(("category", "length"), SUMS)
     expected: dict[tuple, dict] = {}
     for key, cell in brute_force(MOE, 7, 20).items():
-        at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0, 0, 0, 0]})
+        at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0] * 6})
         at["n"] += len(cell["ids"])
         at["tokens"] += cell["tokens"]
         at["sums"] = [a + b for a, b in zip(at["sums"], cell["sums"], strict=True)]
@@ -159,7 +164,8 @@ def test_sums_over_some_keys(tmp_path: Path) -> None:
     assert keys == sorted(expected)
     assert cells["instructions"].to_pylist() == [expected[k]["n"] for k in keys]
     assert cells["tokens"].to_pylist() == [expected[k]["tokens"] for k in keys]
-    for at, name in enumerate(SUMS):
+    assert list(sums) == list(SUMS[:4])  # these parts have no signs
+    for at, name in enumerate(sums):
         np.testing.assert_array_equal(sums[name], [expected[k]["sums"][at] for k in keys])
 
 

@@ -207,6 +207,7 @@ class TransformersEngine:
             options.slots,
             threshold=options.threshold,
             signal=options.signal,
+            signs=options.signs,
             verify=options.verify,
             device=self.device,
         )

@@ -178,8 +178,11 @@ def _joined_ids(
 
 
 def _schema(opened: Sequence[pq.ParquetFile], kind: str) -> pa.Schema:
-    """The schema of the merged file: that of the first, its sums in the type that holds all."""
-    first = opened[0].schema_arrow
+    """The schema of the merged file: that of the files, its sums in the type that holds all.
+
+    A file without instructions may lack the sums of signs.
+    """
+    first = max((file.schema_arrow for file in opened), key=len)
     return pa.schema(
         sum_field(f.name, width_of(f), kind) if f.name in SUMS else f.with_nullable(True)
         for f in first

@@ -5,9 +5,11 @@ instructions, tokens               how many, and their T
 ids                                which
 neurons, experts                   per component, how many of them hold it in their set
 neuron_counts, expert_counts       per component, its summed counts
+up_counts, both_counts             per neuron, how often up was positive, and gate and up both
+                                   (of a run with signs)
 
-The last four hold, a row, the bytes of little-endian numbers, whose type is in the metadata of the
-column (`tables.sum_field`).
+The columns of sums hold, a row, the bytes of little-endian numbers, whose type is in the column's
+metadata (`tables.sum_field`).
 """
 
 import numpy as np
@@ -19,7 +21,8 @@ from sparcom.selection.sets import Sets
 from sparcom.store.profiles.cells import KEYS
 from sparcom.store.tables import packed_column, sum_field
 
-SUMS = ("neurons", "neuron_counts", "experts", "expert_counts")
+SIGN_SUMS = ("up_counts", "both_counts")
+SUMS = ("neurons", "neuron_counts", "experts", "expert_counts", *SIGN_SUMS)
 
 
 def part_profile(counted: Counted, sets: Sets, keys: pa.Table) -> pa.Table:
@@ -43,6 +46,9 @@ def part_profile(counted: Counted, sets: Sets, keys: pa.Table) -> pa.Table:
         "experts": _members(sets.experts, counted.experts.shape[1], order, starts),
         "expert_counts": _sums(counted.experts, order, starts),
     }
+    if counted.signs is not None:
+        for name, values in zip(SIGN_SUMS, counted.signs, strict=True):
+            arrays[name] = _sums(values, order, starts)
     ids = pa.array([counted.ids[row] for row in order], pa.string())
     offsets = pa.array([*starts, len(order)], pa.int32())
     columns = {name: keys[name].take(pa.array(first)) for name in KEYS}

@@ -34,6 +34,7 @@ def parts_of(shards, whole: Counted) -> list[Counted]:
             whole,
             neurons=whole.neurons[:, shard.neuron_indices()],
             experts=whole.experts[:, shard.expert_indices()],
+            signs=None if whole.signs is None else whole.signs[:, :, shard.neuron_indices()],
         )
         for shard in shards
     ]
@@ -54,6 +55,15 @@ def test_parts_give_the_whole(whole, experts):
     np.testing.assert_array_equal(merged.neurons, whole.neurons)
     np.testing.assert_array_equal(merged.experts, whole.experts)
     assert merged.ids == whole.ids
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_parts_with_signs_give_the_whole(whole, experts):
+    signs = np.arange(2 * whole.neurons.size, dtype=np.int32).reshape(2, *whole.neurons.shape)
+    shards, with_signs = shards_of(workers(experts)), replace(whole, signs=signs)
+    merged = merge_counts(shards, parts_of(shards, with_signs))
+    np.testing.assert_array_equal(merged.signs, signs)
+    assert merge_counts(shards, parts_of(shards, whole)).signs is None
 
 
 def test_workers_with_the_same_experts_must_agree_on_their_rows(whole):

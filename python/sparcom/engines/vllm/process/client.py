@@ -114,6 +114,11 @@ class EngineClient:
                 .reshape(len(ids), neurons)
                 .astype(np.int32),
                 np.frombuffer(reply["experts"], np.int32).reshape(len(ids), experts),
+                np.frombuffer(reply["signs"], reply["dtype"])
+                .reshape(2, len(ids), neurons)
+                .astype(np.int32)
+                if reply["signs"]
+                else None,
             )
             for reply, (neurons, experts) in zip(replies, self._shapes, strict=True)
         )

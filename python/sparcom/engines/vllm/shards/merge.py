@@ -22,8 +22,12 @@ def merge_counts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:
     n = len(first.ids)
     neurons = np.zeros((n, space.neurons), np.int32)
     experts = np.full((n, space.experts), -1, np.int32)
+    signs = None if first.signs is None else np.zeros((2, *neurons.shape), np.int32)
     for worker, (shard, part) in enumerate(zip(shards, parts, strict=True)):
         shard.put_neurons(part.neurons, neurons)
+        if signs is not None and part.signs is not None:
+            for half, whole in zip(part.signs, signs, strict=True):
+                shard.put_neurons(half, whole)
         at = shard.expert_indices()
         known = experts[:, at]
         wrong = ((known >= 0) & (known != part.experts)).any(1)
@@ -33,7 +37,7 @@ def merge_counts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:
                 "differ from those of another worker that holds the same experts"
             )
         experts[:, at] = part.experts
-    merged = Counted(first.ids, first.tokens, neurons, experts)
+    merged = Counted(first.ids, first.tokens, neurons, experts, signs)
     _check_routed(space, merged)
     return merged
 

@@ -115,12 +115,18 @@ class CountingWorker(PlainWorker):
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
         found = self.sparcom_found = instrument(runner.get_model(), config.signal)
+        if config.signs and found.without_h:
+            raise InputError(
+                f"signs: {found.without_h[0]} multiplies gate and up outside its activation, so "
+                "that vLLM does not show up there; use the transformers engine"
+            )
         recorder = Recorder(
             [local.as_counted for local in found.local],
             config.slots,
             partial=[at for at, local in enumerate(found.local) if local.partial],
             threshold=config.threshold,
             signal=config.signal,
+            signs=config.signs,
             verify=config.verify,
             device=self.device,
         )
@@ -155,8 +161,9 @@ class CountingWorker(PlainWorker):
         """Proved counts of finished slots, or `error`: why they cannot be right, or mean nothing.
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
-        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far;
-        `cached`: tokens that vLLM had from earlier requests so far.
+        [n, local experts] int32 as bytes; `signs`: [2, n, local neurons] as `neurons`, b"" without;
+        `recomputed`: tokens of preempted requests so far; `cached`: tokens that vLLM had from
+        earlier requests so far.
         """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
@@ -176,6 +183,7 @@ class CountingWorker(PlainWorker):
             "neurons": counted.neurons.astype(dtype).tobytes(),
             "dtype": dtype.str,
             "experts": counted.experts.tobytes(),
+            "signs": b"" if counted.signs is None else counted.signs.astype(dtype).tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
             "cached": self.sparcom_rows.cached,
         }
