@@ -7,8 +7,8 @@
 //   signs[0, bins[r], i] += up[r, i] > 0,  signs[1, bins[r], i] += gate[r, i] > 0 and up[r, i] > 0
 //
 // Shapes: gate, up, out [n_rows, width]; bins, expert [n_rows]; counts [n_bins, width];
-// rows [n_bins]; keep, fill [n_experts, width]; signs [2, n_bins, width] or null. A row whose bin or expert is out of range is not
-// counted (its `out` is h), so that `rows` shows it.
+// rows [n_bins]; keep, fill [n_experts, width]; signs [2, n_bins, width] or null. A row whose bin or
+// expert is out of range is not counted (its `out` is h), so that `rows` shows it.
 //
 // Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one column if memory
 // is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
@@ -70,11 +70,14 @@ SPARCOM_DEVICE void count(const Ranges& counted, const Vec<T, n>& x, int32_t (&s
       sums[i] += ((x.bits(i) - counted.first[range]) & mask) < counted.size[range];
 }
 
-// sums[0], [1], [2] += 1 if element i of gate is positive, of up, of both. `counted` starts at the
-// smallest positive number.
+// With signs, a sum holds three counts of 10 bits: gate > 0, up > 0, both. So they need no more
+// registers than one count, and a run ends after this many rows.
+constexpr int32_t longest_signed_run = 1023;
+
+// Adds element i's signs to sums[i]. `counted` starts at the smallest positive number.
 template <class T, int n>
 SPARCOM_DEVICE void count_signs(const Ranges& counted, const Vec<T, n>& gate, const Vec<T, n>& up,
-                                int32_t (&sums)[3][n]) {
+                                int32_t (&sums)[n]) {
   Vec<T, 1> bits;
   bits.word[0] = counted.first[0];
   float first[1], g[n], u[n];
@@ -82,7 +85,7 @@ SPARCOM_DEVICE void count_signs(const Ranges& counted, const Vec<T, n>& gate, co
   gate.widen(g);
   up.widen(u);
   SPARCOM_UNROLL for (int i = 0; i < n; ++i)
-    add_signs(sums[0][i], sums[1][i], sums[2][i], g[i], u[i], first[0]);
+    add_signs(sums[i], g[i], u[i], first[0]);
 }
 
 // The usual calls, gated or ungated, count by one range of the gate, ablate nothing, and have an
@@ -97,7 +100,7 @@ template <Call C>
 constexpr bool with_signs = C == Call::signs || C == Call::any_signs;
 
 // What a thread keeps from row to row: where it is, and the run so far.
-template <class T, int n, int n_sums>
+template <class T, int n>
 struct Place {
   const int32_t* bins;
   const int32_t* expert;
@@ -105,29 +108,36 @@ struct Place {
   const T* up;
   T* out;
   int64_t col;
-  int32_t bin, run, sums[n_sums][n];
+  int32_t bin, run, sums[n];
 };
 
 // counts[bin, col..] += sums, signs likewise, rows[bin] += run; then the next run starts.
-template <class T, int n, int n_sums>
-SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n, n_sums>& at) {
+template <bool signs, class T, int n>
+SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
   if (at.bin >= 0) {
-    SPARCOM_UNROLL for (int k = 0; k < n_sums; ++k) {
-      int32_t* const whole = k == 0 ? p.counts : p.signs + (k - 1) * p.n_bins * p.width;
-      int32_t* const counts = whole + at.bin * p.width + at.col;
+    const int64_t first = at.bin * p.width + at.col;
+    if constexpr (signs) {
+      int32_t* const to[3] = {p.counts + first, p.signs + first,
+                              p.signs + p.n_bins * p.width + first};
+      SPARCOM_UNROLL for (int k = 0; k < 3; ++k)
+        SPARCOM_UNROLL for (int i = 0; i < n; ++i) {
+          const int32_t sum = at.sums[i] >> 10 * k & 1023;
+          if (sum) atomic_add(to[k] + i, sum);
+        }
+    } else {
+      int32_t* const counts = p.counts + first;
       SPARCOM_UNROLL for (int i = 0; i < n; ++i)
-        if (at.sums[k][i]) atomic_add(counts + i, at.sums[k][i]);
+        if (at.sums[i]) atomic_add(counts + i, at.sums[i]);
     }
     if (at.col == 0) atomic_add(p.rows + at.bin, at.run);
   }
-  SPARCOM_UNROLL for (int k = 0; k < n_sums; ++k)
-    SPARCOM_UNROLL for (int i = 0; i < n; ++i) at.sums[k][i] = 0;
+  SPARCOM_UNROLL for (int i = 0; i < n; ++i) at.sums[i] = 0;
   at.run = 0;
 }
 
 // The next `at_once` rows; all of them are loaded before the first is used.
-template <int at_once, int A, Call C, class T, int n, int n_sums>
-SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n, n_sums>& at) {
+template <int at_once, int A, Call C, class T, int n>
+SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
   using V = Vec<T, n>;
   constexpr bool usual = usual_call<C>;
   const bool gated = C == Call::gated || with_signs<C> || (!usual && p.up);
@@ -149,7 +159,8 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n, n_sums>& at) {
     const int32_t expert = ablates && p.expert ? at.expert[j] : 0;
     const bool known = !ablates || (expert >= 0 && expert < p.n_experts);
     if (bins[j] < 0 || bins[j] >= p.n_bins || !known) bins[j] = no_bin;
-    if (bins[j] != at.bin) add_run(p, at);
+    if (bins[j] != at.bin || (with_signs<C> && at.run == longest_signed_run))
+      add_run<with_signs<C>>(p, at);
     at.bin = bins[j];
     ++at.run;
 
@@ -166,7 +177,7 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n, n_sums>& at) {
     }
     if (gated) h = h * u[j];
     if constexpr (!with_signs<C>)
-      count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums[0]);
+      count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
     if (ablates && known) {
       const int64_t first = expert * p.width + at.col;
       if (p.keep) h = h * V::load(static_cast<const T*>(p.keep) + first);
@@ -193,7 +204,6 @@ SPARCOM_DEVICE void count_rows(const ActMulCount& p, int64_t begin, int32_t n_ro
 template <class T, int n, int A, Call C>
 SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread) {
   constexpr int at_once = usual_call<C> ? 2 : 1;
-  constexpr int n_sums = with_signs<C> ? 3 : 1;
   const uint32_t chunk = thread / l.threads_per_row;
   const int64_t col = int64_t(thread - chunk * l.threads_per_row) * n;
   const int64_t begin = int64_t(chunk) * l.rows_per_thread;
@@ -203,29 +213,30 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
   if (n == 1 && p.width == 0) return count_rows(p, begin, n_rows);
 
   const T* const up = static_cast<const T*>(p.up);
-  Place<T, n, n_sums> at{p.bins + begin,
-                         p.expert ? p.expert + begin : nullptr,
-                         static_cast<const T*>(p.gate) + begin * p.gate_stride + col * p.step,
-                         up ? up + begin * p.up_stride + col * p.step : nullptr,
-                         static_cast<T*>(p.out) + begin * p.width + col,
-                         col,
-                         no_bin,
-                         0,
-                         {}};
+  Place<T, n> at{p.bins + begin,
+                 p.expert ? p.expert + begin : nullptr,
+                 static_cast<const T*>(p.gate) + begin * p.gate_stride + col * p.step,
+                 up ? up + begin * p.up_stride + col * p.step : nullptr,
+                 static_cast<T*>(p.out) + begin * p.width + col,
+                 col,
+                 no_bin,
+                 0,
+                 {}};
   int32_t row = 0;
   for (; row + at_once <= n_rows; row += at_once) take_rows<at_once, A, C>(p, at);
   for (; row < n_rows; ++row) take_rows<1, A, C>(p, at);
-  add_run(p, at);
+  add_run<with_signs<C>>(p, at);
 }
 
 // Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
-// activation and kind of call if memory is aligned, two for each dtype if it is not. Activations with
-// parameters have only Call::any and Call::any_signs.
+// activation and kind of call if memory is aligned, two for each dtype if it is not. Activations
+// with parameters have only Call::any and Call::any_signs.
 template <class T, int n, int A, class Run>
 void with_kernel_of_activation(const ActMulCount& p, Run& run) {
   const bool any = p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
   if (p.signs)
-    return any ? run.template of<T, n, A, Call::any_signs>() : run.template of<T, n, A, Call::signs>();
+    return any ? run.template of<T, n, A, Call::any_signs>()
+               : run.template of<T, n, A, Call::signs>();
   if (any) return run.template of<T, n, A, Call::any>();
   p.up ? run.template of<T, n, A, Call::gated>() : run.template of<T, n, A, Call::ungated>();
 }

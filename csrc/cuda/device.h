@@ -53,12 +53,11 @@ SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
       : "f"(x), "f"(bound));
 }
 
-// n += x >= bound, m += y >= bound, both += both of them.
-SPARCOM_DEVICE void add_signs(int32_t& n, int32_t& m, int32_t& both, float x, float y,
-                              float bound) {
-  asm("{.reg .pred p, q; setp.ge.f32 p, %3, %5; setp.ge.f32 q, %4, %5; @p add.s32 %0, %0, 1;"
-      " @q add.s32 %1, %1, 1; and.pred p, p, q; @p add.s32 %2, %2, 1;}"
-      : "+r"(n), "+r"(m), "+r"(both)
+// n += 1 if x >= bound, += 2^10 if y is, += 2^20 if both are.
+SPARCOM_DEVICE void add_signs(int32_t& n, float x, float y, float bound) {
+  asm("{.reg .pred p, q; setp.ge.f32 p, %1, %3; setp.ge.f32 q, %2, %3; @p add.s32 %0, %0, 1;"
+      " @q add.s32 %0, %0, 1024; and.pred p, p, q; @p add.s32 %0, %0, 1048576;}"
+      : "+r"(n)
       : "f"(x), "f"(y), "f"(bound));
 }
 
