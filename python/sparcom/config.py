@@ -94,6 +94,8 @@ class RunConfig:
                        choices=("gate", "product"), meaning=True)  # fmt: skip
     signs: bool = _key(False, "also count where up, and where gate and up, are positive: the four "
                        "combinations of signs", "counts")  # fmt: skip
+    magnitudes: bool = _key(False, "also add up how strongly neurons fire, and what experts "
+                            "return", "counts")  # fmt: skip
     verify: bool = _key(False, "count everything again with plain torch and require equality",
                         "nothing")  # fmt: skip
     prove: bool = _key(True, "prove at load that the counted pass is the model's own", "counts")

@@ -16,6 +16,7 @@ import torch
 from sparcom.components import Site
 from sparcom.counting import nvtx, reference
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
 from sparcom.counting.trace import Trace
 from sparcom.errors import CountError
@@ -73,6 +74,7 @@ class Recorder:
         have fewer than `top_k` rows here.
     threshold, signal: when a neuron fires, as in `act_mul_count`.
     signs: count up > 0, and gate and up > 0, too. Raises InputError if a site has no up.
+    magnitudes: add up h, and what experts return (`counting.magnitudes`).
     verify: recount every call with plain torch and require equality.
     """
 
@@ -85,6 +87,7 @@ class Recorder:
         threshold: float = 0.0,
         signal: str = "gate",
         signs: bool = False,
+        magnitudes: bool = False,
         verify: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -99,6 +102,7 @@ class Recorder:
         self.device = torch.device(device)
         self._buffers = _Buffers(self.sites, slots, signs, self.device)
         self._recount = _Buffers(self.sites, slots, signs, self.device) if verify else None
+        self._magnitudes = MagnitudeBuffers(self.sites, slots, self.device) if magnitudes else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._sums: list[torch.Tensor] | None = None
@@ -142,7 +146,8 @@ class Recorder:
     def nbytes(self) -> int:
         """Bytes of the count buffers."""
         counters = 3 if self.signs else 1
-        return 4 * self.slots * sum(counters * s.neurons + s.bins for s in self.sites)
+        counts = 4 * self.slots * sum(counters * s.neurons + s.bins for s in self.sites)
+        return counts + (self._magnitudes.nbytes if self._magnitudes else 0)
 
     def begin(self, slot_of_row: torch.Tensor) -> None:
         """Start a pass: slot_of_row [rows] int32 is the slot of each activation row, or -1."""
@@ -182,6 +187,19 @@ class Recorder:
         return self._count(site, gate, up, bins, out, expert_of_row, token_of_row)
 
     @property
+    def magnitudes(self) -> bool:
+        """Whether magnitudes are added up."""
+        return self._magnitudes is not None
+
+    def add_outputs(
+        self, site: int, y: torch.Tensor, row: torch.Tensor, weights: torch.Tensor,
+        experts: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Add up what the experts of a routed site return: `MagnitudeBuffers.add_outputs`."""
+        if self._magnitudes is not None:
+            self._magnitudes.add_outputs(site, y, row, weights, experts, self._bins)
+
+    @property
     def slots_of_rows(self) -> torch.Tensor:
         """[rows] int32, the slots that the current pass began with."""
         return self._bins
@@ -190,9 +208,9 @@ class Recorder:
         self, site: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
         """(counts, rows, signs or None) of a site, for a kernel that computes and counts by itself;
-        None while more than counting is wanted: a recount, ablation, sums, a trace."""
-        more = self._recount is not None or self._sums is not None or self.trace is not None
-        if more or site in self._ablated:
+        None while more than counting is wanted: a recount, ablation, sums, magnitudes, a trace."""
+        wanted = (self._recount, self._sums, self._magnitudes, self.trace)
+        if any(more is not None for more in wanted) or site in self._ablated:
             return None
         return self._buffers.of(site)
 
@@ -234,6 +252,8 @@ class Recorder:
             added = h[counted].double()
             added = added.abs() if self._absolute else added
             self._sums[site].index_add_(0, of[counted].long(), added)
+        if self._magnitudes is not None:
+            self._magnitudes.add(site, h, bins)
         if self.trace is not None:
             self.trace.add(site, gate, up, h, bins >= 0, token, expert)
         return h
@@ -262,7 +282,8 @@ class Recorder:
             if s.experts
         ]
         experts = np.concatenate(routed, 1) if routed else np.zeros((len(ids), 0), np.int32)
-        return Counted(tuple(ids), expected, neurons, experts, signs)
+        magnitudes = self._magnitudes.take(at) if self._magnitudes else None
+        return Counted(tuple(ids), expected, neurons, experts, signs, magnitudes)
 
     def drop(self, slots: Sequence[int]) -> None:
         """Forget the counts of some slots (instructions that were given up)."""
@@ -270,12 +291,16 @@ class Recorder:
         for buffers in (self._buffers, self._recount):
             if buffers:
                 buffers.clear(at, self.slots)
+        if self._magnitudes:
+            self._magnitudes.clear(at)
 
     def discard(self) -> None:
         """Forget the counts of all slots (after a pass that failed)."""
         for buffers in (self._buffers, self._recount):
             if buffers:
                 buffers.discard()
+        if self._magnitudes:
+            self._magnitudes.discard()
 
     def _bin_starts(self) -> np.ndarray:
         return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]

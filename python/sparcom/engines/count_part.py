@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import Engine, PromptError
 from sparcom.errors import CountError
+
+if TYPE_CHECKING:
+    from sparcom.counting.magnitudes import Magnitudes
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Rows:
         self._neurons = np.empty((n, space.neurons), np.int32)
         self._experts = np.empty((n, space.experts), np.int32)
         self._signs: np.ndarray | None = None
+        self._magnitudes: Magnitudes | None = None
         self.done: set[str] = set()
 
     def put(self, counted: Counted, group: Sequence[Prompt]) -> None:
@@ -92,20 +97,21 @@ class _Rows:
             if self._signs is None:
                 self._signs = np.empty((2, *self._neurons.shape), np.int32)
             self._signs[:, at] = counted.signs
+        if counted.magnitudes is not None:
+            if self._magnitudes is None:
+                widths = self._neurons.shape[1], self._experts.shape[1]
+                self._magnitudes = type(counted.magnitudes).empty(len(self._ids), *widths)
+            self._magnitudes.put(at, counted.magnitudes)
         self.done.update(ids)
 
     def counted(self) -> Counted:
         """What was counted, without the rows of those that were set aside."""
+        whole = Counted(
+            self._ids, self._tokens, self._neurons, self._experts, self._signs, self._magnitudes
+        )
         if len(self.done) == len(self._ids):
-            return Counted(
-                self._ids, self._tokens, self._neurons, self._experts, self._signs
-            )  # fmt: skip
-        kept = [row for row, name in enumerate(self._ids) if name in self.done]
-        ids = tuple(self._ids[row] for row in kept)
-        signs = None if self._signs is None else self._signs[:, kept]
-        return Counted(
-            ids, self._tokens[kept], self._neurons[kept], self._experts[kept], signs
-        )  # fmt: skip
+            return whole
+        return whole.rows([row for row, name in enumerate(self._ids) if name in self.done])
 
 
 def _check_all(group: Sequence[Prompt], done: Collection[str]) -> None:

@@ -20,6 +20,7 @@ def engine_options(config: RunConfig) -> EngineOptions:
         threshold=config.threshold,
         signal=config.signal,
         signs=config.signs,
+        magnitudes=config.magnitudes,
         verify=config.verify,
         prove=config.prove,
         trust_remote_code=config.trust_remote_code,

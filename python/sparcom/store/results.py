@@ -68,7 +68,10 @@ class ResultFiles:
         self._of["sets"].write(Span(part, part + 1), sets_table(sets))
 
     def counts(self, *, signs: bool = False) -> Iterator[tuple[int, Counted]]:
-        """(part, its counts), one part at a time. signs: those too, if the run counted them."""
+        """(part, its counts), one part at a time, without magnitudes, which profiles alone have.
+
+        signs: those too, if the run counted them.
+        """
         without = () if signs else SIGNS
         for span in self._of["counts"].spans():
             yield span.first, counts_of(self._of["counts"].read(span, without))

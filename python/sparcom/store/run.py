@@ -97,12 +97,14 @@ class Run:
         Raises InputError if no instruction has this id, or the run did not retain its counts.
         """
         counted, row = self._counted(instruction)
-        return _share(counted.neurons[row], counted.tokens[row])[0]
+        share: np.ndarray = _share(counted.neurons[row], counted.tokens[row])[0]
+        return share
 
     def expert_frequencies(self, instruction: str) -> np.ndarray:
         """[experts] float32: f = r / T on one instruction; otherwise as `frequencies`."""
         counted, row = self._counted(instruction)
-        return _share(counted.experts[row], counted.tokens[row])[0]
+        share: np.ndarray = _share(counted.experts[row], counted.tokens[row])[0]
+        return share
 
     def sign_frequencies(self, instruction: str) -> np.ndarray:
         """[4, neurons] float32: share of T with each combination of signs on one instruction, as
@@ -173,13 +175,80 @@ class Run:
         profile = self.profile(by)
         if profile.signs is None:
             raise InputError(f"{self.store.location}: this run has no signs; count with --signs")
-        rows, n = profile.keys.num_rows, self.space.neurons
-        group = profile.keys.select([*_keys(by), "tokens"])
-        group = group.take(pa.array(np.repeat(np.arange(rows), n)))
-        place = component_table(self.space, "neurons", np.tile(np.arange(n), rows))
-        table = pa.table({k: t[k] for t in (group, place) for k in t.column_names})
-        for name, share in zip(COMBINATIONS, profile.signs, strict=True):
-            table = table.append_column(name, pa.array(share.reshape(-1)))
+        tokens = np.repeat(profile.keys["tokens"].to_numpy()[:, None], self.space.neurons, 1)
+        shares = dict(zip(COMBINATIONS, profile.signs, strict=True))
+        table = self._per_component("neurons", by, profile.keys, tokens, shares)
+        return table.drop_columns(["rows"])
+
+    def neuron_magnitudes(self, by: str | Sequence[str] = "category") -> pa.Table:
+        """How strongly every neuron fires, one row for each neuron and group of instructions.
+
+        Columns: those of `by`, tokens (T), layer, kind, expert, unit, rows (T, or r of the neuron's
+        expert), and over these rows mean_h, mean_abs_h and max_h; null without rows.
+        Raises InputError for a run without --magnitudes.
+        """
+        cells, sums = self._magnitudes(by, ("h_sums", "h_absolutes", "h_largest"))
+        tokens, owner = cells["tokens"].to_numpy(), self.space.neuron_experts
+        routed = sums.get("expert_counts", np.zeros((len(cells), 1), np.uint32))
+        rows = np.where(owner >= 0, routed[:, owner], tokens[:, None]).astype(np.int64)
+        return self._per_component("neurons", by, cells, rows, {
+            "mean_h": sums["h_sums"] / np.maximum(rows, 1),
+            "mean_abs_h": sums["h_absolutes"] / np.maximum(rows, 1),
+            "max_h": sums["h_largest"],
+        })  # fmt: skip
+
+    def expert_scores(self, by: str | Sequence[str] = "category") -> pa.Table:
+        """The scores by which others rank routed experts, one row for each expert and group.
+
+            mean_weight = sum g / r        reap = sum g ||y|| / r      (arXiv 2510.13999)
+            ean = sum ||y||                man = sum ||y|| / r,  msan = sum ||y||^2 / r
+                                                                       (arXiv 2606.15716)
+
+        over the r counted tokens that are routed to the expert; g: its router weight as the model
+        uses it; y: its output before g. Columns: those of `by`, tokens (T), layer, kind, expert,
+        rows (r), and these, null without rows; ean is 0 then.
+        Raises InputError for a run without --magnitudes.
+        """
+        wanted = "weight_sums", "norm_sums", "square_sums", "product_sums"
+        cells, sums = self._magnitudes(by, wanted)
+        if "weight_sums" not in sums:
+            raise InputError(f"{self.store.location}: this model has no routed experts")
+        rows = sums["expert_counts"].astype(np.int64)
+        least = np.maximum(rows, 1)
+        table = self._per_component("experts", by, cells, rows, {
+            "mean_weight": sums["weight_sums"] / least,
+            "reap": sums["product_sums"] / least,
+            "man": sums["norm_sums"] / least,
+            "msan": sums["square_sums"] / least,
+        })  # fmt: skip
+        table = table.drop_columns(["unit"])
+        return table.append_column("ean", pa.array(sums["norm_sums"].reshape(-1)))
+
+    def _magnitudes(
+        self, by: str | Sequence[str], columns: Sequence[str]
+    ) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        """(cells, sums) of some columns of magnitudes, and expert_counts."""
+        if not self.manifest["config"].get("magnitudes"):
+            raise InputError(
+                f"{self.store.location}: this run has no magnitudes; count with --magnitudes"
+            )
+        return self.store.profiles.read(_keys(by), (*columns, "expert_counts"))
+
+    def _per_component(
+        self, family: str, by: str | Sequence[str], cells: pa.Table, rows: np.ndarray,
+        values: dict[str, np.ndarray],
+    ) -> pa.Table:  # fmt: skip
+        """A row for each group and component: its place, `rows`, and values, null without rows."""
+        groups, n = rows.shape
+        at = pa.array(np.repeat(np.arange(groups), n))
+        place = component_table(self.space, family, np.tile(np.arange(n), groups))
+        table = cells.select([*_keys(by), "tokens"]).take(at)
+        for name in place.column_names:
+            table = table.append_column(name, place[name])
+        table = table.append_column("rows", pa.array(rows.reshape(-1)))
+        empty = rows.reshape(-1) == 0
+        for name, value in values.items():
+            table = table.append_column(name, pa.array(value.reshape(-1), mask=empty))
         return table
 
     def _check_whole(self) -> None:

@@ -49,7 +49,7 @@ def sum_field(name: str, width: int, kind: str) -> pa.Field:
     """A column of `width` numbers a row, kept as their bytes, whose type is in its metadata.
 
     As lists, Parquet would take five times as long to read and write them.
-    kind: "uint16" | "uint32", little-endian.
+    kind: "uint16" | "uint32" | "float64", little-endian.
     """
     return pa.field(name, pa.binary(width * np.dtype(kind).itemsize), metadata={"type": kind})
 
@@ -148,4 +148,10 @@ def concat_counted(parts: Sequence[Counted]) -> Counted:
     arrays = ("tokens", "neurons", "experts")
     joined = {a: np.concatenate([getattr(p, a) for p in parts]) for a in arrays}
     signs = [part.signs for part in parts if part.signs is not None]
-    return Counted(ids, **joined, signs=np.concatenate(signs, 1) if signs else None)
+    magnitudes = [part.magnitudes for part in parts if part.magnitudes is not None]
+    return Counted(
+        ids,
+        **joined,
+        signs=np.concatenate(signs, 1) if signs else None,
+        magnitudes=magnitudes[0].joined(magnitudes[1:]) if magnitudes else None,
+    )

@@ -208,6 +208,7 @@ class TransformersEngine:
             threshold=options.threshold,
             signal=options.signal,
             signs=options.signs,
+            magnitudes=options.magnitudes,
             verify=options.verify,
             device=self.device,
         )

@@ -167,5 +167,6 @@ def counting_config(options: VllmOptions) -> CountingConfig | None:
         verify=options.verify,
         kernel=kernel_version(),
         signs=options.signs,
+        magnitudes=options.magnitudes,
         ablation=options.ablation,
     )

@@ -115,11 +115,15 @@ class CountingWorker(PlainWorker):
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
         found = self.sparcom_found = instrument(runner.get_model(), config.signal)
-        if config.signs and found.without_h:
+        if (config.signs or config.magnitudes) and found.without_h:
+            what = "signs" if config.signs else "magnitudes"
             raise InputError(
-                f"signs: {found.without_h[0]} multiplies gate and up outside its activation, so "
-                "that vLLM does not show up there; use the transformers engine"
+                f"{what}: {found.without_h[0]} multiplies gate and up outside its activation, so "
+                "that vLLM does not show them there; use the transformers engine"
             )
+        if config.magnitudes and self.device.type != "cpu":
+            raise InputError("magnitudes: vLLM adds them up on CPU alone; use the transformers "
+                             "engine")  # fmt: skip
         recorder = Recorder(
             [local.as_counted for local in found.local],
             config.slots,
@@ -127,6 +131,7 @@ class CountingWorker(PlainWorker):
             threshold=config.threshold,
             signal=config.signal,
             signs=config.signs,
+            magnitudes=config.magnitudes,
             verify=config.verify,
             device=self.device,
         )
@@ -162,8 +167,8 @@ class CountingWorker(PlainWorker):
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
         [n, local experts] int32 as bytes; `signs`: [2, n, local neurons] as `neurons`, b"" without;
-        `recomputed`: tokens of preempted requests so far; `cached`: tokens that vLLM had from
-        earlier requests so far.
+        `magnitudes`: as bytes, b"" without; `recomputed`: tokens of preempted requests so far;
+        `cached`: tokens that vLLM had from earlier requests so far.
         """
         try:
             counted = self.sparcom_recorder.take(ids, slots, tokens)
@@ -183,6 +188,7 @@ class CountingWorker(PlainWorker):
             "neurons": counted.neurons.astype(dtype).tobytes(),
             "dtype": dtype.str,
             "experts": counted.experts.tobytes(),
+            "magnitudes": b"" if counted.magnitudes is None else counted.magnitudes.to_bytes(),
             "signs": b"" if counted.signs is None else counted.signs.astype(dtype).tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
             "cached": self.sparcom_rows.cached,
