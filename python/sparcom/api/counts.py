@@ -16,6 +16,8 @@ from sparcom.selection.sets import Sets
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sparcom.counting.magnitudes import Magnitudes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -25,6 +27,8 @@ class Counts:
     neurons: [n, neurons] int32, c; experts: [n, experts] int32, r; flat indices of `space`.
     signs: [2, n, neurons] int32, how often up was positive, and gate and up both; None if they were
         not counted (`Model(..., signs=True)`).
+    magnitudes: sums of h, |h| and the maximum of h of every neuron; of router weights and output
+        norms of every expert; None if not asked for (`Model(..., magnitudes=True)`).
     """
 
     ids: tuple[str, ...]
@@ -33,6 +37,7 @@ class Counts:
     experts: np.ndarray
     space: ComponentSpace
     signs: np.ndarray | None = None
+    magnitudes: "Magnitudes | None" = None
 
     def __len__(self) -> int:
         return len(self.ids)
