@@ -28,7 +28,7 @@ from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
 from sparcom.engines.vllm.worker.runners import count_passes
 from sparcom.engines.vllm.worker.sites import instrument
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError, SparcomError
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
