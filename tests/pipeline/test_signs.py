@@ -149,3 +149,11 @@ def test_signs_take_two_more_counts_on_disk() -> None:
     plain, signed = (stored_bytes(space, "counts", s) for s in (False, True))
     assert signed - plain == 1600
     assert stored_bytes(space, "sets", True) == stored_bytes(space, "sets")
+
+
+def test_a_model_without_up_is_refused_before_the_run(tmp_path: Path) -> None:
+    save_tiny_llm(tmp_path / "model", "gpt2")
+    write_corpus(tmp_path / "corpus.jsonl", records(3))
+    with pytest.raises(InputError, match=r"--signs: layer0\.dense has no up projection"):
+        count(tmp_path, tmp_path / "run", signs=True)
+    assert not (tmp_path / "run").exists()

@@ -124,6 +124,7 @@ def prepare(
         before_planning()
         begin("planning: the model's shapes, the prompts' tokens")
         maker = PromptMaker(config, options)
+        _check_signs(config, maker.space)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
         store.bind(manifest["stamps"])
         return _plan(config, store, options, manifest, tokens)
@@ -275,6 +276,16 @@ def _plan(
     rows = store.corpus.rows_of_parts()
     tokens, left = sum(tokens_of_part.values()), sum(rows[part] for part in todo)
     return Plan(config, store, manifest, work, todo, len(rows), tokens, left)
+
+
+def _check_signs(config: RunConfig, space: ComponentSpace) -> None:
+    """Raise InputError if signs are wanted of an FFN that has no up projection."""
+    ungated = [site.name for site in space.sites if not site.gated]
+    if config.signs and ungated:
+        raise InputError(
+            f"--signs: {ungated[0]} has no up projection, so that only its gate has a sign; leave "
+            "--signs out"
+        )
 
 
 def _check_space(
