@@ -7,6 +7,7 @@ import numpy as np
 
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
 from sparcom.counting.signs import combinations
 from sparcom.errors import InputError
 from sparcom.selection.lift import baseline_of
@@ -15,8 +16,6 @@ from sparcom.selection.sets import Sets
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from sparcom.counting.magnitudes import Magnitudes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Counts:
     experts: np.ndarray
     space: ComponentSpace
     signs: np.ndarray | None = None
-    magnitudes: "Magnitudes | None" = None
+    magnitudes: Magnitudes | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # it imports torch
-    from sparcom.counting.magnitudes import Magnitudes
+from sparcom.counting.magnitudes import Magnitudes
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Counted:
     neurons: np.ndarray
     experts: np.ndarray
     signs: np.ndarray | None = None
-    magnitudes: "Magnitudes | None" = None
+    magnitudes: Magnitudes | None = None
 
     def rows(self, index: Sequence[int]) -> "Counted":
         """Those of some rows, in this order."""

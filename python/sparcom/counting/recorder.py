@@ -16,7 +16,7 @@ import torch
 from sparcom.components import Site
 from sparcom.counting import nvtx, reference
 from sparcom.counting.counted import Counted
-from sparcom.counting.magnitudes import MagnitudeBuffers
+from sparcom.counting.magnitude_buffers import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
 from sparcom.counting.trace import Trace
 from sparcom.errors import CountError

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
 from sparcom.engines.base import Engine, PromptError
 from sparcom.errors import CountError
-
-if TYPE_CHECKING:
-    from sparcom.counting.magnitudes import Magnitudes
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class _Rows:
         if counted.magnitudes is not None:
             if self._magnitudes is None:
                 widths = self._neurons.shape[1], self._experts.shape[1]
-                self._magnitudes = type(counted.magnitudes).empty(len(self._ids), *widths)
+                self._magnitudes = Magnitudes.empty(len(self._ids), *widths)
             self._magnitudes.put(at, counted.magnitudes)
         self.done.update(ids)
 

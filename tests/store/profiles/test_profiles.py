@@ -2,6 +2,7 @@
 
 import random
 import tempfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from store_helpers import store_part, stored_table
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import EXPERTS, NEURONS, Magnitudes
 from sparcom.errors import SparcomError
 from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, RunStore, Span, hashed_fold, length_edges, part_profile
 from sparcom.store.profiles import merge
 from sparcom.store.profiles.cells import MAX_RATIO
-from sparcom.store.profiles.profile_part import SUMS
+from sparcom.store.profiles.profile_part import MAGNITUDES, SUMS
 from sparcom.store.profiles.spans import covered
 from sparcom.store.tables import stored_matrix
 
@@ -274,3 +276,50 @@ def test_folds_are_even_and_fixed() -> None:
     counts = np.bincount([hashed_fold(f"i{k}") for k in range(10_000)], minlength=10)
     assert counts.min() > 900
     assert [hashed_fold(name) for name in ("a", "b", "é")] == [8, 8, 3]
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
+def test_magnitudes_of_a_cell_are_summed_or_their_maximum(tmp_path: Path, space) -> None:
+    store, rows = RunStore(tmp_path, {"profiles": "mine"}), []
+    for part in range(5):
+        rng = np.random.default_rng(part)
+        counted, sets, labels = part_of(space, part * 20, 20)
+        sizes = [space.neurons] * len(NEURONS) + [space.experts] * len(EXPERTS)
+        magnitudes = Magnitudes(*(rng.normal(size=(20, n)) for n in sizes))
+        magnitudes.largest[:, :2] = -np.inf  # neurons that no token reached
+        counted = replace(counted, magnitudes=magnitudes)
+        keys = RULE.keys(labels, counted.tokens)
+        store_part(store, part, None, None, [], part_profile(counted, sets, keys))
+        categories = labels["category"].to_pylist()
+        rows += [(name, magnitudes, row) for row, name in enumerate(categories)]
+    for merged in (Span(1, 3), Span(0, 5)):
+        columns = [c for c, n in MAGNITUDES.items() if space.experts or n in NEURONS]
+        cells, sums = store.profiles.read(("category",), columns)
+        assert list(sums) == columns
+        for at, name in enumerate(cells["category"].to_pylist()):
+            for column in columns:
+                of = np.stack([getattr(m, MAGNITUDES[column])[r] for c, m, r in rows if c == name])
+                expected = of.max(0) if column == "h_largest" else of.sum(0)
+                np.testing.assert_allclose(sums[column][at], expected, rtol=1e-12, atol=1e-12)
+        store.profiles.merge(merged)
+    table = pq.read_table(tmp_path / "profiles" / Span(0, 5).name)
+    assert table.schema.field("h_sums").metadata == {b"type": b"float64"}
+
+
+def test_parts_without_instructions_merge_with_others(tmp_path: Path) -> None:
+    """A part whose instructions were all set aside has no sums of signs and magnitudes."""
+    store = RunStore(tmp_path, {"profiles": "mine"})
+    empty, sets, labels = part_of(DENSE, 0, 0)
+    bare = replace(empty, signs=None)
+    profile = part_profile(bare, sets, RULE.keys(labels, empty.tokens))
+    store_part(store, 0, None, None, [], profile)
+    counted, sets, labels = part_of(DENSE, 20, 20)
+    magnitudes = Magnitudes.empty(20, DENSE.neurons, 0)
+    profile = part_profile(
+        replace(counted, magnitudes=magnitudes), sets, RULE.keys(labels, counted.tokens)
+    )
+    store_part(store, 1, None, None, [], profile)
+    store.profiles.merge(Span(0, 2))
+    _, sums = store.profiles.read(("fold",), ("up_counts", "h_sums"))
+    np.testing.assert_array_equal(sums["up_counts"].sum(0), counted.signs[0].sum(0))
+    assert not sums["h_sums"].any()
