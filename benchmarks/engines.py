@@ -7,7 +7,7 @@
 
 Both engines run the same prompts, alternately, each at its own best number of rows per pass;
 medians of pairs. Counting is proved first: every count equals a plain forward hook's.
-`bars`: transformers_counting_over_bare.
+`bars`: transformers_counting_over_bare; signs_ratio, tokens per second with --signs over without.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from common import alternate, emit, median_ratio, print_card, print_table
@@ -68,14 +69,17 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
     engines = {
         "bare": TransformersEngine(replace(options, count=False)),
         "counting": TransformersEngine(options),
+        "signs": TransformersEngine(replace(options, signs=True)),
     }
     print_card()
     prove(engines["counting"], prompts[:8])
+    prove(engines["signs"], prompts[:8])
     best = {name: best_shape(engine, prompts) for name, engine in engines.items()}
     times = alternate(
         {n: lambda n=n: run(engines[n], prompts, best[n]) for n in engines}, arguments.rounds
     )
     ratio, low, high = median_ratio(times["bare"], times["counting"])
+    signs, signs_low, signs_high = median_ratio(times["counting"], times["signs"])
     rate = {name: tokens / statistics.median(t) for name, t in times.items()}
     print_table(
         ("engine", "rows a pass", "tokens/s", "ratio", "95 % interval"),
@@ -83,12 +87,15 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
             ("transformers, bare", best["bare"], f"{rate['bare']:.0f}", "1.000", ""),
             ("transformers, counting", best["counting"], f"{rate['counting']:.0f}",
              f"{ratio:.3f}", f"{low:.3f} to {high:.3f}"),
+            ("the same with --signs, over counting", best["signs"], f"{rate['signs']:.0f}",
+             f"{signs:.3f}", f"{signs_low:.3f} to {signs_high:.3f}"),
         ],
     )  # fmt: skip
     emit(
         "engines.transformers",
-        {"transformers_counting_over_bare": round(ratio, 4)},
+        {"transformers_counting_over_bare": round(ratio, 4), "signs_ratio": round(signs, 4)},
         interval=[round(low, 4), round(high, 4)],
+        signs_interval=[round(signs_low, 4), round(signs_high, 4)],
         tokens_per_s={name: round(value, 1) for name, value in rate.items()},
         prompts=len(prompts),
         tokens=tokens,
@@ -121,24 +128,35 @@ def best_shape(engine: TransformersEngine, prompts: Sequence[Prompt]) -> int:
 
 
 def prove(engine: TransformersEngine, prompts: Sequence[Prompt]) -> None:
-    """Raise CountError if counts differ from a plain hook on the same passes."""
-    plain = {p.id: torch.zeros(engine.space.neurons, dtype=torch.int64) for p in prompts}
+    """Raise CountError if counts, or signs, differ from a plain hook on the same passes."""
+    plain = {p.id: torch.zeros(3, engine.space.neurons, dtype=torch.int64) for p in prompts}
     gates: list[torch.Tensor] = []
-    modules = [m for n, m in engine.model.named_modules() if n.endswith("gate_proj")]
-    hooks = [m.register_forward_hook(lambda m, i, out: gates.append(out[0] > 0)) for m in modules]
+    ups: list[torch.Tensor] = []
+    hooks = [
+        m.register_forward_hook(lambda m, i, out, to=to: to.append(out[0] > 0))
+        for n, m in engine.model.named_modules()
+        for part, to in (("gate_proj", gates), ("up_proj", ups))
+        if n.endswith(part)
+    ]
     lengths = [len(p.token_ids) for p in prompts]
     passes = plan_passes(lengths, engine.options.batch_tokens, engine.options.slots)
     counted = engine.count(prompts)
     for one in passes:
         gates.clear()
+        ups.clear()
         ours = next(counted)
         start = 0
         for row, i in enumerate(one.prompts):
             prompt = prompts[i]
             for first, last in prompt.counted:
-                fired = [g[start + first : start + last].sum(0) for g in gates]
-                plain[prompt.id] += torch.cat(fired)
-            if not torch.equal(torch.from_numpy(ours.neurons[row]).long(), plain[prompt.id]):
+                rows = slice(start + first, start + last)
+                fired = [torch.stack([g[rows], u[rows], g[rows] & u[rows]]).sum(1)
+                         for g, u in zip(gates, ups, strict=True)]  # fmt: skip
+                plain[prompt.id] += torch.cat(fired, 1)
+            found = [ours.neurons[row], *(() if ours.signs is None else ours.signs[:, row])]
+            if not torch.equal(
+                torch.tensor(np.array(found)).long(), plain[prompt.id][: len(found)]
+            ):
                 raise CountError(f"{prompt.id}: counts differ from a plain hook's")
             start += len(prompt.token_ids)
     for hook in hooks:

@@ -4,13 +4,16 @@
 //   out[r, i]           = h[r, i] * keep[expert[r], i] + fill[expert[r], i]     (each optional)
 //   counts[bins[r], i] += x in counted,  x = gate[r, i] or h[r, i]    (bins[r] == -1: not counted)
 //   rows[bins[r]]      += 1
+//   signs[0, bins[r], i] += up[r, i] > 0                           (optional, of gated rows alone)
+//   signs[1, bins[r], i] += gate[r, i] > 0 and up[r, i] > 0
 //
 // Every result of + and * is rounded to the dtype, as separate torch operations would round it.
 // u(up) is up, but for the activations that shape it too (`Parameters`); it is rounded then.
 //
 // `counted` is the set {x : f(x) > threshold} as ranges of bit patterns. So a threshold becomes
 // integer comparisons of the exact gate, and no approximated f is ever compared. NaN lies in no
-// range. See counted_ranges.h.
+// range. See counted_ranges.h. With `signs`, the gate alone decides and the threshold is 0, so that
+// `counted` is the positive numbers; up is compared with the same range, before u shapes it.
 #pragma once
 
 #include <cstdint>
@@ -62,6 +65,7 @@ struct ActMulCount {
   const int32_t* bins;  // [n_rows]
   int32_t* counts;      // [n_bins, width]
   int32_t* rows;        // [n_bins]
+  int32_t* signs;       // [2, n_bins, width] or null
   int64_t n_bins;
   Signal signal;
   double threshold;

@@ -30,10 +30,19 @@ std::string within(int64_t first, int64_t end) {
 
 }  // namespace
 
+void check_signs(const ActMulCount& p, bool gated) {
+  if (!p.signs || (gated && p.signal == Signal::gate && p.threshold == 0)) return;
+  const char* const got = !gated                      ? "no up"
+                          : p.signal != Signal::gate ? "signal \"product\""
+                                                      : "another threshold";
+  fail(std::string("signs must come with up, signal \"gate\" and threshold 0, got ") + got);
+}
+
 void check(const ActMulCount& p) {
   if (!std::isfinite(p.threshold))
     fail("threshold must be a finite number, got " + std::to_string(p.threshold));
   if (p.n_rows == 0 || p.width == 0) return;
+  check_signs(p, p.up);
   const int64_t size = element_size(p.dtype);
   if (p.step == 2 && static_cast<const char*>(p.up) - static_cast<const char*>(p.gate) != size)
     fail("gate and up must be x[:, ::2] and x[:, 1::2] of one tensor x if neither has unit stride");
@@ -41,6 +50,7 @@ void check(const ActMulCount& p) {
       span("out", p.out, p.n_rows * p.width, size, true),
       span("counts", p.counts, p.n_bins * p.width, 4, true),
       span("rows", p.rows, p.n_bins, 4, true),
+      span("signs", p.signs, 2 * p.n_bins * p.width, 4, true),
       span("gate", p.gate, (p.n_rows - 1) * p.gate_stride + (p.width - 1) * p.step + 1, size),
       span("up", p.up, (p.n_rows - 1) * p.up_stride + (p.width - 1) * p.step + 1, size),
       span("bins", p.bins, p.n_rows, 4),

@@ -10,6 +10,9 @@ namespace sparcom {
 // anything else. Throws std::invalid_argument: what was expected, what came, what to do.
 void check(const ActMulCount& p);
 
+// With signs, requires up, the signal of the gate and the threshold 0; `check` does so too.
+void check_signs(const ActMulCount& p, bool gated);
+
 // Requires every bin in [-1, n_bins) and every expert in [0, n_experts). It reads them, so only in
 // host memory. The CUDA kernel must not wait for such an answer: it leaves a row with another bin
 // uncounted, so that `rows` shows it.

@@ -101,6 +101,8 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message
         ({"gpus": float("nan")}, "--gpus: must be at least 0, got nan"),
         ({"threshold": float("nan")}, "--threshold: must be a number, got nan"),
         ({"threshold": float("inf")}, "--threshold: must be a number, got inf"),
+        ({"signs": True, "threshold": 0.5}, "--signs: needs --threshold 0 .*, got 0.5 and gate"),
+        ({"signs": True, "signal": "product"}, "--signs: needs .*, got 0 and product"),
         ({"rule": "top:2"}, "rule: expected top:NUMBER .* got 'top:2'"),
         ({"expert_rule": "high"}, "rule: expected .*lift:NUMBER.* got 'high'"),
     ],

@@ -3,7 +3,7 @@
 //
 // in:  the numbers of make_act_mul_count in their order; in place of each pointer an int64 count of
 //      bytes (0: null) and the bytes
-// out: out, counts, rows; on stderr the name of the instruction set, and a line for an error
+// out: out, counts, rows, signs if wanted; on stderr the name of the instruction set, and a line for an error
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -56,6 +56,7 @@ void run() {
   write(p.out, p.n_rows * p.width * element_size(p.dtype));
   write(p.counts, p.n_bins * p.width * 4);
   write(p.rows, p.n_bins * 4);
+  if (p.signs) write(p.signs, 2 * p.n_bins * p.width * 4);
 }
 
 }  // namespace

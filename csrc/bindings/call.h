@@ -18,10 +18,10 @@ T* pointer(uintptr_t address) {
 
 // Raises std::invalid_argument if check() finds a fault.
 inline ActMulCount make_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t out, uintptr_t bins,
-                                      uintptr_t counts, uintptr_t rows, uintptr_t keep,
-                                      uintptr_t fill, uintptr_t expert, int64_t n_rows,
-                                      int64_t width, int64_t gate_stride, int64_t up_stride,
-                                      int64_t step, int64_t n_bins, int64_t n_experts, int dtype,
+                                      uintptr_t counts, uintptr_t rows, uintptr_t signs,
+                                      uintptr_t keep, uintptr_t fill, uintptr_t expert,
+                                      int64_t n_rows, int64_t width, int64_t gate_stride,
+                                      int64_t up_stride, int64_t step, int64_t n_bins, int64_t n_experts, int dtype,
                                       int activation, float limit, float alpha, float beta,
                                       float linear_beta, int signal, double threshold) {
   ActMulCount p{};
@@ -39,6 +39,7 @@ inline ActMulCount make_act_mul_count(uintptr_t gate, uintptr_t up, uintptr_t ou
   p.bins = pointer<int32_t>(bins);
   p.counts = pointer<int32_t>(counts);
   p.rows = pointer<int32_t>(rows);
+  p.signs = pointer<int32_t>(signs);
   p.n_bins = n_bins;
   p.signal = Signal(signal);
   p.threshold = threshold;

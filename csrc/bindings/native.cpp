@@ -68,7 +68,7 @@ bool py_route(uintptr_t ids, uintptr_t local, uintptr_t slots, int64_t tokens, i
 void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t gate_up,
                        uintptr_t down, uintptr_t y, int64_t tokens, int64_t experts, int64_t hidden,
                        int64_t outputs, int64_t width, uintptr_t bins, uintptr_t counts,
-                       uintptr_t rows, int64_t n_bins, int activation, float limit, float alpha,
+                       uintptr_t rows, uintptr_t signs, int64_t n_bins, int activation, float limit, float alpha,
                        float beta, float linear_beta, int signal, double threshold) {
   if (!py_has_amx()) fail_without_amx("routed_experts");
   RoutedExperts p{pointer<uint16_t>(x), pointer<int64_t>(token), pointer<int64_t>(begin),
@@ -83,9 +83,11 @@ void py_routed_experts(uintptr_t x, uintptr_t token, uintptr_t begin, uintptr_t 
   p.count.bins = pointer<int32_t>(bins);
   p.count.counts = pointer<int32_t>(counts);
   p.count.rows = pointer<int32_t>(rows);
+  p.count.signs = pointer<int32_t>(signs);
   p.count.n_bins = n_bins;
   p.count.signal = Signal(signal);
   p.count.threshold = threshold;
+  check_signs(p.count, outputs == 2 * width);
   check_indices(p.count);
   p.count.counted = counted_ranges(p.count);
 #if defined(__x86_64__)

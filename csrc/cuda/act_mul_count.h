@@ -4,10 +4,11 @@
 //   out[r, i]           = h[r, i] * keep[expert[r], i] + fill[expert[r], i]     (each optional)
 //   counts[bins[r], i] += x in counted,  x = gate[r, i] or h[r, i]
 //   rows[bins[r]]      += 1
+//   signs[0, bins[r], i] += up[r, i] > 0,  signs[1, bins[r], i] += gate[r, i] > 0 and up[r, i] > 0
 //
 // Shapes: gate, up, out [n_rows, width]; bins, expert [n_rows]; counts [n_bins, width];
-// rows [n_bins]; keep, fill [n_experts, width]. A row whose bin or expert is out of range is not
-// counted (its `out` is h), so that `rows` shows it.
+// rows [n_bins]; keep, fill [n_experts, width]; signs [2, n_bins, width] or null. A row whose bin or
+// expert is out of range is not counted (its `out` is h), so that `rows` shows it.
 //
 // Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one column if memory
 // is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
@@ -69,10 +70,34 @@ SPARCOM_DEVICE void count(const Ranges& counted, const Vec<T, n>& x, int32_t (&s
       sums[i] += ((x.bits(i) - counted.first[range]) & mask) < counted.size[range];
 }
 
+// With signs, a sum holds three counts of 10 bits: gate > 0, up > 0, both. So they need no more
+// registers than one count, and a run ends after this many rows.
+constexpr int32_t longest_signed_run = 1023;
+
+// Adds element i's signs to sums[i]. `counted` starts at the smallest positive number.
+template <class T, int n>
+SPARCOM_DEVICE void count_signs(const Ranges& counted, const Vec<T, n>& gate, const Vec<T, n>& up,
+                                int32_t (&sums)[n]) {
+  Vec<T, 1> bits;
+  bits.word[0] = counted.first[0];
+  float first[1], g[n], u[n];
+  bits.widen(first);
+  gate.widen(g);
+  up.widen(u);
+  SPARCOM_UNROLL for (int i = 0; i < n; ++i)
+    add_signs(sums[i], g[i], u[i], first[0]);
+}
+
 // The usual calls, gated or ungated, count by one range of the gate, ablate nothing, and have an
 // activation without parameters and a gate apart from up. They do without the branches and
-// registers that `any` other call needs.
-enum class Call { gated, ungated, any };
+// registers that `any` other call needs. Calls with signs, usual and others, have kernels of their
+// own, so that those without pay nothing for them.
+enum class Call { gated, ungated, any, signs, any_signs };
+
+template <Call C>
+constexpr bool usual_call = C != Call::any && C != Call::any_signs;
+template <Call C>
+constexpr bool with_signs = C == Call::signs || C == Call::any_signs;
 
 // What a thread keeps from row to row: where it is, and the run so far.
 template <class T, int n>
@@ -86,13 +111,24 @@ struct Place {
   int32_t bin, run, sums[n];
 };
 
-// counts[bin, col..] += sums, rows[bin] += run; then the next run starts.
-template <class T, int n>
+// counts[bin, col..] += sums, signs likewise, rows[bin] += run; then the next run starts.
+template <bool signs, class T, int n>
 SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
   if (at.bin >= 0) {
-    int32_t* const counts = p.counts + at.bin * p.width + at.col;
-    SPARCOM_UNROLL for (int i = 0; i < n; ++i)
-      if (at.sums[i]) atomic_add(counts + i, at.sums[i]);
+    const int64_t first = at.bin * p.width + at.col;
+    if constexpr (signs) {
+      int32_t* const to[3] = {p.counts + first, p.signs + first,
+                              p.signs + p.n_bins * p.width + first};
+      SPARCOM_UNROLL for (int k = 0; k < 3; ++k)
+        SPARCOM_UNROLL for (int i = 0; i < n; ++i) {
+          const int32_t sum = at.sums[i] >> 10 * k & 1023;
+          if (sum) atomic_add(to[k] + i, sum);
+        }
+    } else {
+      int32_t* const counts = p.counts + first;
+      SPARCOM_UNROLL for (int i = 0; i < n; ++i)
+        if (at.sums[i]) atomic_add(counts + i, at.sums[i]);
+    }
     if (at.col == 0) atomic_add(p.rows + at.bin, at.run);
   }
   SPARCOM_UNROLL for (int i = 0; i < n; ++i) at.sums[i] = 0;
@@ -103,8 +139,8 @@ SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
 template <int at_once, int A, Call C, class T, int n>
 SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
   using V = Vec<T, n>;
-  constexpr bool usual = C != Call::any;
-  const bool gated = C == Call::gated || (!usual && p.up);
+  constexpr bool usual = usual_call<C>;
+  const bool gated = C == Call::gated || with_signs<C> || (!usual && p.up);
   const bool ablates = !usual && (p.keep || p.fill);
   const int activation = A == any_activation ? int(p.activation) : A;
 
@@ -123,10 +159,12 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
     const int32_t expert = ablates && p.expert ? at.expert[j] : 0;
     const bool known = !ablates || (expert >= 0 && expert < p.n_experts);
     if (bins[j] < 0 || bins[j] >= p.n_bins || !known) bins[j] = no_bin;
-    if (bins[j] != at.bin) add_run(p, at);
+    if (bins[j] != at.bin || (with_signs<C> && at.run == longest_signed_run))
+      add_run<with_signs<C>>(p, at);
     at.bin = bins[j];
     ++at.run;
 
+    if constexpr (with_signs<C>) count_signs(p.counted, g[j], u[j], at.sums);
     float x[n];
     g[j].widen(x);
     activate_all<T>(activation, x, p.parameters);
@@ -138,7 +176,8 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
       u[j] = V::narrow(x);
     }
     if (gated) h = h * u[j];
-    count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
+    if constexpr (!with_signs<C>)
+      count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
     if (ablates && known) {
       const int64_t first = expert * p.width + at.col;
       if (p.keep) h = h * V::load(static_cast<const T*>(p.keep) + first);
@@ -164,7 +203,7 @@ SPARCOM_DEVICE void count_rows(const ActMulCount& p, int64_t begin, int32_t n_ro
 
 template <class T, int n, int A, Call C>
 SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread) {
-  constexpr int at_once = C == Call::any ? 1 : 2;
+  constexpr int at_once = usual_call<C> ? 2 : 1;
   const uint32_t chunk = thread / l.threads_per_row;
   const int64_t col = int64_t(thread - chunk * l.threads_per_row) * n;
   const int64_t begin = int64_t(chunk) * l.rows_per_thread;
@@ -186,23 +225,31 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
   int32_t row = 0;
   for (; row + at_once <= n_rows; row += at_once) take_rows<at_once, A, C>(p, at);
   for (; row < n_rows; ++row) take_rows<1, A, C>(p, at);
-  add_run(p, at);
+  add_run<with_signs<C>>(p, at);
 }
 
 // Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
-// activation and kind of call if memory is aligned, one for each dtype if it is not. Activations with
-// parameters have only Call::any.
+// activation and kind of call if memory is aligned, two for each dtype if it is not. Activations
+// with parameters have only Call::any and Call::any_signs.
 template <class T, int n, int A, class Run>
 void with_kernel_of_activation(const ActMulCount& p, Run& run) {
-  if (p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1)
-    return run.template of<T, n, A, Call::any>();
+  const bool any = p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
+  if (p.signs)
+    return any ? run.template of<T, n, A, Call::any_signs>()
+               : run.template of<T, n, A, Call::signs>();
+  if (any) return run.template of<T, n, A, Call::any>();
   p.up ? run.template of<T, n, A, Call::gated>() : run.template of<T, n, A, Call::ungated>();
+}
+
+template <class T, int n, int A, class Run>
+void with_kernel_of_any(const ActMulCount& p, Run& run) {
+  p.signs ? run.template of<T, n, A, Call::any_signs>() : run.template of<T, n, A, Call::any>();
 }
 
 template <class T, class Run>
 void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
   constexpr int n = 16 / sizeof(T);
-  if (!l.vectors) return run.template of<T, 1, any_activation, Call::any>();
+  if (!l.vectors) return with_kernel_of_any<T, 1, any_activation>(p, run);
   switch (p.activation) {
     case Activation::silu: return with_kernel_of_activation<T, n, int(Activation::silu)>(p, run);
     case Activation::gelu: return with_kernel_of_activation<T, n, int(Activation::gelu)>(p, run);
@@ -210,10 +257,10 @@ void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
       return with_kernel_of_activation<T, n, int(Activation::gelu_tanh)>(p, run);
     case Activation::relu: return with_kernel_of_activation<T, n, int(Activation::relu)>(p, run);
     case Activation::relu2: return with_kernel_of_activation<T, n, int(Activation::relu2)>(p, run);
-    case Activation::swiglu: return run.template of<T, n, int(Activation::swiglu), Call::any>();
+    case Activation::swiglu: return with_kernel_of_any<T, n, int(Activation::swiglu)>(p, run);
     case Activation::swiglu_step:
-      return run.template of<T, n, int(Activation::swiglu_step), Call::any>();
-    case Activation::situ: return run.template of<T, n, int(Activation::situ), Call::any>();
+      return with_kernel_of_any<T, n, int(Activation::swiglu_step)>(p, run);
+    case Activation::situ: return with_kernel_of_any<T, n, int(Activation::situ)>(p, run);
   }
 }
 

@@ -53,6 +53,14 @@ SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
       : "f"(x), "f"(bound));
 }
 
+// n += 1 if x >= bound, += 2^10 if y is, += 2^20 if both are.
+SPARCOM_DEVICE void add_signs(int32_t& n, float x, float y, float bound) {
+  asm("{.reg .pred p, q; setp.ge.f32 p, %1, %3; setp.ge.f32 q, %2, %3; @p add.s32 %0, %0, 1;"
+      " @q add.s32 %0, %0, 1024; and.pred p, p, q; @p add.s32 %0, %0, 1048576;}"
+      : "+r"(n)
+      : "f"(x), "f"(y), "f"(bound));
+}
+
 // Two floats as the two halves of a word, rounded to nearest even; and back.
 SPARCOM_DEVICE uint32_t pack(float low, float high, Bf16) {
   uint32_t word;

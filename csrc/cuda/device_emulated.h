@@ -47,6 +47,9 @@ inline void store(void* p, const uint32_t (&word)[4]) { std::memcpy(p, word, siz
 inline void atomic_add(int32_t* p, int32_t n) { __atomic_fetch_add(p, n, __ATOMIC_RELAXED); }
 
 inline void add_if_at_least(int32_t& n, float x, float bound) { n += x >= bound; }
+inline void add_signs(int32_t& n, float x, float y, float bound) {
+  n += (x >= bound) + (y >= bound) * 1024 + (x >= bound && y >= bound) * 1048576;
+}
 
 inline uint32_t rounded(float x, Bf16) {
   const uint32_t u = bits_of(x);

@@ -92,6 +92,10 @@ class RunConfig:
                             group="counting", meaning=True)  # fmt: skip
     signal: str = _key("gate", "which activation: f(gate), or the product with up", "counts",
                        choices=("gate", "product"), meaning=True)  # fmt: skip
+    signs: bool = _key(False, "also count where up, and where gate and up, are positive: the four "
+                       "combinations of signs", "counts")  # fmt: skip
+    magnitudes: bool = _key(False, "also add up how strongly neurons fire, and what experts "
+                            "return", "counts")  # fmt: skip
     verify: bool = _key(False, "count everything again with plain torch and require equality",
                         "nothing")  # fmt: skip
     prove: bool = _key(True, "prove at load that the counted pass is the model's own", "counts")
@@ -153,6 +157,11 @@ class RunConfig:
         if self.date is not None:
             parse_date(self.date)
         self._check_cluster()
+        if self.signs and (self.threshold != 0 or self.signal != "gate"):
+            raise InputError(
+                "--signs: needs --threshold 0 and --signal gate, got "
+                f"{self.threshold:g} and {self.signal}"
+            )
         self.selection()
         self.reading()
 

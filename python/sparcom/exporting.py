@@ -5,6 +5,11 @@ lape            neurons by category and layer, as LAPE's scripts read them (arXi
 lape-counts     activation counts by category, as LAPE's identify.py reads them
 steermoe        experts with a risk difference, as SteerMoE reads them (arXiv 2509.09660)
 expert-list     experts of each layer, most used first, as vllm-ascend's expert_list_file
+signs           how often each combination of signs of gate and up occurs, of every neuron
+magnitudes      mean h, mean |h| and maximum of h, of every neuron
+expert-scores   REAP, MAN, MSAN and EAN of every routed expert
+
+The last three are tables, by category: CSV or Parquet, as the name of the file ends.
 """
 
 import json
@@ -14,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparcom.analysis.components.lape import lape
+from sparcom.component_list import write_components
 from sparcom.components import Site
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -32,7 +39,8 @@ def export(
     """Write a run's findings in another tool's format; returns the files.
 
     what: a key of `FORMATS`. out: a file; for lape-counts a folder.
-    category: steermoe needs one; expert-list takes the experts of one, or of all together.
+    category: steermoe needs one; expert-list takes the experts of one, or of all together; tables
+        the rows of one, or of each.
     table: neurons-json: a table of neurons that the analysis has written.
     Raises InputError for an unknown name, or a model that the format cannot hold.
 
@@ -136,12 +144,35 @@ def _expert_list(run: Run, out: Path, category: str | None, table: str) -> list[
     return [out]
 
 
+def _signs(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    return _write(run.sign_table(), out, category)
+
+
+def _neuron_magnitudes(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    return _write(run.neuron_magnitudes(), out, category)
+
+
+def _expert_scores(run: Run, out: Path, category: str | None, table: str) -> list[Path]:
+    return _write(run.expert_scores(), out, category)
+
+
+def _write(rows: pa.Table, out: Path, category: str | None) -> list[Path]:
+    """A table with a column category, as the file's name ends."""
+    if category is not None:
+        rows = rows.filter(pc.equal(rows["category"], category))
+    write_components(out, rows)
+    return [out]
+
+
 FORMATS: dict[str, Callable[[Run, Path, str | None, str], list[Path]]] = {
     "neurons-json": _neurons_json,
     "lape": _lape,
     "lape-counts": _lape_counts,
     "steermoe": _steermoe,
     "expert-list": _expert_list,
+    "signs": _signs,
+    "magnitudes": _neuron_magnitudes,
+    "expert-scores": _expert_scores,
 }
 """Format -> what writes it."""
 

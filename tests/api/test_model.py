@@ -54,6 +54,28 @@ def test_counts_equal_plain_hooks(folder: str, model: Model) -> None:
     assert model.space.neuron_index(layer, kind, expert, unit) == model.space.neurons - 1
 
 
+def test_signs_in_memory(folder: str, model: Model) -> None:
+    """Against plain hooks, by the signs of gate and up of each token."""
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, seen = AutoTokenizer.from_pretrained(folder), []
+    for name, module in plain.named_modules():
+        if name.endswith(("gate_proj", "up_proj")):
+            module.register_forward_hook(lambda m, i, out: seen.append(out[0] > 0))
+    with torch.inference_mode():
+        plain(**tokenizer(TEXTS[0], return_tensors="pt"))
+    pairs = list(zip(seen[::2], seen[1::2], strict=True))  # gate, up of each layer
+    both = torch.cat([(gate & up).double().mean(0) for gate, up in pairs])
+    neither = torch.cat([(~gate & ~up).double().mean(0) for gate, up in pairs])
+    with Model(folder, dtype="float32", cpus=1, signs=True) as signed:
+        counts = signed.count(TEXTS[0], template="raw", scope="prompt")
+    shares = counts.sign_frequencies()
+    np.testing.assert_allclose(shares[0, 0], both, rtol=1e-6)
+    np.testing.assert_allclose(shares[3, 0], neither, rtol=1e-6)
+    np.testing.assert_allclose(shares[:2].sum(0), counts.frequencies(), rtol=1e-6)
+    with pytest.raises(InputError, match="sign_frequencies: signs were not counted"):
+        model.count(TEXTS[0]).sign_frequencies()
+
+
 def test_every_form_of_input_counts_alike(model: Model) -> None:
     options = {"template": "plain"}
     expected = model.count(TEXTS, **options)

@@ -61,6 +61,25 @@ def test_any_strides_between_rows(dtype: torch.dtype) -> None:
         check(act_mul_count, Case(gate, up, runs(4, 5), 2))
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_signs_of_gate_and_up(dtype: torch.dtype, activation: str) -> None:
+    bins = runs(5, -3, 260, 7, 1)
+    for width in WIDTHS:
+        gate, up = (draw(len(bins), width, dtype, width + i) for i in (0, 1))
+        up[::7] = 0.0  # has no sign
+        check(act_mul_count, Case(gate, up, bins, 5, {"activation": activation}, signs=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_signs_of_special_values(dtype: torch.dtype) -> None:
+    inf, nan = float("inf"), float("nan")
+    tiny = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps  # the least above 0
+    values = torch.tensor([0.0, -0.0, inf, -inf, nan, tiny, -tiny, 1.0, -1.0], dtype=dtype)
+    gate, up = values.repeat_interleave(9)[None], values.repeat(9)[None]
+    check(act_mul_count, Case(gate, up, runs(1), 1, signs=True))
+
+
 def test_a_run_longer_than_a_byte_counts() -> None:
     counts, rows = new_counts(2, 40)
     act_mul_count(torch.ones(700, 40), None, runs(600, 100), counts, rows, activation="relu")
@@ -93,6 +112,7 @@ def test_any_number_of_threads(threads: int) -> None:
         for bins, width in ((scattered, 96), (scattered, 1000), (runs(3, -1, 2), 20000)):
             gate = draw(len(bins), width, torch.bfloat16, 0)
             check(act_mul_count, Case(gate, gate.clone(), bins, 4))
+            check(act_mul_count, Case(gate, -gate, bins, 4, signs=True))
     finally:
         torch.set_num_threads(before)
 

@@ -83,6 +83,19 @@ CASES = {
         r"expert must be \[6\] int32",
     ),
     "out of another shape": ({"out": torch.ones(ROWS, 23)}, r"out must be \[6, 24\] float32"),
+    "signs too narrow": ({"signs": ints(2, BINS, 23)}, r"signs must be \[2, 2, 24\] int32"),
+    "signs without up": (
+        {"signs": ints(2, BINS, WIDTH), "up": None},
+        r"signs: .* no up projection",
+    ),
+    "signs at a threshold": (
+        {"signs": ints(2, BINS, WIDTH), "threshold": 0.5},
+        r"signs: the threshold must be 0 .* got 0\.5",
+    ),
+    "signs of the product": (
+        {"signs": ints(2, BINS, WIDTH), "signal": "product"},
+        r"signs: .* signal \"gate\", got 0 and 'product'",
+    ),
     "bin beyond the last": (
         {"bins": bins(0, 1, 2, 0, 0, 0)},
         r"bins\[2\] must be in -1\.\.1, got 2",

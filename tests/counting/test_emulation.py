@@ -21,6 +21,17 @@ def test_property_any_case(case: Case, multiprocessors: int, seed: int) -> None:
     check(functools.partial(act_mul_count, multiprocessors=multiprocessors, seed=seed), case)
 
 
+@pytest.mark.parametrize("width", [897, 4 * 897])
+def test_signs_of_a_run_longer_than_a_thread_sums_in_one_word(width: int) -> None:
+    gate, up = (draw(2100, width, torch.float32, seed) for seed in (0, 1))
+    gate[:, 0], up[:, 0] = 1.0, 1.0  # every row counts
+    bins = (torch.arange(2100) // 2050).to(torch.int32) - 1  # the first run is not counted
+    launch = emulation().launch(2100, width, DTYPES[torch.float32], 1)
+    for each in (bins, bins + 1):
+        check(act_mul_count, Case(gate, up, each, 2, signs=True))
+    assert launch["rows_per_thread"] == 2100
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(1, 2**32 - 1), dtype=st.sampled_from(list(DTYPES)))
 def test_no_order_of_threads_changes_a_result(seed: int, dtype: torch.dtype) -> None:

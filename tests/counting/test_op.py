@@ -10,7 +10,7 @@ from sparcom.counting.ops import act_mul_count
 from sparcom.errors import InputError
 
 OP = torch.ops.sparcom.act_mul_count
-SILU = ("silu", 0.0, "gate", None, None, None)
+SILU = ("silu", 0.0, "gate", None, None, None, None)
 
 
 def inputs(rows: int = 6, width: int = 40) -> list[Tensor]:
@@ -28,9 +28,13 @@ def test_opcheck(gated: bool) -> None:
     up = up if gated else None
     torch.library.opcheck(OP.default, (gate, up, *rest, *SILU))
     keep, fill, expert = torch.ones(2, 40), torch.zeros(2, 40), torch.zeros(6, dtype=torch.int32)
-    ablating = ("gelu", 0.1, "product", keep, fill, expert)
+    ablating = ("gelu", 0.1, "product", keep, fill, expert, None)
     torch.library.opcheck(OP.default, (gate, up, *rest, *ablating))
     torch.library.opcheck(OP.out, (gate, up, *rest, *SILU, torch.empty(6, 40)))
+    if gated:
+        signs = torch.zeros(2, 2, 40, dtype=torch.int32)
+        torch.library.opcheck(OP.default, (gate, up, *rest, *SILU[:-1], signs))
+        torch.library.opcheck(OP.out, (gate, up, *rest, *SILU[:-1], signs, torch.empty(6, 40)))
 
 
 def layer(gate: Tensor, up: Tensor, bins: Tensor, counts: Tensor, rows: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sparcom.components import Site
 from sparcom.counting import recorder as recorder_module
-from sparcom.counting.recorder import Recorder, check_conservation
-from sparcom.errors import CountError
+from sparcom.counting.recorder import Recorder, check_conservation, check_signs_conserved
+from sparcom.errors import CountError, InputError
 
 DENSE = (Site("dense", 0, 6, "silu"), Site("dense", 1, 9, "gelu", gated=False))
 IDS, TOKENS = ("a", "b"), (3, 4)
@@ -360,3 +360,78 @@ def test_nbytes_is_the_size_of_the_buffers() -> None:
     recorder = Recorder(MIXED, 5)
     buffers = (*recorder._buffers.counts, *recorder._buffers.rows)
     assert recorder.nbytes == sum(b.numel() * b.element_size() for b in buffers)
+
+
+# -- signs ----------------------------------------------------------------------------------------
+
+GATED = (DENSE[0], Site("routed", 1, 5, "silu", experts=3, top_k=2))
+
+
+def passed_with_signs(**options) -> tuple[Recorder, dict[str, list[torch.Tensor]]]:
+    """A recorder after the pass of `SLOTS`, and by hand: instruction -> up > 0, both > 0."""
+    recorder = Recorder(GATED, 3, signs=True, **options)
+    recorder.begin(torch.tensor(SLOTS))
+    generator = torch.Generator().manual_seed(1)
+    draws = [torch.randn(2, n, s.width, generator=generator).bfloat16()
+             for n, s in zip((9, 18), GATED, strict=True)]  # fmt: skip
+    expert = torch.tensor([0, 1] * 3 + [2, 0] * 3 + [1, 2] * 3, dtype=torch.int32)
+    token = torch.arange(18) // 2
+    recorder.count(0, *draws[0])
+    recorder.count_routed(1, *draws[1], token, expert)
+    plain: dict[str, list[torch.Tensor]] = {}
+    for slot, name in enumerate(IDS):
+        rows = torch.tensor(SLOTS) == slot
+        whole = []
+        for sign in ((lambda g, u: u > 0), (lambda g, u: (g > 0) & (u > 0))):
+            dense = sign(*draws[0][:, rows]).sum(0)
+            routed = [sign(*draws[1][:, rows[token] & (expert == e)]).sum(0) for e in range(3)]
+            whole.append(torch.cat([dense, *routed]))
+        plain[name] = whole
+    return recorder, plain
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_signs_are_those_by_hand(verify: bool) -> None:
+    recorder, plain = passed_with_signs(verify=verify)
+    signs = recorder.take(IDS, (0, 1), TOKENS).signs
+    assert signs is not None
+    assert signs.shape == (2, 2, 6 + 15)
+    for row, name in enumerate(IDS):
+        assert signs[:, row].tolist() == [x.tolist() for x in plain[name]]
+    recorder.begin(torch.tensor([-1]))
+    empty = recorder.take(("c",), (0,), (0,)).signs
+    assert empty is not None
+    assert not empty.any()  # the slot was cleared
+
+
+def test_signs_take_three_times_the_counters() -> None:
+    neurons, bins = sum(s.neurons for s in GATED), sum(s.bins for s in GATED)
+    assert Recorder(GATED, 3, signs=True).nbytes == 4 * 3 * (3 * neurons + bins)
+    assert Recorder(GATED, 3).take((), (), ()).signs is None
+
+
+def test_signs_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="signs: the FFN has no up projection"):
+        Recorder(DENSE, 3, signs=True)
+    with pytest.raises(InputError, match=r"signs: the threshold must be 0 .* got 0\.5"):
+        Recorder(GATED, 3, signs=True, threshold=0.5)
+
+
+def test_a_wrong_sign_is_found_by_the_recount() -> None:
+    recorder, _ = passed_with_signs(verify=True)
+    recorder._buffers.signs[1][0, 0, 0] += 1
+    with pytest.raises(CountError, match="verify: 1 signs differ from plain torch; .* a, column 6"):
+        recorder.take(IDS, (0, 1), TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("gate", "up", "both"), [(2, 3, 3), (3, 2, 3), (3, 4, 1), (0, 0, -1), (5, 5, 4)]
+)
+def test_signs_are_conserved(gate: int, up: int, both: int) -> None:
+    sites = (Site("dense", 0, 2, "silu"),)
+    neurons, rows = np.array([[0, gate]], np.int32), np.array([[5]], np.int32)
+    signs = np.array([[[0, up]], [[0, both]]], np.int32)
+    with pytest.raises(CountError, match=rf"layer0.dense counts .* \[{gate}, {up}, {both}\] times"):
+        check_signs_conserved(sites, ("a",), neurons, signs, rows)
+    signs[:, 0, 1] = 5 - gate, 0
+    check_signs_conserved(sites, ("a",), neurons, signs, rows)

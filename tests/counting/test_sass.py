@@ -13,9 +13,9 @@ from sparcom import native
 
 # With more registers, fewer blocks are resident than csrc/cuda/launch.h assumes: 65536 / (7 * 128).
 MOST_REGISTERS = 72
-# For each dtype: one kernel for each activation without parameters and kind of call, one for each
-# activation with parameters, and one without alignment.
-KERNELS = 3 * (5 * 3 + 3 + 1)
+# For each dtype: one kernel for each activation without parameters and kind of call, two (without
+# and with signs) for each activation with parameters, and two without alignment.
+KERNELS = 3 * (5 * 5 + 2 * 3 + 2)
 FORBIDDEN = re.compile(r"(LDL|STL|LDS|STS|ATOMS|BAR|SHFL|VOTE|REDUX)\b")
 
 pytestmark = pytest.mark.skipif(bool(sass.missing()), reason=sass.missing())

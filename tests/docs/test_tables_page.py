@@ -64,7 +64,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     for name in ("a", "b", "c"):
         neurons, experts = (rng.random((60, n)) < 0.3 for n in (space.neurons, space.experts))
         runs.append(
-            write_run(folder / name, neurons, labels, space, experts=experts, retain="counts")
+            write_run(
+                folder / name, neurons, labels, space, experts=experts, retain="counts", more=True
+            )
         )
     few = AnalysisOptions(permutations=9, bootstraps=9, small_draws=9)
     analyse(runs[-1], few)

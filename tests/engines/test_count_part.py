@@ -41,9 +41,10 @@ class FakeEngine:
 
 
 def counts_of(ids: Sequence[str]) -> Counted:
-    """Counts that tell the instruction: its number, four times."""
+    """Counts that tell the instruction: its number, four times; as signs the next two."""
     numbers = np.array([[int(name[1:])] * 4 for name in ids], np.int32).reshape(-1, 4)
-    return Counted(tuple(ids), np.full(len(ids), 99), numbers, np.zeros((len(ids), 0), np.int32))
+    none, signs = np.zeros((len(ids), 0), np.int32), np.stack([numbers + 1, numbers + 2])
+    return Counted(tuple(ids), np.full(len(ids), 99), numbers, none, signs)
 
 
 def prompts_of(n: int) -> list[Prompt]:
@@ -58,7 +59,10 @@ def test_the_bad_are_set_aside_and_the_others_counted_once(n: int, data) -> None
     counted, failures = count_part(FakeEngine(bad, heals), prompts_of(n))
     kept = [name for name in names if name not in bad]
     assert counted.ids == tuple(kept)  # in the part's own order
-    assert counted.neurons[:, 0].tolist() == [int(name[1:]) for name in kept]
+    numbers = [int(name[1:]) for name in kept]
+    assert counted.neurons[:, 0].tolist() == numbers
+    assert counted.signs is not None
+    assert counted.signs[:, :, 3].tolist() == [[n + 1 for n in numbers], [n + 2 for n in numbers]]
     assert sorted(failures, key=lambda f: names.index(f.id)) == [
         Failure(name, f"cannot read {name}") for name in names if name in bad
     ]

@@ -22,7 +22,7 @@ SOURCES = [
     "cpu/parallel.cpp", "cpu/activation/launcher.cpp", "cpu/activation/table.cpp",
     "cpu/isa_portable.cpp", "cpu/isa_neon.cpp",
 ]  # fmt: skip
-POINTERS, OTHERS = 9, "=7q2i4fid"  # the numbers of csrc/bindings/call.h
+POINTERS, OTHERS = 10, "=7q2i4fid"  # the numbers of csrc/bindings/call.h
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi"]
 
 
@@ -64,13 +64,14 @@ def run(isa: str, message: bytes) -> bytes:
 
 def act_mul_count(
     gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
-    fill=None, expert=None, out=None, isa="neon",
+    fill=None, expert=None, signs=None, out=None, isa="neon",
 ) -> Tensor:  # fmt: skip
-    """Writes out, counts and rows as the op does."""
+    """Writes out, counts, rows and signs as the op does."""
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
-    inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
+    options = (activation, threshold, signal, keep, fill, expert, signs)
+    inputs = (gate, up, bins, counts, rows, *options, out)
     ops._fake_out(*inputs)
-    tensors = (gate, up, bins, counts, rows, keep, fill, expert, out)
+    tensors = (gate, up, bins, counts, rows, signs, keep, fill, expert, out)
     at = {x.data_ptr(): x for x in tensors if x is not None}
     answer = b""
 
@@ -84,7 +85,7 @@ def act_mul_count(
         answer = run(isa, b"".join(sent) + others)
 
     ops._launch(kernel, (), *inputs)
-    for x in (out, counts, rows):
+    for x in (out, counts, rows) if signs is None else (out, counts, rows, signs):
         size = x.numel() * x.element_size()
         ctypes.memmove(x.data_ptr(), answer[:size], size)
         answer = answer[size:]

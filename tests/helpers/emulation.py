@@ -52,11 +52,12 @@ def _build(library: Path) -> None:
 
 def act_mul_count(
     gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
-    fill=None, expert=None, out=None, multiprocessors=1, seed=0,
+    fill=None, expert=None, signs=None, out=None, multiprocessors=1, seed=0,
 ):  # fmt: skip
     """(out, launch parameters). multiprocessors: of the device; seed: of the order of threads."""
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
-    inputs = (gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out)
+    options = (activation, threshold, signal, keep, fill, expert, signs)
+    inputs = (gate, up, bins, counts, rows, *options, out)
     ops._fake_out(*inputs)
     launch = []
 

@@ -33,13 +33,14 @@ ACTIVATIONS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One call. options: activation, threshold, signal, keep, fill, expert."""
+    """One call. options: activation, threshold, signal, keep, fill, expert. signs: count them."""
 
     gate: Tensor
     up: Tensor | None
     bins: Tensor
     n_bins: int
     options: dict[str, Any] = field(default_factory=dict)
+    signs: bool = False
 
     def to(self, device: str) -> "Case":
         """The case on a device, with the same strides and alignment."""
@@ -83,6 +84,8 @@ def check_activation(out: Tensor, gate: Tensor, activation: str) -> None:
 def check_shaped(out: Tensor, expected: Tensor, case: Case) -> None:
     """A product of two approximations must be within a few units; ablated, of its largest term."""
     assert torch.equal(out.isnan(), expected.isnan())
+    if not out.numel():
+        return
     eps = torch.finfo(out.dtype).eps * (8 if out.dtype is torch.float32 else 2)
     fill = case.options.get("fill")
     size = expected.abs() + (0 if fill is None else fill.abs().max())
@@ -95,14 +98,15 @@ def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
     """Call a kernel, check its results and return them: out, counts, rows.
 
     f must be near the reference's. Given this f, everything after it must be exact: the product,
-    the ablation, counts and rows. Nothing else may be written.
+    the ablation, counts, rows and signs. Nothing else may be written.
     """
     options = dict(case.options)
     activation = options.get("activation", "silu")
-    alone = replace(case, gate=_dense(case.gate), up=None, options={"activation": activation})
+    plain = {"activation": activation}
+    alone = replace(case, gate=_dense(case.gate), up=None, options=plain, signs=False)
     f = _guarded(call, alone)[0]
     check_activation(f, case.gate, activation)
-    out, counts, rows = _guarded(call, case)
+    out, counts, rows, signs = _guarded(call, case)
 
     c = parse_activation(activation)
     h = f if case.up is None else f * reference.shape_up(c, case.up)
@@ -119,7 +123,17 @@ def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
     reference.count(value, options.get("threshold", 0.0), counted, plain_counts, plain_rows)
     assert torch.equal(counts, plain_counts)
     assert torch.equal(rows, plain_rows)
+    if signs is not None:
+        check_signs(case, counted, signs)
     return out, counts, rows
+
+
+def check_signs(case: Case, counted: Tensor, signs: Tensor) -> None:
+    """Each bin's rows, compared with 0 one bin after the other."""
+    for at in range(case.n_bins):
+        gate, up = case.gate[counted == at] > 0, case.up[counted == at] > 0
+        assert signs[0, at].tolist() == up.sum(0).tolist()
+        assert signs[1, at].tolist() == (gate & up).sum(0).tolist()
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -142,20 +156,26 @@ def _ablated(h: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return torch.where(valid[:, None], out, h), valid
 
 
-def _guarded(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """out, counts and rows of a call, in poisoned memory with guards on both sides."""
+def _guarded(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """out, counts, rows and signs of a call, in poisoned memory with guards on both sides."""
     rows, width = case.gate.shape
     device = case.gate.device
     out, out_all = _between_guards((rows, width), case.gate.dtype, float("nan"), device)
     counts, counts_all = _between_guards((case.n_bins, width), torch.int32, -77, device)
     seen, seen_all = _between_guards((case.n_bins,), torch.int32, -77, device)
-    counts.zero_()
-    seen.zero_()
-    call(case.gate, case.up, case.bins, counts, seen, out=out, **case.options)
-    for whole, inside in ((out_all, out), (counts_all, counts), (seen_all, seen)):
+    memory = [(out_all, out), (counts_all, counts), (seen_all, seen)]
+    signs, options = None, case.options
+    if case.signs:
+        signs, signs_all = _between_guards((2, case.n_bins, width), torch.int32, -77, device)
+        memory.append((signs_all, signs))
+        options = {**options, "signs": signs}
+    for _, inside in memory[1:]:
+        inside.zero_()
+    call(case.gate, case.up, case.bins, counts, seen, out=out, **options)
+    for whole, inside in memory:
         guards = torch.cat([whole[:GUARD], whole[GUARD + inside.numel() :]])
         assert bool(((guards == -77) | guards.isnan()).all()), "written beyond its end"
-    return out, counts, seen
+    return out, counts, seen, signs
 
 
 def _between_guards(shape, dtype, poison, device) -> tuple[Tensor, Tensor]:
@@ -197,7 +217,10 @@ def cases(draws: st.DrawFn) -> Case:
     if draws(st.integers(0, 3)) == 0:
         options |= draws(_ablations(rows, width, dtype, seed))
     bins = draws(_bins(rows, n_bins))
-    return Case(gate, up if gated else None, bins, n_bins, options)
+    signs = gated and draws(st.booleans())
+    if signs:
+        options |= {"threshold": 0.0, "signal": "gate"}
+    return Case(gate, up if gated else None, bins, n_bins, options, signs)
 
 
 @st.composite

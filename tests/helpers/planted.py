@@ -1,6 +1,7 @@
 """Synthetic runs whose truth is known, written as the product writes its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
 from sparcom.selection.rules import Group, Selection, expert_groups, neuron_groups
 from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, Run, RunStore, length_edges, part_profile
@@ -83,12 +85,13 @@ def write_run(
     part_size: int = 64,
     skip: Sequence[int] = (),
     stamped: Path | None = None,
+    more: bool = False,
 ) -> Run:
     """A run of n instructions with the given sets [n, neurons]; rows in `skip` are not counted.
 
     tokens: [n] counted ones of the prompts; written: [n] those of the answers, counted too, of
     which `config["generate"]` is the most. stamped: the run whose stamps the files carry (default:
-    this one).
+    this one). more: with signs, up positive where the gate is, and with empty magnitudes.
     """
     n = len(labels)
     tokens = np.arange(n) % 17 + 8 if tokens is None else tokens
@@ -122,6 +125,12 @@ def write_run(
             (members[rows] * tokens[rows, None]).astype(np.int32),
             (experts[rows] * tokens[rows, None]).astype(np.int32),
         )
+        if more:
+            counted = replace(
+                counted,
+                signs=np.stack([counted.neurons, counted.neurons]),
+                magnitudes=Magnitudes.empty(len(rows), space.neurons, space.experts),
+            )
         sets = _sets(counted, space)
         keys = rule.keys(
             store.corpus.table(["id", "category", "source", "origin", "cluster"]).take(rows),

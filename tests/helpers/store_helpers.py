@@ -1,7 +1,7 @@
 """Random counts of two small component spaces; runs written as the pipeline writes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,18 @@ def counted_of(space: ComponentSpace, ids: tuple[str, ...], seed: int = 0, top: 
         rng.integers(0, tokens[:, None] + 1, (len(ids), space.neurons)).astype(np.int32),
         rng.integers(0, tokens[:, None] + 1, (len(ids), space.experts)).astype(np.int32),
     )
+
+
+def signed_of(space: ComponentSpace, ids: tuple[str, ...], seed: int = 0) -> Counted:
+    """Counts with signs that are conserved."""
+    counted, rng = counted_of(space, ids, seed), np.random.default_rng(seed + 1)
+    tokens = np.repeat(counted.tokens[:, None], space.neurons, 1)
+    at = space.neuron_experts
+    rows = np.where(at >= 0, counted.experts[:, at] if space.experts else 0, tokens)
+    four = rng.multinomial(rows, [0.25] * 4)  # both, gate only, up only, neither
+    gate, up, both = four[..., 0] + four[..., 1], four[..., 0] + four[..., 2], four[..., 0]
+    signs = np.stack([up, both]).astype(np.int32)
+    return replace(counted, neurons=gate.astype(np.int32), signs=signs)
 
 
 def assert_equal(a: object, b: object) -> None:

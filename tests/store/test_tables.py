@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_helpers import DENSE, MOE, assert_equal, counted_of
+from store_helpers import DENSE, MOE, assert_equal, counted_of, signed_of
 
 from sparcom.counting.counted import Counted
 from sparcom.selection.rules import Selection, identify
 from sparcom.store import concat_counted, concat_sets, counts_of, counts_table, sets_of, sets_table
+from sparcom.store.tables import SIGNS
 
 
 @settings(max_examples=50)
@@ -23,6 +24,17 @@ def test_counts_and_sets_survive_their_tables(space, ids, seed, top) -> None:
     assert_equal(counts_of(counts_table(counted)), counted)
     sets = identify(counted, space, Selection("top:0.2"))
     assert_equal(sets_of(sets_table(sets), space), sets)
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE])
+def test_signs_survive_their_table(space) -> None:
+    counted = signed_of(space, tuple("abc"))
+    table = counts_table(counted)
+    assert table.column_names[-2:] == list(SIGNS)
+    assert_equal(counts_of(table), counted)
+    assert counts_of(table.drop_columns(list(SIGNS))).signs is None
+    parts = [counts_of(table.slice(0, 1)), counts_of(table.slice(1))]
+    assert_equal(concat_counted(parts), counted)
 
 
 @pytest.mark.parametrize(("tokens", "bits"), [(65_535, 16), (65_536, 32), (1_000_000, 32)])

@@ -4,7 +4,8 @@
 // go in order, and each row is read once from left to right, block by block, so that memory
 // streams. The rows of a run (neighbours with the same bin) add up in byte counters, one per
 // column, which stay in the first-level cache: a tile has at most `max_columns` columns, and a run
-// is cut every 255 rows. At the end of a run the counters are added to counts[bin].
+// is cut every 255 rows. At the end of a run the counters are added to counts[bin]. With `signs`
+// there are two more counters per column: up > 0, and both.
 //
 // Threads split the rows and, if there are few rows, the columns too. Two threads may then add to
 // the same bin: a lock makes them take turns. Counts are integers, so no order changes a result.
@@ -31,8 +32,12 @@ constexpr int64_t max_columns = 8192;
 constexpr int64_t max_run = 255;
 constexpr int64_t ahead = 512;  // bytes
 
-// What decides: one range of the gate's bits (the usual case), or any ranges of either signal.
-enum class Count { gate, any };
+// What decides: one range of the gate's bits (the usual case), this and the same range of up's
+// (`signs`), or any ranges of either signal.
+enum class Count { gate, signs, any };
+template <Count C>
+constexpr int counters_of = C == Count::signs ? 3 : 1;
+constexpr int64_t counters_apart = max_columns + 64;  // a row of counters is aligned to 64 bytes
 
 template <class T>
 struct Row {
@@ -67,32 +72,41 @@ SPARCOM_INLINE typename V::Pair activated(typename V::template Raw<T> gate, cons
   }
 }
 
-// h of one block, and the mask of its counted elements.
+// h of one block, and the mask of its counted elements; with signs, of up > 0 and of both too.
 template <class V, class T, Activation A, bool gated, Count C>
 SPARCOM_INLINE typename V::template Raw<T> block(const T* gate, const T* up, const float* table,
                                                  const Parameters& parameters,
                                                  const Ranges& counted, Signal signal,
-                                                 typename V::Mask& mask) {
+                                                 typename V::Mask (&masks)[counters_of<C>]) {
   const T tag{};
   const auto g = V::load(gate);
   auto y = activated<V, T, A, gated>(g, table, parameters);
   if constexpr (gated) {
-    auto u = V::widen(V::load(up), tag);
+    const auto raw = V::load(up);
+    if constexpr (C == Count::signs)
+      masks[1] = V::in_range(raw, counted.first[0], counted.size[0]);
+    auto u = V::widen(raw, tag);
     if constexpr (shapes_up(A))
       u = {V::round_to(shape_up<V, A>(u.a, parameters), tag),
            V::round_to(shape_up<V, A>(u.b, parameters), tag)};
     y = {V::mul(y.a, u.a), V::mul(y.b, u.b)};
   }
   const auto h = V::narrow(y, tag);
-  if constexpr (C == Count::gate) {
-    mask = V::in_range(g, counted.first[0], counted.size[0]);
-  } else {
+  if constexpr (C == Count::any) {
     const auto x = signal == Signal::gate ? g : h;
-    mask = V::in_range(x, counted.first[0], counted.size[0]);
+    masks[0] = V::in_range(x, counted.first[0], counted.size[0]);
     for (int i = 1; i < counted.n; ++i)
-      mask = V::either(mask, V::in_range(x, counted.first[i], counted.size[i]));
+      masks[0] = V::either(masks[0], V::in_range(x, counted.first[i], counted.size[i]));
+  } else {
+    masks[0] = V::in_range(g, counted.first[0], counted.size[0]);
   }
+  if constexpr (C == Count::signs) masks[2] = V::both(masks[0], masks[1]);
   return h;
+}
+
+template <class V, int n>
+SPARCOM_INLINE void tally(uint8_t* counters, const typename V::Mask (&masks)[n]) {
+  for (int k = 0; k < n; ++k) V::tally(counters + k * counters_apart, masks[k]);
 }
 
 template <class V, class T, Activation A, bool gated, Count C>
@@ -101,17 +115,17 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   const Ranges counted = p.counted;
   const Parameters parameters = p.parameters;
   const Signal signal = p.signal;
-  typename V::Mask mask{};
+  typename V::Mask masks[counters_of<C>] = {};
   int64_t i = 0;
   for (; i + n <= r.width; i += n) {
     // Beyond the end of a row too: a prefetch of memory that does not exist does nothing.
     __builtin_prefetch(reinterpret_cast<const char*>(r.gate + i) + ahead);
     if (gated) __builtin_prefetch(reinterpret_cast<const char*>(r.up + i) + ahead);
     const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, r.table, parameters, counted,
-                                            signal, mask);
+                                            signal, masks);
     if (r.stream) V::stream(r.out + i, h);
     else V::store(r.out + i, h);
-    V::tally(r.counters + i, mask);
+    tally<V>(r.counters + i, masks);
   }
   if (i == r.width) return;
   // The last, short block goes through padded copies.
@@ -119,16 +133,26 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   T gate[n] = {}, up[n] = {}, out[n];
   __builtin_memcpy(gate, r.gate + i, bytes);
   if (gated) __builtin_memcpy(up, r.up + i, bytes);
-  V::store(out, block<V, T, A, gated, C>(gate, up, r.table, parameters, counted, signal, mask));
+  V::store(out, block<V, T, A, gated, C>(gate, up, r.table, parameters, counted, signal, masks));
   __builtin_memcpy(r.out + i, out, bytes);
-  V::tally(r.counters + i, mask);
+  tally<V>(r.counters + i, masks);
 }
 
-// counts += counters. With a lock, tiles that have rows of the same bin take turns: for a
-// microsecond, once per run.
-inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n, uint8_t* lock) {
-  while (lock && __atomic_test_and_set(lock, __ATOMIC_ACQUIRE)) pause_thread();
+inline void add_counters(int32_t* counts, const uint8_t* counters, int64_t n) {
   for (int64_t i = 0; i < n; ++i) counts[i] += counters[i];
+}
+
+// counts += counters of a run, and signs. If tiles may have rows of the same bin, they take turns:
+// for a microsecond, once per run.
+template <Count C>
+void add_run(const ActMulCount& p, const Tile& t, int32_t bin, const uint8_t* counters) {
+  const int64_t first = bin * p.width + t.col_begin, n = t.col_end - t.col_begin;
+  uint8_t* const lock = t.locks ? t.locks + bin % n_locks : nullptr;
+  while (lock && __atomic_test_and_set(lock, __ATOMIC_ACQUIRE)) pause_thread();
+  add_counters(p.counts + first, counters, n);
+  if constexpr (C == Count::signs)
+    for (int k = 0; k < 2; ++k)
+      add_counters(p.signs + k * p.n_bins * p.width + first, counters + (k + 1) * counters_apart, n);
   if (lock) __atomic_clear(lock, __ATOMIC_RELEASE);
 }
 
@@ -174,7 +198,7 @@ void take_apart(const T* both, T* gate, T* up, int64_t width) {
 // One tile of at most max_columns columns.
 template <class V, class T, Activation A, bool gated, Count counting>
 void narrow_tile(const ActMulCount& p, const Tile& t) {
-  alignas(64) uint8_t counters[max_columns + 2 * V::lanes];
+  alignas(64) uint8_t counters[counters_of<counting> * counters_apart];
   alignas(64) T apart[2][max_columns];  // touched only if gate and up take turns
   const auto at = [&](const void* base, int64_t r, int64_t stride, int64_t step = 1) {
     return base ? static_cast<const T*>(base) + r * stride + t.col_begin * step : nullptr;
@@ -183,7 +207,8 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
   for (int64_t begin = t.row_begin, end; begin < t.row_end; begin = end) {
     const int32_t bin = p.bins[begin];
     for (end = begin + 1; end < t.row_end && end - begin < max_run && p.bins[end] == bin;) ++end;
-    __builtin_memset(counters, 0, size_t(width + 2 * V::lanes - 1));
+    for (int k = 0; k < counters_of<counting>; ++k)
+      __builtin_memset(counters + k * counters_apart, 0, size_t(width + 2 * V::lanes - 1));
     for (int64_t r = begin; r < end; ++r) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
       const bool stream = t.stream && reinterpret_cast<uintptr_t>(out) % 64 == 0;
@@ -200,8 +225,7 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
         ablate<V, T>(out, at(p.keep, e, p.width), at(p.fill, e, p.width), width);
     }
     if (bin < 0) continue;  // not counted
-    add_counters(p.counts + bin * p.width + t.col_begin, counters, width,
-                 t.locks ? t.locks + bin % n_locks : nullptr);
+    add_run<counting>(p, t, bin, counters);
     if (t.count_rows) __atomic_fetch_add(p.rows + bin, int32_t(end - begin), __ATOMIC_RELAXED);
   }
 }
@@ -213,10 +237,12 @@ void tile(const ActMulCount& p, const Tile& t) {
     part.col_end = t.col_end - part.col_begin < max_columns ? t.col_end
                                                              : part.col_begin + max_columns;
     part.count_rows = t.count_rows && part.col_begin == 0;
-    if (p.signal == Signal::gate && p.counted.n == 1)
-      narrow_tile<V, T, A, gated, Count::gate>(p, part);
-    else
+    if (p.signal == Signal::product || p.counted.n != 1)
       narrow_tile<V, T, A, gated, Count::any>(p, part);
+    else if (gated && p.signs)
+      narrow_tile<V, T, A, gated, gated ? Count::signs : Count::gate>(p, part);
+    else
+      narrow_tile<V, T, A, gated, Count::gate>(p, part);
     part.col_begin = part.col_end;
   } while (part.col_begin < t.col_end);
   if (t.stream) V::fence();

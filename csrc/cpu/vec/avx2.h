@@ -98,6 +98,7 @@ struct Avx2 : WideBlocks<Avx2Words> {
     return _mm_packs_epi16(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
   }
   static Mask either(Mask a, Mask b) { return _mm_or_si128(a, b); }
+  static Mask both(Mask a, Mask b) { return _mm_and_si128(a, b); }
   static void tally(uint8_t* counters, Mask m) {
     __m128i* const c = reinterpret_cast<__m128i*>(counters);
     _mm_store_si128(c, _mm_sub_epi8(_mm_load_si128(c), m));

@@ -90,6 +90,7 @@ struct Avx512 : WideBlocks<Avx512Words> {
                            _mm512_cmplt_epu32_mask(_mm512_sub_epi32(x.a, f), s));
   }
   static Mask either(Mask a, Mask b) { return a | b; }
+  static Mask both(Mask a, Mask b) { return a & b; }
   static void tally(uint8_t* counters, Mask m) {
     __m256i* const c = reinterpret_cast<__m256i*>(counters);
     const __m256i x = _mm256_load_si256(c);

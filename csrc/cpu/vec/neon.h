@@ -99,6 +99,7 @@ struct Neon : PlainMemory<Neon> {
                                   vmovn_u32(vcltq_u32(vsubq_u32(x.b, f), s))));
   }
   static Mask either(Mask a, Mask b) { return vorr_u8(a, b); }
+  static Mask both(Mask a, Mask b) { return vand_u8(a, b); }
   static void tally(uint8_t* counters, Mask m) { vst1_u8(counters, vsub_u8(vld1_u8(counters), m)); }
 
  private:

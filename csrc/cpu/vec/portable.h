@@ -104,6 +104,7 @@ struct Portable : PlainMemory<Portable> {
             I(((__builtin_convertvector(x.b, U) - first) & low) < size)};
   }
   static Mask either(Mask x, Mask y) { return {x.a | y.a, x.b | y.b}; }
+  static Mask both(Mask x, Mask y) { return {x.a & y.a, x.b & y.b}; }
   // counters += mask, for the 2 * lanes counters of a block.
   static void tally(uint8_t* counters, Mask m) {
     for (int i = 0; i < lanes; ++i) {

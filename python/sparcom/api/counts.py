@@ -7,6 +7,8 @@ import numpy as np
 
 from sparcom.components import ComponentSpace
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
+from sparcom.counting.signs import combinations
 from sparcom.errors import InputError
 from sparcom.selection.lift import baseline_of
 from sparcom.selection.rules import Selection, identify
@@ -22,6 +24,10 @@ class Counts:
 
     ids: [n]; tokens: [n] int64, T, the counted tokens.
     neurons: [n, neurons] int32, c; experts: [n, experts] int32, r; flat indices of `space`.
+    signs: [2, n, neurons] int32, how often up was positive, and gate and up both; None if they were
+        not counted (`Model(..., signs=True)`).
+    magnitudes: sums of h, |h| and the maximum of h of every neuron; of router weights and output
+        norms of every expert; None if not asked for (`Model(..., magnitudes=True)`).
     """
 
     ids: tuple[str, ...]
@@ -29,6 +35,8 @@ class Counts:
     neurons: np.ndarray
     experts: np.ndarray
     space: ComponentSpace
+    signs: np.ndarray | None = None
+    magnitudes: Magnitudes | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,6 +48,19 @@ class Counts:
     def expert_frequencies(self) -> np.ndarray:
         """[n, experts] float32: f = r / T; NaN where no token was counted."""
         return frequencies(self.experts, self.tokens)
+
+    def sign_frequencies(self) -> np.ndarray:
+        """[4, n, neurons] float32: share of T with each of `counting.signs.COMBINATIONS`: both gate
+        and up positive, gate only, up only, neither. At routed sites they add up to f, not to 1.
+
+        NaN where no token was counted. Raises InputError if signs were not counted.
+        """
+        if self.signs is None:
+            raise InputError(
+                "sign_frequencies: signs were not counted; load with Model(..., signs=True)"
+            )
+        counts = combinations(self.space, self.tokens, self.neurons, self.experts, self.signs)
+        return np.stack([frequencies(one, self.tokens) for one in counts])
 
     def to_pandas(self) -> "pd.DataFrame":
         """Frequencies as a DataFrame: a row per instruction; columns layer, kind, expert, unit.

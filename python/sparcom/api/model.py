@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sparcom.tracing.traces import Traces
 
 _ENGINE_KEYS = (
-    "dtype", "trust_remote_code", "threshold", "signal", "verify", "prove", "compile",
-    "tensor_parallel", "pipeline_parallel", "expert_parallel", "prefix_caching", "context",
-    "temperature", "seed", "batch_tokens", "slots", "cpus", "gpus",
+    "dtype", "trust_remote_code", "threshold", "signal", "signs", "magnitudes", "verify", "prove",
+    "compile", "tensor_parallel", "pipeline_parallel", "expert_parallel", "prefix_caching",
+    "context", "temperature", "seed", "batch_tokens", "slots", "cpus", "gpus",
 )  # fmt: skip
 
 
@@ -116,6 +116,8 @@ class Model:
             tokens=counted.tokens,
             neurons=counted.neurons,
             experts=counted.experts,
+            signs=counted.signs,
+            magnitudes=counted.magnitudes,
             space=self.space,
         )
 

@@ -11,8 +11,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     given("format", help="neurons-json (lists for a forward hook), lape (neurons by category and "
           "layer), lape-counts (activation counts by category), steermoe (experts of a category "
           "with their risk difference), expert-list (experts of each layer, most used "
-          "first)")  # fmt: skip
-    given("out", help="file to write; lape-counts: a folder")
+          "first), signs, magnitudes, expert-scores (tables by category)")  # fmt: skip
+    given("out", help="file to write; lape-counts: a folder; tables: .csv or .parquet")
     given("--category", help="steermoe: compare it with the others; neurons-json, expert-list: "
           "only it")  # fmt: skip
     given("--table", default="specific_neurons",

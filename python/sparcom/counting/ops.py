@@ -23,7 +23,8 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 # All positional: keyword arguments cost the dispatcher 4 us more.
 _INPUTS = (
     "Tensor gate, Tensor? up, Tensor bins, Tensor(a!) counts, Tensor(b!) rows, "
-    "str activation, float threshold, str signal, Tensor? keep, Tensor? fill, Tensor? expert"
+    "str activation, float threshold, str signal, Tensor? keep, Tensor? fill, Tensor? expert, "
+    "Tensor(d!)? signs"
 )
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 _library = torch.library.Library("sparcom", "FRAGMENT")
@@ -44,6 +45,7 @@ def act_mul_count(
     keep: Tensor | None = None,
     fill: Tensor | None = None,
     expert: Tensor | None = None,
+    signs: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """Apply an FFN activation and count, per bin, how often each neuron fires.
@@ -52,6 +54,8 @@ def act_mul_count(
         out[r, :]          = h[r, :] * keep[expert[r], :] + fill[expert[r], :]
         counts[bins[r], :] += f(gate[r, :]) > threshold        (signal "product": h > threshold)
         rows[bins[r]]      += 1                                 (bins[r] == -1: not counted)
+        signs[0, bins[r], :] += up[r, :] > 0
+        signs[1, bins[r], :] += gate[r, :] > 0 and up[r, :] > 0
 
     gate: [n, width] float32, bfloat16 or float16; unit stride along a row, any stride between rows.
     up: as gate (they may be halves of one tensor), or None: h = round(f(gate)). Or gate and up take
@@ -65,6 +69,9 @@ def act_mul_count(
         keep and fill. NaN never counts.
     keep, fill: [experts, width] in gate's dtype, contiguous: ablate neurons, in every row.
     expert: [n] int32, the row of keep and fill for each row of gate; None: all 0.
+    signs: [2, bins, width] int32, contiguous; added to. None: not counted, at no cost. It needs up,
+        signal "gate" and threshold 0. The sign is that of up itself, before u shapes it; NaN has
+        none. With `counts` and `rows`, the four combinations of signs follow.
     out: [n, width] in gate's dtype, contiguous, to write to; None: a new tensor.
 
     Returns out. Raises InputError before anything is written. On CUDA a bin out of range cannot be
@@ -77,10 +84,10 @@ def act_mul_count(
     """
     if out is None:
         return torch.ops.sparcom.act_mul_count.default(
-            gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert
+            gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs
         )
     torch.ops.sparcom.act_mul_count.out(
-        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, out
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs, out
     )
     return out
 
@@ -88,17 +95,18 @@ def act_mul_count(
 def _fake(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+    signs: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
+    _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
 
 
 def _fake_out(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
-    out: Tensor,
+    signs: Tensor | None, out: Tensor,
 ) -> None:  # fmt: skip
-    _check(gate, up, bins, counts, rows, activation, signal, keep, fill, expert)
+    _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
     _check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
@@ -135,7 +143,8 @@ def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
 def _launch(
     kernel: Callable[..., object], where: tuple[int, ...], gate: Tensor, up: Tensor | None,
     bins: Tensor, counts: Tensor, rows: Tensor, activation: str, threshold: float, signal: str,
-    keep: Tensor | None, fill: Tensor | None, expert: Tensor | None, out: Tensor,
+    keep: Tensor | None, fill: Tensor | None, expert: Tensor | None, signs: Tensor | None,
+    out: Tensor,
 ) -> None:  # fmt: skip
     """Call a kernel with the numbers of csrc/bindings/call.h, in its order, and with `where`."""
     tables = fill if keep is None else keep
@@ -147,6 +156,7 @@ def _launch(
             bins.data_ptr(),
             counts.data_ptr(),
             rows.data_ptr(),
+            0 if signs is None else signs.data_ptr(),
             0 if keep is None else keep.data_ptr(),
             0 if fill is None else fill.data_ptr(),
             0 if expert is None else expert.data_ptr(),
@@ -180,7 +190,8 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 
 def _check(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
-    signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+    threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
+    signs: Tensor | None,
 ) -> None:  # fmt: skip
     """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
     if signal not in SIGNALS:
@@ -204,6 +215,9 @@ def _check(
         _fail("rows", "[bins] int32", rows)
     _check_tensor("rows", rows, torch.int32, gate, rows.shape)
     _check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width))
+    if signs is not None:
+        check_signs(up is not None, threshold, signal)
+        _check_tensor("signs", signs, torch.int32, gate, (2, rows.shape[0], width))
     tables = fill if keep is None else keep
     if tables is None:
         if expert is not None:
@@ -219,6 +233,17 @@ def _check(
         _check_tensor("expert", expert, torch.int32, gate, (n,))
     elif tables.shape[0] == 0 and n:
         _fail(first, "[experts, width] with at least one expert", tables)
+
+
+def check_signs(gated: bool, threshold: float, signal: str) -> None:
+    """Raise InputError if the signs of gate and up are not defined: see `signs` above."""
+    if not gated:
+        raise InputError("signs: the FFN has no up projection, so that only the gate has a sign")
+    if threshold != 0 or signal != "gate":
+        raise InputError(
+            'signs: the threshold must be 0 and the signal "gate", got '
+            f"{threshold:g} and {signal!r}"
+        )
 
 
 def _rows_are_dense(x: Tensor) -> bool:

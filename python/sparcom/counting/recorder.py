@@ -8,7 +8,7 @@ the corpus side expects.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,29 +16,52 @@ import torch
 from sparcom.components import Site
 from sparcom.counting import nvtx, reference
 from sparcom.counting.counted import Counted
-from sparcom.counting.ops import act_mul_count
+from sparcom.counting.magnitude_buffers import MagnitudeBuffers
+from sparcom.counting.ops import act_mul_count, check_signs
 from sparcom.counting.trace import Trace
 from sparcom.errors import CountError
 
 
 class _Buffers:
-    """counts [slots * bins, width] and rows [slots * bins] of every site, int32, zeroed."""
+    """counts [slots * bins, width], rows [slots * bins] and, if wanted, signs [2, slots * bins,
+    width] of every site, int32, zeroed."""
 
-    def __init__(self, sites: Sequence[Site], slots: int, device: torch.device | str) -> None:
-        self.counts = [
-            torch.zeros(slots * s.bins, s.width, dtype=torch.int32, device=device) for s in sites
-        ]
-        self.rows = [torch.zeros(slots * s.bins, dtype=torch.int32, device=device) for s in sites]
+    def __init__(
+        self, sites: Sequence[Site], slots: int, signs: bool, device: torch.device | str
+    ) -> None:
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(*shape, dtype=torch.int32, device=device)
 
-    def gather(self, slots: torch.Tensor, n_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(counts [n, neurons], rows [n, bins of all sites]) of some slots."""
-        counts = [c.view(n_slots, -1)[slots] for c in self.counts]
-        rows = [r.view(n_slots, -1)[slots] for r in self.rows]
-        return torch.cat(counts, 1), torch.cat(rows, 1)
+        self.counts = [zeros(slots * s.bins, s.width) for s in sites]
+        self.rows = [zeros(slots * s.bins) for s in sites]
+        self.signs = [zeros(2, slots * s.bins, s.width) for s in sites] if signs else []
+
+    def of(self, site: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """(counts, rows, signs or None) of a site."""
+        return self.counts[site], self.rows[site], self.signs[site] if self.signs else None
+
+    def gather(self, slots: torch.Tensor, n_slots: int) -> "_Gathered":
+        """The counts of some slots."""
+        counts = torch.cat([c.view(n_slots, -1)[slots] for c in self.counts], 1)
+        rows = torch.cat([r.view(n_slots, -1)[slots] for r in self.rows], 1)
+        signs = [s.view(2, n_slots, -1)[:, slots] for s in self.signs]
+        return _Gathered(counts, rows, torch.cat(signs, 2) if signs else None)
 
     def clear(self, slots: torch.Tensor, n_slots: int) -> None:
-        for buffer in (*self.counts, *self.rows):
+        for buffer in (*self.counts, *self.rows, *(half for both in self.signs for half in both)):
             buffer.view(n_slots, -1)[slots] = 0
+
+    def discard(self) -> None:
+        for buffer in (*self.counts, *self.rows, *self.signs):
+            buffer.zero_()
+
+
+class _Gathered(NamedTuple):
+    """counts [n, neurons], rows [n, bins of all sites], signs [2, n, neurons] or None."""
+
+    counts: torch.Tensor
+    rows: torch.Tensor
+    signs: torch.Tensor | None
 
 
 class Recorder:
@@ -46,10 +69,12 @@ class Recorder:
 
     sites: the worker's sites; counts come out in their order.
     slots: how many instructions may be in progress at once; buffers take
-        `slots * (neurons + bins) * 4` bytes (`nbytes`).
+        `slots * (neurons + bins) * 4` bytes, and with signs three times as many neurons (`nbytes`).
     partial: indices of routed sites of which this worker has only some experts, so that a token may
         have fewer than `top_k` rows here.
     threshold, signal: when a neuron fires, as in `act_mul_count`.
+    signs: count up > 0, and gate and up > 0, too. Raises InputError if a site has no up.
+    magnitudes: add up h, and what experts return (`counting.magnitudes`).
     verify: recount every call with plain torch and require equality.
     """
 
@@ -61,6 +86,8 @@ class Recorder:
         partial: Collection[int] = (),
         threshold: float = 0.0,
         signal: str = "gate",
+        signs: bool = False,
+        magnitudes: bool = False,
         verify: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -69,9 +96,13 @@ class Recorder:
         self.partial = frozenset(partial)
         self.threshold = threshold
         self.signal = signal
+        if signs:
+            check_signs(all(s.gated for s in self.sites), threshold, signal)
+        self.signs = signs
         self.device = torch.device(device)
-        self._buffers = _Buffers(self.sites, slots, self.device)
-        self._recount = _Buffers(self.sites, slots, self.device) if verify else None
+        self._buffers = _Buffers(self.sites, slots, signs, self.device)
+        self._recount = _Buffers(self.sites, slots, signs, self.device) if verify else None
+        self._magnitudes = MagnitudeBuffers(self.sites, slots, self.device) if magnitudes else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._sums: list[torch.Tensor] | None = None
@@ -114,7 +145,9 @@ class Recorder:
     @property
     def nbytes(self) -> int:
         """Bytes of the count buffers."""
-        return 4 * self.slots * sum(s.neurons + s.bins for s in self.sites)
+        counters = 3 if self.signs else 1
+        counts = 4 * self.slots * sum(counters * s.neurons + s.bins for s in self.sites)
+        return counts + (self._magnitudes.nbytes if self._magnitudes else 0)
 
     def begin(self, slot_of_row: torch.Tensor) -> None:
         """Start a pass: slot_of_row [rows] int32 is the slot of each activation row, or -1."""
@@ -154,17 +187,32 @@ class Recorder:
         return self._count(site, gate, up, bins, out, expert_of_row, token_of_row)
 
     @property
+    def magnitudes(self) -> bool:
+        """Whether magnitudes are added up."""
+        return self._magnitudes is not None
+
+    def add_outputs(
+        self, site: int, y: torch.Tensor, row: torch.Tensor, weights: torch.Tensor,
+        experts: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Add up what the experts of a routed site return: `MagnitudeBuffers.add_outputs`."""
+        if self._magnitudes is not None:
+            self._magnitudes.add_outputs(site, y, row, weights, experts, self._bins)
+
+    @property
     def slots_of_rows(self) -> torch.Tensor:
         """[rows] int32, the slots that the current pass began with."""
         return self._bins
 
-    def buffers_of(self, site: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(counts, rows) of a site, for a kernel that computes and counts by itself; None while
-        more than counting is wanted: a recount, ablation, sums, a trace."""
-        more = self._recount is not None or self._sums is not None or self.trace is not None
-        if more or site in self._ablated:
+    def buffers_of(
+        self, site: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
+        """(counts, rows, signs or None) of a site, for a kernel that computes and counts by itself;
+        None while more than counting is wanted: a recount, ablation, sums, magnitudes, a trace."""
+        wanted = (self._recount, self._sums, self._magnitudes, self.trace)
+        if any(more is not None for more in wanted) or site in self._ablated:
             return None
-        return self._buffers.counts[site], self._buffers.rows[site]
+        return self._buffers.of(site)
 
     def check_rows(self, site: int, rows: int) -> None:
         """Raise CountError if a site is called with another number of rows than the pass has."""
@@ -189,21 +237,23 @@ class Recorder:
             "signal": self.signal,
         }
         if self._recount is not None:
-            counts, rows = self._recount.counts[site], self._recount.rows[site]
-            reference.act_mul_count(gate, up, bins, counts, rows, **options)
-        counts, rows = self._buffers.counts[site], self._buffers.rows[site]
+            counts, rows, signs = self._recount.of(site)
+            reference.act_mul_count(gate, up, bins, counts, rows, signs=signs, **options)
+        counts, rows, signs = self._buffers.of(site)
         if site in self._ablated:
             keep, fill = self._ablated[site]
             local = None if expert is None else expert.clamp(min=0)
             options |= {"keep": keep, "fill": fill, "expert": local}
         with nvtx.site(self.sites[site].name):
-            h = act_mul_count(gate, up, bins, counts, rows, out=out, **options)
+            h = act_mul_count(gate, up, bins, counts, rows, signs=signs, out=out, **options)
         if self._sums is not None:
             counted = bins >= 0
             of = torch.zeros_like(bins) if expert is None else expert
             added = h[counted].double()
             added = added.abs() if self._absolute else added
             self._sums[site].index_add_(0, of[counted].long(), added)
+        if self._magnitudes is not None:
+            self._magnitudes.add(site, h, bins)
         if self.trace is not None:
             self.trace.add(site, gate, up, h, bins >= 0, token, expert)
         return h
@@ -215,21 +265,25 @@ class Recorder:
         Raises CountError, with the numbers, if a count is not conserved.
         """
         at = torch.as_tensor(slots, dtype=torch.int64, device=self.device)
-        counts, rows = self._buffers.gather(at, self.slots)
+        found = self._buffers.gather(at, self.slots)
         if self._recount is not None:
-            self._check_recount(ids, counts, rows, *self._recount.gather(at, self.slots))
+            self._check_recount(ids, found, self._recount.gather(at, self.slots))
             self._recount.clear(at, self.slots)
         self._buffers.clear(at, self.slots)
-        neurons, seen = counts.cpu().numpy(), rows.cpu().numpy()
+        neurons, seen = found.counts.cpu().numpy(), found.rows.cpu().numpy()
+        signs = None if found.signs is None else found.signs.cpu().numpy()
         expected = np.asarray(tokens, dtype=np.int64)
         check_conservation(self.sites, ids, expected, neurons, seen, self.partial)
+        if signs is not None:
+            check_signs_conserved(self.sites, ids, neurons, signs, seen)
         routed = [
             seen[:, start : start + s.bins]
             for s, start in zip(self.sites, self._bin_starts(), strict=True)
             if s.experts
         ]
         experts = np.concatenate(routed, 1) if routed else np.zeros((len(ids), 0), np.int32)
-        return Counted(tuple(ids), expected, neurons, experts)
+        magnitudes = self._magnitudes.take(at) if self._magnitudes else None
+        return Counted(tuple(ids), expected, neurons, experts, signs, magnitudes)
 
     def drop(self, slots: Sequence[int]) -> None:
         """Forget the counts of some slots (instructions that were given up)."""
@@ -237,32 +291,31 @@ class Recorder:
         for buffers in (self._buffers, self._recount):
             if buffers:
                 buffers.clear(at, self.slots)
+        if self._magnitudes:
+            self._magnitudes.clear(at)
 
     def discard(self) -> None:
         """Forget the counts of all slots (after a pass that failed)."""
         for buffers in (self._buffers, self._recount):
-            for buffer in (*buffers.counts, *buffers.rows) if buffers else ():
-                buffer.zero_()
+            if buffers:
+                buffers.discard()
+        if self._magnitudes:
+            self._magnitudes.discard()
 
     def _bin_starts(self) -> np.ndarray:
         return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]
 
-    def _check_recount(
-        self,
-        ids: Sequence[str],
-        counts: torch.Tensor,
-        rows: torch.Tensor,
-        plain_counts: torch.Tensor,
-        plain_rows: torch.Tensor,
-    ) -> None:
-        for what, ours, plain in (("counts", counts, plain_counts), ("rows", rows, plain_rows)):
+    def _check_recount(self, ids: Sequence[str], found: _Gathered, recount: _Gathered) -> None:
+        for what, ours, plain in zip(found._fields, found, recount, strict=True):
+            if ours is None or plain is None:
+                continue
             wrong = (ours != plain).nonzero()
             if len(wrong):
-                row, column = (int(v) for v in wrong[0])
+                at = tuple(wrong[0].tolist())
                 raise CountError(
                     f"verify: {len(wrong)} {what} differ from plain torch; the first: "
-                    f"instruction {ids[row]}, column {column}: kernel {int(ours[row, column])}, "
-                    f"plain {int(plain[row, column])}"
+                    f"instruction {ids[at[-2]]}, column {at[-1]}: kernel {int(ours[at])}, "
+                    f"plain {int(plain[at])}"
                 )
 
 
@@ -310,4 +363,35 @@ def check_conservation(
                 f"conservation: {site.name} counts {int(top[at].max())} firings of a neuron in "
                 f"instruction {ids[at]} (lowest count {int(low[at])}), but saw "
                 f"{seen[at].tolist()} rows"
+            )
+
+
+def check_signs_conserved(
+    sites: Sequence[Site],
+    ids: Sequence[str],
+    neurons: np.ndarray,
+    signs: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Check that the four combinations of signs are counts: none below 0.
+
+    Requires 0 <= both <= min(gate, up) and gate + up - both <= rows of the bin.
+
+    neurons, rows: as in `check_conservation`; signs: [2, n, neurons].
+    Raises CountError naming site, instruction and the counts.
+    """
+    start_bin = start_neuron = 0
+    for site in sites:
+        shape = (len(ids), site.bins, site.width)
+        at = slice(start_neuron, start_neuron + site.neurons)
+        gate, up, both = (x[:, at].reshape(shape) for x in (neurons, *signs))
+        seen = rows[:, start_bin : start_bin + site.bins, None]
+        start_bin, start_neuron = start_bin + site.bins, at.stop
+        wrong = (both < 0) | (both > np.minimum(gate, up)) | (gate + up - both > seen)
+        if wrong.any():
+            row, expert, unit = (int(v) for v in np.argwhere(wrong)[0])
+            values = [int(x[row, expert, unit]) for x in (gate, up, both)]
+            raise CountError(
+                f"conservation: {site.name} counts gate, up and both positive {values} times in "
+                f"{int(seen[row, expert, 0])} rows of instruction {ids[row]}"
             )

@@ -76,12 +76,15 @@ def act_mul_count(
     keep: Tensor | None = None,
     fill: Tensor | None = None,
     expert: Tensor | None = None,
+    signs: Tensor | None = None,
 ) -> Tensor:
-    """h * keep + fill, h = round(f(gate)) * u(up); counts and rows grow. See ops.act_mul_count."""
+    """h * keep + fill, h = round(f(gate)) * u(up); counts, rows, signs grow: ops.act_mul_count."""
     exact = activate(activation, gate)
     value = exact.to(gate.dtype)
     h = value if up is None else value * shape_up(parse_activation(activation), up)
     count(exact if signal == "gate" else h.double(), threshold, bins, counts, rows)
+    if signs is not None and up is not None:
+        count_signs(gate, up, bins, signs)
     row = torch.zeros_like(bins) if expert is None else expert
     out = h if keep is None else h * keep[row.long()]
     return out if fill is None else out + fill[row.long()]
@@ -93,3 +96,10 @@ def count(value: Tensor, threshold: float, bins: Tensor, counts: Tensor, rows: T
     bin_of_row = bins[at].long()
     counts.index_add_(0, bin_of_row, (value[at] > threshold).to(counts.dtype))
     rows.index_add_(0, bin_of_row, torch.ones_like(bins[at]).to(rows.dtype))
+
+
+def count_signs(gate: Tensor, up: Tensor, bins: Tensor, signs: Tensor) -> None:
+    """signs[0, bins[r], :] += up[r, :] > 0; signs[1, bins[r], :] += both gate and up > 0."""
+    at = (bins >= 0).nonzero().flatten()
+    positive = torch.stack([up[at] > 0, (gate[at] > 0) & (up[at] > 0)])
+    signs.index_add_(1, bins[at].long(), positive.to(signs.dtype))

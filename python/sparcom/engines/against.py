@@ -57,7 +57,9 @@ class Prover:
 
         plain = {f.name: getattr(options, f.name) for f in fields(EngineOptions)}
         try:
-            engine = TransformersEngine(EngineOptions(**plain))
+            engine = TransformersEngine(
+                EngineOptions(**{**plain, "signs": False, "magnitudes": False})
+            )
         except InputError as error:
             return cls(None, f"the transformers engine does not count it: {error}")
         try:

@@ -24,6 +24,8 @@ class EngineOptions:
     threads: CPU threads of this engine; None leaves torch's own choice.
     device: "cpu", "cuda", or None (cuda if there is one).
     threshold, signal: when a neuron fires (`act_mul_count`).
+    signs: count up > 0, and gate and up > 0, too (`Counted.signs`).
+    magnitudes: add up h and what experts return (`Counted.magnitudes`).
     verify: recount everything with plain torch beside the kernel.
     count: False loads the same engine without counting, to compare speed and losses.
     trust_remote_code: run code that comes with the model.
@@ -39,6 +41,8 @@ class EngineOptions:
     device: str | None = None
     threshold: float = 0.0
     signal: str = "gate"
+    signs: bool = False
+    magnitudes: bool = False
     verify: bool = False
     count: bool = True
     trust_remote_code: bool = False

@@ -7,6 +7,7 @@ import numpy as np
 
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
 from sparcom.engines.base import Engine, PromptError
 from sparcom.errors import CountError
 
@@ -74,6 +75,8 @@ class _Rows:
         self._tokens = np.zeros(n, np.int64)
         self._neurons = np.empty((n, space.neurons), np.int32)
         self._experts = np.empty((n, space.experts), np.int32)
+        self._signs: np.ndarray | None = None
+        self._magnitudes: Magnitudes | None = None
         self.done: set[str] = set()
 
     def put(self, counted: Counted, group: Sequence[Prompt]) -> None:
@@ -87,15 +90,25 @@ class _Rows:
         at = [self._row[i] for i in ids]
         self._tokens[at] = counted.tokens
         self._neurons[at], self._experts[at] = counted.neurons, counted.experts
+        if counted.signs is not None:
+            if self._signs is None:
+                self._signs = np.empty((2, *self._neurons.shape), np.int32)
+            self._signs[:, at] = counted.signs
+        if counted.magnitudes is not None:
+            if self._magnitudes is None:
+                widths = self._neurons.shape[1], self._experts.shape[1]
+                self._magnitudes = Magnitudes.empty(len(self._ids), *widths)
+            self._magnitudes.put(at, counted.magnitudes)
         self.done.update(ids)
 
     def counted(self) -> Counted:
         """What was counted, without the rows of those that were set aside."""
+        whole = Counted(
+            self._ids, self._tokens, self._neurons, self._experts, self._signs, self._magnitudes
+        )
         if len(self.done) == len(self._ids):
-            return Counted(self._ids, self._tokens, self._neurons, self._experts)
-        kept = [row for row, name in enumerate(self._ids) if name in self.done]
-        ids = tuple(self._ids[row] for row in kept)
-        return Counted(ids, self._tokens[kept], self._neurons[kept], self._experts[kept])
+            return whole
+        return whole.rows([row for row, name in enumerate(self._ids) if name in self.done])
 
 
 def _check_all(group: Sequence[Prompt], done: Collection[str]) -> None:

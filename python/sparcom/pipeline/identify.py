@@ -36,6 +36,11 @@ def identify(location: str, *, progress: bool = False, **changes: Any) -> dict[s
                 f"{location}: this run retained no counts, so its sets cannot be selected again; "
                 "count again with --retain counts"
             )
+        if manifest["config"].get("magnitudes"):
+            raise InputError(
+                f"{location}: the profile of this run holds magnitudes, which its counts do not, "
+                "so that it cannot be made again; count again with the other rule"
+            )
         selection = Selection(**{**manifest["selection"], **changes})
         baseline = _baseline(store, manifest, selection) if selection.lifts else None
         # In the config too, so that resuming sees what the sets follow.
@@ -90,7 +95,7 @@ def _select(
     store.files.delete_folder("profiles")
     parts, done, total = store.corpus.parts(), 0, 0
     tree = MergeTree(parts)
-    for part, counted in tqdm(store.results.counts(), unit="part", disable=not progress):
+    for part, counted in tqdm(store.results.counts(signs=True), unit="part", disable=not progress):
         labels = store.corpus.part(part, LABELS)
         labels = labels.filter([name not in failed for name in labels["id"].to_pylist()])
         if tuple(labels["id"].to_pylist()) != counted.ids:

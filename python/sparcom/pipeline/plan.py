@@ -124,6 +124,7 @@ def prepare(
         before_planning()
         begin("planning: the model's shapes, the prompts' tokens")
         maker = PromptMaker(config, options)
+        _check_signs(config, maker.space)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
         store.bind(manifest["stamps"])
         return _plan(config, store, options, manifest, tokens)
@@ -277,11 +278,21 @@ def _plan(
     return Plan(config, store, manifest, work, todo, len(rows), tokens, left)
 
 
+def _check_signs(config: RunConfig, space: ComponentSpace) -> None:
+    """Raise InputError if signs are wanted of an FFN that has no up projection."""
+    ungated = [site.name for site in space.sites if not site.gated]
+    if config.signs and ungated:
+        raise InputError(
+            f"--signs: {ungated[0]} has no up projection, so that only its gate has a sign; leave "
+            "--signs out"
+        )
+
+
 def _check_space(
     config: RunConfig, store: RunStore, space: ComponentSpace, instructions: int
 ) -> None:
     """Raise InputError where the disk of a local run directory cannot hold the run."""
-    needed = instructions * stored_bytes(space, config.retain)
+    needed = instructions * stored_bytes(space, config.retain, config.signs)
     free = store.files.free_bytes()
     if free is not None and free < needed:
         raise InputError(

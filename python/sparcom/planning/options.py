@@ -19,6 +19,8 @@ def engine_options(config: RunConfig) -> EngineOptions:
         threads=cpus_per_actor(config),
         threshold=config.threshold,
         signal=config.signal,
+        signs=config.signs,
+        magnitudes=config.magnitudes,
         verify=config.verify,
         prove=config.prove,
         trust_remote_code=config.trust_remote_code,

@@ -15,11 +15,12 @@ _ATTENTION = re.compile("Attention|Attn")
 _CONSTANT_STATE = re.compile("Linear|Lightning|Mamba|DeltaNet")
 
 
-def stored_bytes(space: ComponentSpace, retain: str) -> int:
+def stored_bytes(space: ComponentSpace, retain: str, signs: bool = False) -> int:
     """Bytes of disk that an instruction takes, about: a bit a component for its sets, and a byte
-    a component for its counts once they are compressed (run-directory.md)."""
+    a count once they are compressed (run-directory.md)."""
     components = space.neurons + space.experts
-    each = {"counts": components // 8 + components, "sets": components // 8, "profile": 0}
+    counts = components + (2 * space.neurons if signs else 0)
+    each = {"counts": components // 8 + counts, "sets": components // 8, "profile": 0}
     return each[retain] + _ROW_BYTES
 
 

@@ -19,6 +19,7 @@ from sparcom.store.profiles.spans import Span
 from sparcom.store.stamped import StampedFiles
 from sparcom.store.tables import (
     FAILED_SCHEMA,
+    SIGNS,
     concat_sets,
     counts_of,
     counts_table,
@@ -66,10 +67,14 @@ class ResultFiles:
         """Write the sets of one part."""
         self._of["sets"].write(Span(part, part + 1), sets_table(sets))
 
-    def counts(self) -> Iterator[tuple[int, Counted]]:
-        """(part, its counts), one part at a time."""
+    def counts(self, *, signs: bool = False) -> Iterator[tuple[int, Counted]]:
+        """(part, its counts), one part at a time, without magnitudes, which profiles alone have.
+
+        signs: those too, if the run counted them.
+        """
+        without = () if signs else SIGNS
         for span in self._of["counts"].spans():
-            yield span.first, counts_of(self._of["counts"].read(span))
+            yield span.first, counts_of(self._of["counts"].read(span, without))
 
     def sets(self, space: ComponentSpace) -> Iterator[tuple[int, Sets]]:
         """(part, its sets), one part at a time."""

@@ -5,7 +5,7 @@ belongs to. It stands in the file together with the parts that the file covers, 
 compares both: a file of another run, or of another part, is never taken for what its name says.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -53,10 +53,11 @@ class StampedFiles:
         """Write a table as the file of a span, in place of what was there."""
         self.files.write_table(self.name(span), table, self.metadata(span))
 
-    def read(self, span: Span) -> pa.Table:
-        """The table of a span."""
+    def read(self, span: Span, without: Container[str] = ()) -> pa.Table:
+        """The table of a span; without: names of columns that are not wanted."""
         with self.open(span) as file:
-            return file.read()
+            names = [n for n in file.schema_arrow.names if n not in without]
+            return file.read(columns=names if without else None)
 
     def delete(self, span: Span) -> None:
         """Delete the file of a span, if there is one."""

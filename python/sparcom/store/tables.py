@@ -10,6 +10,8 @@ from sparcom.counting.counted import Counted
 from sparcom.selection.sets import Sets
 
 FAILED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
+SIGNS = ("up", "both")
+"""Columns of counts: how often up was positive, and how often gate and up both were."""
 _SET_BITS = ("neurons", "experts")
 _SET_NUMBERS = ("cuts", "sizes", "expert_cuts", "expert_sizes")
 
@@ -47,7 +49,7 @@ def sum_field(name: str, width: int, kind: str) -> pa.Field:
     """A column of `width` numbers a row, kept as their bytes, whose type is in its metadata.
 
     As lists, Parquet would take five times as long to read and write them.
-    kind: "uint16" | "uint32", little-endian.
+    kind: "uint16" | "uint32" | "float64", little-endian.
     """
     return pa.field(name, pa.binary(width * np.dtype(kind).itemsize), metadata={"type": kind})
 
@@ -79,6 +81,8 @@ def counts_table(counted: Counted) -> pa.Table:
     """Counts as Arrow: in 16 bits where T allows it, which every count of a part obeys."""
     kind = pa.uint16() if counted.tokens.max(initial=0) < 1 << 16 else pa.uint32()
     arrays = {"neurons": counted.neurons, "experts": counted.experts}
+    if counted.signs is not None:
+        arrays |= dict(zip(SIGNS, counted.signs, strict=True))
     return _table(
         counted.ids,
         counted.tokens,
@@ -91,11 +95,13 @@ def counts_table(counted: Counted) -> pa.Table:
 
 
 def counts_of(table: pa.Table) -> Counted:
+    """The counts of a table; their signs too if it has their columns."""
     return Counted(
         tuple(table["id"].to_pylist()),
         table["tokens"].to_numpy().astype(np.int64),
         from_matrix(table, "neurons"),
         from_matrix(table, "experts"),
+        np.stack([from_matrix(table, n) for n in SIGNS]) if "up" in table.column_names else None,
     )
 
 
@@ -139,7 +145,13 @@ def concat_sets(parts: Sequence[Sets]) -> Sets:
 def concat_counted(parts: Sequence[Counted]) -> Counted:
     """The counts of several passes, one after the other."""
     ids = tuple(name for part in parts for name in part.ids)
+    arrays = ("tokens", "neurons", "experts")
+    joined = {a: np.concatenate([getattr(p, a) for p in parts]) for a in arrays}
+    signs = [part.signs for part in parts if part.signs is not None]
+    magnitudes = [part.magnitudes for part in parts if part.magnitudes is not None]
     return Counted(
         ids,
-        *(np.concatenate([getattr(p, a) for p in parts]) for a in ("tokens", "neurons", "experts")),
+        **joined,
+        signs=np.concatenate(signs, 1) if signs else None,
+        magnitudes=magnitudes[0].joined(magnitudes[1:]) if magnitudes else None,
     )

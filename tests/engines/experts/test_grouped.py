@@ -215,31 +215,35 @@ def test_routed_experts_are_their_steps_bit_for_bit(
     bins = torch.randint(-1, 3, (rows,), dtype=torch.int32, generator=generator).sort().values
     begin, options = np.concatenate([[0], np.cumsum(load)]), (activation, signal, threshold)
 
-    def zeros() -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.ones(3, width, dtype=torch.int32), torch.ones(3, dtype=torch.int32)
+    def zeros() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        counts, rows = torch.ones(3, width, dtype=torch.int32), torch.ones(3, dtype=torch.int32)
+        return counts, rows, torch.ones(2, 3, width, dtype=torch.int32) if signed else None
 
+    signed = gated and options[1:] == ("gate", 0.0)
     between = torch.empty(rows, outputs, dtype=torch.bfloat16)
     grouped_product(x[token], gate_up, begin, between)
     gate, up = between.chunk(2, 1) if gated else (between, None)
-    counts, seen = zeros()
+    counts, seen, signs = zeros()
     h = act_mul_count(gate, up, bins, counts, seen, activation=activation, signal=signal,
-                      threshold=threshold)  # fmt: skip
+                      threshold=threshold, signs=signs)  # fmt: skip
     expected = torch.empty(rows, hidden, dtype=torch.bfloat16)
     grouped_product(h, down, begin, expected)
 
-    found_counts, found_seen = zeros()
+    found_counts, found_seen, found_signs = zeros()
     y = torch.full((rows, hidden), torch.nan, dtype=torch.bfloat16)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         routed_experts(
-            x, token, begin, gate_up, down, y, bins, found_counts, found_seen, *options
+            x, token, begin, gate_up, down, y, bins, found_counts, found_seen, found_signs, *options
         )  # fmt: skip
     finally:
         torch.set_num_threads(before)
     assert torch.equal(y, expected)
     assert torch.equal(found_counts, counts)
     assert torch.equal(found_seen, seen)
+    if signs is not None:
+        assert torch.equal(found_signs, signs)
 
 
 @amx
@@ -255,7 +259,7 @@ def test_routed_experts_refuse_unknown_tokens_and_bins() -> None:
         with pytest.raises(ValueError, match=message):
             routed_experts(
                 x, torch.tensor(token), np.array([0, 2]), gate_up, down, y,
-                torch.tensor(bins, dtype=torch.int32), counts, seen, "silu", "gate", 0.0,
+                torch.tensor(bins, dtype=torch.int32), counts, seen, None, "silu", "gate", 0.0,
             )  # fmt: skip
     assert y.abs().sum() + counts.sum() + seen.sum() == 0
 

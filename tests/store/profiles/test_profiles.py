@@ -2,6 +2,7 @@
 
 import random
 import tempfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from store_helpers import store_part, stored_table
 
 from sparcom.components import ComponentSpace, Site
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import EXPERTS, NEURONS, Magnitudes
 from sparcom.errors import SparcomError
 from sparcom.selection.rules import Selection, identify
 from sparcom.selection.sets import Sets
 from sparcom.store import CellRule, RunStore, Span, hashed_fold, length_edges, part_profile
 from sparcom.store.profiles import merge
 from sparcom.store.profiles.cells import MAX_RATIO
-from sparcom.store.profiles.profile_part import SUMS
+from sparcom.store.profiles.profile_part import MAGNITUDES, SUMS
 from sparcom.store.profiles.spans import covered
 from sparcom.store.tables import stored_matrix
 
@@ -38,7 +40,10 @@ def part_of(space: ComponentSpace, first: int, n: int) -> tuple[Counted, Sets, p
     tokens = rng.integers(1, 13, n)
     counts = [rng.integers(0, tokens[:, None] + 1, (n, k)) for k in (space.neurons, space.experts)]
     ids = tuple(f"i{first + k}" for k in range(n))
-    counted = Counted(ids, tokens, *(c.astype(np.int32) for c in counts))
+    signs = rng.integers(0, tokens[:, None] + 1, (2, n, space.neurons)).astype(np.int32)
+    signs[1] = np.minimum(signs[0], counts[0])
+    arrays = [c.astype(np.int32) for c in counts]
+    counted = Counted(ids, tokens, *arrays, signs if space is DENSE else None)
     labels = pa.table(
         {
             "id": list(ids),
@@ -74,10 +79,12 @@ def brute_force(space: ComponentSpace, parts: int, size: int) -> dict[tuple, dic
             length = 0 if label["n_counted"] <= 4 else 1 if label["n_counted"] <= 8 else 2
             cluster = label["origin"].partition(":")[0] or f"id:{label['id']}"
             key = (label["category"], label["source"], length, hashed_fold(cluster))
-            cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0, 0, 0, 0]})
+            cell = cells.setdefault(key, {"ids": [], "tokens": 0, "sums": [0] * 6})
             cell["ids"].append(label["id"])
             cell["tokens"] += label["n_counted"]
-            rows = (bits[0][row], counted.neurons[row], bits[1][row], counted.experts[row])
+            none = np.zeros((2, 0), int)
+            signs = none if counted.signs is None else counted.signs[:, row]
+            rows = (bits[0][row], counted.neurons[row], bits[1][row], counted.experts[row], *signs)
             cell["sums"] = [s + r.astype(int) for s, r in zip(cell["sums"], rows, strict=True)]
     return cells
 
@@ -151,7 +158,7 @@ def test_sums_over_some_keys(tmp_path: Path) -> None:
     cells, sums = store.profiles.read(("category", "length"), SUMS)
     expected: dict[tuple, dict] = {}
     for key, cell in brute_force(MOE, 7, 20).items():
-        at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0, 0, 0, 0]})
+        at = expected.setdefault((key[0], key[2]), {"n": 0, "tokens": 0, "sums": [0] * 6})
         at["n"] += len(cell["ids"])
         at["tokens"] += cell["tokens"]
         at["sums"] = [a + b for a, b in zip(at["sums"], cell["sums"], strict=True)]
@@ -159,7 +166,8 @@ def test_sums_over_some_keys(tmp_path: Path) -> None:
     assert keys == sorted(expected)
     assert cells["instructions"].to_pylist() == [expected[k]["n"] for k in keys]
     assert cells["tokens"].to_pylist() == [expected[k]["tokens"] for k in keys]
-    for at, name in enumerate(SUMS):
+    assert list(sums) == list(SUMS[:4])  # these parts have no signs
+    for at, name in enumerate(sums):
         np.testing.assert_array_equal(sums[name], [expected[k]["sums"][at] for k in keys])
 
 
@@ -268,3 +276,50 @@ def test_folds_are_even_and_fixed() -> None:
     counts = np.bincount([hashed_fold(f"i{k}") for k in range(10_000)], minlength=10)
     assert counts.min() > 900
     assert [hashed_fold(name) for name in ("a", "b", "é")] == [8, 8, 3]
+
+
+@pytest.mark.parametrize("space", [DENSE, MOE], ids=["dense", "moe"])
+def test_magnitudes_of_a_cell_are_summed_or_their_maximum(tmp_path: Path, space) -> None:
+    store, rows = RunStore(tmp_path, {"profiles": "mine"}), []
+    for part in range(5):
+        rng = np.random.default_rng(part)
+        counted, sets, labels = part_of(space, part * 20, 20)
+        sizes = [space.neurons] * len(NEURONS) + [space.experts] * len(EXPERTS)
+        magnitudes = Magnitudes(*(rng.normal(size=(20, n)) for n in sizes))
+        magnitudes.largest[:, :2] = -np.inf  # neurons that no token reached
+        counted = replace(counted, magnitudes=magnitudes)
+        keys = RULE.keys(labels, counted.tokens)
+        store_part(store, part, None, None, [], part_profile(counted, sets, keys))
+        categories = labels["category"].to_pylist()
+        rows += [(name, magnitudes, row) for row, name in enumerate(categories)]
+    for merged in (Span(1, 3), Span(0, 5)):
+        columns = [c for c, n in MAGNITUDES.items() if space.experts or n in NEURONS]
+        cells, sums = store.profiles.read(("category",), columns)
+        assert list(sums) == columns
+        for at, name in enumerate(cells["category"].to_pylist()):
+            for column in columns:
+                of = np.stack([getattr(m, MAGNITUDES[column])[r] for c, m, r in rows if c == name])
+                expected = of.max(0) if column == "h_largest" else of.sum(0)
+                np.testing.assert_allclose(sums[column][at], expected, rtol=1e-12, atol=1e-12)
+        store.profiles.merge(merged)
+    table = pq.read_table(tmp_path / "profiles" / Span(0, 5).name)
+    assert table.schema.field("h_sums").metadata == {b"type": b"float64"}
+
+
+def test_parts_without_instructions_merge_with_others(tmp_path: Path) -> None:
+    """A part whose instructions were all set aside has no sums of signs and magnitudes."""
+    store = RunStore(tmp_path, {"profiles": "mine"})
+    empty, sets, labels = part_of(DENSE, 0, 0)
+    bare = replace(empty, signs=None)
+    profile = part_profile(bare, sets, RULE.keys(labels, empty.tokens))
+    store_part(store, 0, None, None, [], profile)
+    counted, sets, labels = part_of(DENSE, 20, 20)
+    magnitudes = Magnitudes.empty(20, DENSE.neurons, 0)
+    profile = part_profile(
+        replace(counted, magnitudes=magnitudes), sets, RULE.keys(labels, counted.tokens)
+    )
+    store_part(store, 1, None, None, [], profile)
+    store.profiles.merge(Span(0, 2))
+    _, sums = store.profiles.read(("fold",), ("up_counts", "h_sums"))
+    np.testing.assert_array_equal(sums["up_counts"].sum(0), counted.signs[0].sum(0))
+    assert not sums["h_sums"].any()

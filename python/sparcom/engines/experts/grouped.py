@@ -26,7 +26,7 @@ from sparcom.counting.activations import parse_activation
 from sparcom.counting.ops import DTYPES, SIGNALS
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.tiles import Sizes, Tiles, plan_tiles
-from sparcom.errors import CountError
+from sparcom.errors import CountError, InputError
 
 _CACHED_BYTES = 3 << 19  # of an expert's weights that a second-level cache of 2 MB can hold
 
@@ -70,6 +70,11 @@ class GroupedExperts:
         self.workspace, self.name = workspace, name
         self.biases, self.turns = biases, turns
         self.width = recorder.sites[site_index].width  # of each local expert
+        if recorder.magnitudes and self.width < site.width:
+            raise InputError(
+                f"magnitudes: this worker has {self.width} of the {site.width} units of each "
+                f"expert of {name}, and a part of its output; use --expert-parallel"
+            )
         self._local: np.ndarray | None = None  # [experts] index among the local ones, or -1
         if local:
             self._local = np.full(site.experts, -1, np.int64)
@@ -96,11 +101,15 @@ class GroupedExperts:
         """
         self.recorder.check_rows(self.site_index, len(hidden))
         y, row = self.run(hidden, ids)
+        if self.recorder.magnitudes:
+            experts = torch.as_tensor(self._local_ids(ids), device=ids.device)
+            self.recorder.add_outputs(self.site_index, y, row, weights, experts)
         return weighted_sum(y, row, weights, out)
 
     def _local_ids(self, ids: Tensor) -> np.ndarray:
         """[tokens, top_k] index of each expert among the local ones, or -1."""
-        return ids.numpy() if self._local is None else self._local[ids.numpy()]
+        at: np.ndarray = ids.cpu().numpy()
+        return at if self._local is None else self._local[at]
 
     def _packed(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """By kernels of our own, for packed weights."""
@@ -249,7 +258,7 @@ def grouped_product(x: Tensor, weight: Tensor, begin: np.ndarray, out: Tensor) -
 def routed_experts(
     x: Tensor, token: Tensor, begin: np.ndarray, gate_up: Tensor,
     down: Tensor, y: Tensor, bins: Tensor, counts: Tensor,
-    rows: Tensor, activation: str, signal: str, threshold: float,
+    rows: Tensor, signs: Tensor | None, activation: str, signal: str, threshold: float,
 ) -> None:  # fmt: skip
     """Both products of routed experts in one pass, counted between them.
 
@@ -263,7 +272,8 @@ def routed_experts(
     token: [rows] int64; begin: [experts + 1] int64.
     gate_up, down: [experts, outputs, hidden] and [experts, hidden, width], packed.
     y: [rows, hidden] bf16, written.
-    bins: [rows] int32; counts: [bins, width] and rows: [bins] int32, added to.
+    bins: [rows] int32; counts: [bins, width] and rows: [bins] int32, added to; signs: [2, bins,
+        width] int32, added to, or None.
 
     Raises ValueError, before anything is written, if a token or a bin is out of range.
     """
@@ -271,7 +281,8 @@ def routed_experts(
     native.cpu().routed_experts(
         x.data_ptr(), token.data_ptr(), begin.ctypes.data, gate_up.data_ptr(), down.data_ptr(),
         y.data_ptr(), len(x), len(gate_up), x.shape[1], gate_up.shape[1], down.shape[2],
-        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(), len(rows),
+        bins.data_ptr(), counts.data_ptr(), rows.data_ptr(),
+        0 if signs is None else signs.data_ptr(), len(rows),
         *parse_activation(activation).numbers, SIGNALS[signal], threshold,
     )  # fmt: skip
 

@@ -207,6 +207,8 @@ class TransformersEngine:
             options.slots,
             threshold=options.threshold,
             signal=options.signal,
+            signs=options.signs,
+            magnitudes=options.magnitudes,
             verify=options.verify,
             device=self.device,
         )

@@ -283,6 +283,11 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> Instru
                 f"{ffn.name} ({type(ffn.module).__name__}): its weights are on the meta device, so "
                 "it cannot run here; load the whole model, without offloading"
             )
+        if ffn.form == "scaled" and recorder.magnitudes:
+            raise InputError(
+                f"magnitudes: {ffn.name} multiplies an expert's input, not its output, by the "
+                "router weight, so that its output has no norm of its own"
+            )
     put_in = Instrumentation()
     routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.site.kind == "routed"]
     moe.prepare_experts(routed, recorder, batch_tokens)

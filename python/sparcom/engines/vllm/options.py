@@ -104,7 +104,7 @@ class VllmOptions(EngineOptions):
 class CountingConfig:
     """What workers need to know; vLLM's `additional_config`, whose hash keys vLLM's caches.
 
-    threshold, signal: when a neuron fires.
+    threshold, signal, signs, magnitudes: what is counted.
     slots, verify: of the recorder; they do not change the compiled graph.
     kernel: `fingerprint.kernel_version`, of the sources and the native build.
     ablation: every site reads `keep` and `fill` (`ablation.AblationBuffers`).
@@ -115,6 +115,8 @@ class CountingConfig:
     slots: int
     verify: bool
     kernel: str
+    signs: bool = False
+    magnitudes: bool = False
     ablation: bool = False
 
     def compute_hash(self) -> str:

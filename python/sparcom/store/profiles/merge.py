@@ -1,7 +1,9 @@
 """Merging profiles: sums of cells, whatever the order and grouping; ids stay disjoint.
 
-Merging is associative and commutative in its sums. Cells are merged a window at a time, so that
-memory is bounded by `WINDOW_BYTES` and one row group of each file, not by the corpus.
+Merging is associative and commutative in its sums of integers. Those of magnitudes are added in the
+order of the files, which are the same sixteen neighbours whatever the order of counting. Cells are
+merged a window at a time, so that memory is bounded by `WINDOW_BYTES` and one row group of each
+file, not by the corpus.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,14 @@ import pyarrow.parquet as pq
 
 from sparcom.errors import InputError
 from sparcom.store.profiles.cells import KEYS
-from sparcom.store.profiles.profile_part import SUMS, sum_kind, with_sums
+from sparcom.store.profiles.profile_part import (
+    COLUMNS,
+    SUMS,
+    combine,
+    nothing,
+    sum_kind,
+    with_sums,
+)
 from sparcom.store.profiles.spans import Span
 from sparcom.store.stamped import StampedFiles
 from sparcom.store.tables import stored_matrix, sum_dtype, sum_field, width_of
@@ -60,8 +69,8 @@ def read_sums(
 ) -> tuple[pa.Table, dict[str, np.ndarray]]:
     """Sums of profiles over everything but the keys `by`, in ascending order of these.
 
-    columns: some of `SUMS`. Returns the cells (`by`, instructions, tokens), and per column
-    [cells, components] uint32. Memory: the result, and one row group.
+    columns: some of `COLUMNS`. Returns the cells (`by`, instructions, tokens), and per column
+    [cells, components] uint32, or float64 of magnitudes. Memory: the result, and one row group.
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(files.open(span)) for span in spans]
@@ -78,9 +87,9 @@ def read_sums(
                 for name in held:
                     values = stored_matrix(table, name)
                     if name not in sums:
-                        sums[name] = np.zeros((len(cells), values.shape[1]), np.uint32)
+                        sums[name] = nothing(name, len(cells), values.shape[1])
                     for cell, numbers in zip(target, values, strict=True):
-                        sums[name][cell] += numbers
+                        combine(name)(sums[name][cell], numbers, out=sums[name][cell])
                 row += len(table)
     return cells, sums
 
@@ -132,12 +141,13 @@ def _merge_window(
         for table, place in _groups(source):
             ids.append(table["ids"].combine_chunks())
             places.append(place)
-            for name in SUMS:
+            for name in COLUMNS:
                 if name in table.column_names:
                     values = stored_matrix(table, name)
                     if name not in sums:
-                        sums[name] = np.zeros((stop - start, values.shape[1]), np.uint32)
-                    sums[name][place] += values  # a file holds a cell once
+                        sums[name] = nothing(name, stop - start, values.shape[1])
+                    # a file holds a cell once
+                    sums[name][place] = combine(name)(sums[name][place], values)
     columns = {name: cells[name].slice(start, stop - start) for name in _SCALARS}
     columns["ids"] = _joined_ids(ids, np.concatenate(places), stop - start, names)
     return with_sums(pa.table(columns), sums, kind)
@@ -178,8 +188,11 @@ def _joined_ids(
 
 
 def _schema(opened: Sequence[pq.ParquetFile], kind: str) -> pa.Schema:
-    """The schema of the merged file: that of the first, its sums in the type that holds all."""
-    first = opened[0].schema_arrow
+    """The schema of the merged file: that of the files, its sums in the type that holds all.
+
+    A file without instructions may lack the sums of signs and magnitudes.
+    """
+    first = max((file.schema_arrow for file in opened), key=len)
     return pa.schema(
         sum_field(f.name, width_of(f), kind) if f.name in SUMS else f.with_nullable(True)
         for f in first
@@ -192,7 +205,8 @@ def _writer(sink: object, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _row_bytes(schema: pa.Schema, item: int) -> int:
     """Bytes of a row whose sums take `item` bytes each."""
-    return 256 + item * sum(width_of(schema.field(n)) for n in SUMS if n in schema.names)
+    widths = {n: width_of(schema.field(n)) for n in COLUMNS if n in schema.names}
+    return 256 + sum(width * (item if n in SUMS else 8) for n, width in widths.items())
 
 
 def _rows_of_group(schema: pa.Schema) -> int:

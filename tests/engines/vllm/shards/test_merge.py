@@ -7,6 +7,7 @@ import pytest
 
 from sparcom.components import LocalSite, Site, shards_of
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import EXPERTS, NEURONS, Magnitudes
 from sparcom.engines.vllm.shards.merge import merge_counts
 from sparcom.errors import CountError
 
@@ -34,6 +35,13 @@ def parts_of(shards, whole: Counted) -> list[Counted]:
             whole,
             neurons=whole.neurons[:, shard.neuron_indices()],
             experts=whole.experts[:, shard.expert_indices()],
+            signs=None if whole.signs is None else whole.signs[:, :, shard.neuron_indices()],
+            magnitudes=None
+            if whole.magnitudes is None
+            else Magnitudes(
+                *(getattr(whole.magnitudes, n)[:, shard.neuron_indices()] for n in NEURONS),
+                *(getattr(whole.magnitudes, n)[:, shard.expert_indices()] for n in EXPERTS),
+            ),
         )
         for shard in shards
     ]
@@ -54,6 +62,25 @@ def test_parts_give_the_whole(whole, experts):
     np.testing.assert_array_equal(merged.neurons, whole.neurons)
     np.testing.assert_array_equal(merged.experts, whole.experts)
     assert merged.ids == whole.ids
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_parts_with_signs_give_the_whole(whole, experts):
+    signs = np.arange(2 * whole.neurons.size, dtype=np.int32).reshape(2, *whole.neurons.shape)
+    shards, with_signs = shards_of(workers(experts)), replace(whole, signs=signs)
+    merged = merge_counts(shards, parts_of(shards, with_signs))
+    np.testing.assert_array_equal(merged.signs, signs)
+    assert merge_counts(shards, parts_of(shards, whole)).signs is None
+
+
+def test_parts_with_magnitudes_give_the_whole(whole):
+    rng = np.random.default_rng(1)
+    widths = [whole.neurons.shape[1]] * len(NEURONS) + [3] * len(EXPERTS)
+    magnitudes = Magnitudes(*(rng.normal(size=(2, width)) for width in widths))
+    shards, more = shards_of(workers(True)), replace(whole, magnitudes=magnitudes)
+    merged = merge_counts(shards, parts_of(shards, more)).magnitudes
+    for name in (*NEURONS, *EXPERTS):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(magnitudes, name))
 
 
 def test_workers_with_the_same_experts_must_agree_on_their_rows(whole):

@@ -8,6 +8,7 @@ import numpy as np
 from sparcom.components import LocalSite
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import Magnitudes
 from sparcom.engines.base import predicted
 from sparcom.engines.vllm.model_facts import end_tokens
 from sparcom.engines.vllm.options import VllmOptions
@@ -114,6 +115,14 @@ class EngineClient:
                 .reshape(len(ids), neurons)
                 .astype(np.int32),
                 np.frombuffer(reply["experts"], np.int32).reshape(len(ids), experts),
+                np.frombuffer(reply["signs"], reply["dtype"])
+                .reshape(2, len(ids), neurons)
+                .astype(np.int32)
+                if reply["signs"]
+                else None,
+                Magnitudes.from_bytes(reply["magnitudes"], len(ids), neurons, experts)
+                if reply["magnitudes"]
+                else None,
             )
             for reply, (neurons, experts) in zip(replies, self._shapes, strict=True)
         )

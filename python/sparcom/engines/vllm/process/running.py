@@ -166,5 +166,7 @@ def counting_config(options: VllmOptions) -> CountingConfig | None:
         slots=options.slots,
         verify=options.verify,
         kernel=kernel_version(),
+        signs=options.signs,
+        magnitudes=options.magnitudes,
         ablation=options.ablation,
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from sparcom.components import ComponentSpace, Shard
 from sparcom.counting.counted import Counted
+from sparcom.counting.magnitudes import EXPERTS, NEURONS, Magnitudes
 from sparcom.errors import CountError
 
 
@@ -22,8 +23,15 @@ def merge_counts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:
     n = len(first.ids)
     neurons = np.zeros((n, space.neurons), np.int32)
     experts = np.full((n, space.experts), -1, np.int32)
+    signs = None if first.signs is None else np.zeros((2, *neurons.shape), np.int32)
+    magnitudes = None if first.magnitudes is None else Magnitudes.empty(
+        n, space.neurons, space.experts
+    )  # fmt: skip
     for worker, (shard, part) in enumerate(zip(shards, parts, strict=True)):
         shard.put_neurons(part.neurons, neurons)
+        if signs is not None and part.signs is not None:
+            for half, whole in zip(part.signs, signs, strict=True):
+                shard.put_neurons(half, whole)
         at = shard.expert_indices()
         known = experts[:, at]
         wrong = ((known >= 0) & (known != part.experts)).any(1)
@@ -33,7 +41,12 @@ def merge_counts(shards: Sequence[Shard], parts: Sequence[Counted]) -> Counted:
                 "differ from those of another worker that holds the same experts"
             )
         experts[:, at] = part.experts
-    merged = Counted(first.ids, first.tokens, neurons, experts)
+        if magnitudes is not None and part.magnitudes is not None:
+            for name in NEURONS:
+                shard.put_neurons(getattr(part.magnitudes, name), getattr(magnitudes, name))
+            for name in EXPERTS:
+                getattr(magnitudes, name)[:, at] = getattr(part.magnitudes, name)
+    merged = Counted(first.ids, first.tokens, neurons, experts, signs, magnitudes)
     _check_routed(space, merged)
     return merged
 

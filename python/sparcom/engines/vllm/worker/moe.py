@@ -187,6 +187,11 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
         if bank.turns:
             counter.turns.add(at)
         if not isinstance(bank.implementation, CountedExperts):
+            if counter.recorder.magnitudes:
+                raise InputError(
+                    f"magnitudes: {bank.name}: these experts do not show their outputs; use the "
+                    "transformers engine"
+                )
             continue
         site, weights, fit = bank.local.site, bank.weights, None
         if not bank.implementation.sparcom_packed:

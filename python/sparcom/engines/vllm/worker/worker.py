@@ -28,7 +28,7 @@ from sparcom.engines.vllm.worker.moe import bind_experts, counted_experts
 from sparcom.engines.vllm.worker.rows import RowMap
 from sparcom.engines.vllm.worker.runners import count_passes
 from sparcom.engines.vllm.worker.sites import instrument
-from sparcom.errors import SparcomError
+from sparcom.errors import InputError, SparcomError
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
@@ -115,12 +115,23 @@ class CountingWorker(PlainWorker):
     def _sparcom_instrument(self, config: CountingConfig) -> None:
         runner = self.model_runner
         found = self.sparcom_found = instrument(runner.get_model(), config.signal)
+        if (config.signs or config.magnitudes) and found.without_h:
+            what = "signs" if config.signs else "magnitudes"
+            raise InputError(
+                f"{what}: {found.without_h[0]} multiplies gate and up outside its activation, so "
+                "that vLLM does not show them there; use the transformers engine"
+            )
+        if config.magnitudes and self.device.type != "cpu":
+            raise InputError("magnitudes: vLLM adds them up on CPU alone; use the transformers "
+                             "engine")  # fmt: skip
         recorder = Recorder(
             [local.as_counted for local in found.local],
             config.slots,
             partial=[at for at, local in enumerate(found.local) if local.partial],
             threshold=config.threshold,
             signal=config.signal,
+            signs=config.signs,
+            magnitudes=config.magnitudes,
             verify=config.verify,
             device=self.device,
         )
@@ -155,7 +166,8 @@ class CountingWorker(PlainWorker):
         """Proved counts of finished slots, or `error`: why they cannot be right, or mean nothing.
 
         `neurons`: [n, local neurons] as bytes in the narrowest `dtype` that holds them; `experts`:
-        [n, local experts] int32 as bytes; `recomputed`: tokens of preempted requests so far;
+        [n, local experts] int32 as bytes; `signs`: [2, n, local neurons] as `neurons`, b"" without;
+        `magnitudes`: as bytes, b"" without; `recomputed`: tokens of preempted requests so far;
         `cached`: tokens that vLLM had from earlier requests so far.
         """
         try:
@@ -176,6 +188,8 @@ class CountingWorker(PlainWorker):
             "neurons": counted.neurons.astype(dtype).tobytes(),
             "dtype": dtype.str,
             "experts": counted.experts.tobytes(),
+            "magnitudes": b"" if counted.magnitudes is None else counted.magnitudes.to_bytes(),
+            "signs": b"" if counted.signs is None else counted.signs.astype(dtype).tobytes(),
             "recomputed": self.sparcom_rows.recomputed,
             "cached": self.sparcom_rows.cached,
         }
