@@ -113,5 +113,5 @@ def with_tasks(known: Answered, options: AblationOptions) -> tuple[Answered, Tas
 
 
 def metrics_of(known: Answered, tasks: Tasks) -> dict[str, str]:
-    """Category -> the name of its metric; none where the loss is measured, without tasks."""
-    return {one.category: tasks[one.id].metric for one in known.items} if tasks else {}
+    """Category -> the name of its metric."""
+    return {one.category: tasks[one.id].metric for one in known.items}
