@@ -17,7 +17,6 @@ _HELP = {
     "baseline": "a run of the same model on plain text, which says what is always on",
     "permutations": "draws of the nulls",
     "bootstraps": "draws of the intervals",
-    "examples": "instructions to keep as text examples of a unit; 0: none",
     "seed": "of every draw",
 }
 

@@ -34,19 +34,23 @@ Block = dict[str, Any]
 _PER_CATEGORY = ("prevalence", "frequency", "difference", "error", "q", "gap", "specific_q")
 
 
-def blocks(run: Run, tables: Tables, *, whole: bool = False) -> dict[str, Block]:
-    """Name -> block of a run. whole: with the bounds of `sparcom view`, not of the page."""
-    out = {"core": core_block(run, tables), "pairs": pairs_block(tables)}
-    for family in distinct(tables.rows("component_counts"), "family"):
-        out[f"units-{family}"] = units_block(
-            run, tables, family, VIEW_CELLS if whole else PAGE_CELLS
-        )
-    out["instructions"] = instructions_block(
-        tables,
-        VIEW_INSTRUCTIONS if whole else PAGE_INSTRUCTIONS,
-        VIEW_EXAMPLES if whole else PAGE_EXAMPLES,
-    )
-    return out
+def block_names(tables: Tables) -> list[str]:
+    """The blocks of a run."""
+    families = distinct(tables.rows("component_counts"), "family")
+    return ["core", "pairs", *(f"units-{family}" for family in families), "instructions"]
+
+
+def block_of(run: Run, tables: Tables, name: str, *, whole: bool = False) -> Block:
+    """One of `block_names`. whole: with the bounds of `sparcom view`, not of the page."""
+    if name == "core":
+        return core_block(run, tables)
+    if name == "pairs":
+        return pairs_block(tables)
+    if name == "instructions":
+        bounds = (VIEW_INSTRUCTIONS, VIEW_EXAMPLES) if whole else (PAGE_INSTRUCTIONS, PAGE_EXAMPLES)
+        return instructions_block(tables, *bounds)
+    family = name.removeprefix("units-")
+    return units_block(run, tables, family, VIEW_CELLS if whole else PAGE_CELLS)
 
 
 def core_block(run: Run, tables: Tables) -> Block:

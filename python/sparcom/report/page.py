@@ -11,12 +11,11 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.formatting import printable
-from sparcom.report.blocks import blocks, packed
+from sparcom.report.blocks import block_names, block_of, packed
 from sparcom.report.run_view import RunView, run_view
 from sparcom.store import Run
 
@@ -66,15 +65,15 @@ def render_page(views: Sequence[RunView], *, live: bool = False) -> str:
     )
     scripts = [_asset(name) for name in SCRIPTS] + [app_script()]
     held = [] if live else [
-        (f"data-{at}-{name}", packed(block))
+        (f"data-{at}-{name}", packed(block_of(view.run, view.tables, name)))
         for at, view in enumerate(views)
-        for name, block in blocks(view.run, view.tables).items()
+        for name in block_names(view.tables)
     ]  # fmt: skip
     return environment.from_string(_asset("page.html")).render(
         title=views[0].title if len(views) == 1 else " | ".join(view.title for view in views),
         views=views,
-        style=Markup(_asset("app/page.css")),
-        scripts=[Markup(script) for script in scripts],
+        style=_asset("app/page.css"),
+        scripts=scripts,
         policy=_policy(scripts, live=live),
         blocks=held,
         live=live,
