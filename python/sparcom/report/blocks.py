@@ -185,12 +185,14 @@ def _units(
 
 
 def instructions_block(tables: Tables, most: int, examples: int) -> Block:
-    """Instructions with text, their nearest and members; the examples of units."""
+    """Instructions with text, their nearest and members; the examples of units, those that were
+    read again (`traced_examples`) token by token."""
     rows = tables.rows("instructions")[:most]
     ids = {row["id"] for row in rows}
     of = [row for row in tables.rows("examples")[:examples] if row["id"] in ids]
     members = [row for row in tables.rows("members") if row["id"] in ids]
-    fired = [name for name in ("pieces", "fired") if of and name in of[0]]
+    traced = [row for row in tables.rows("traced_examples") if row["id"] in ids]
+    tokens = tables.rows("example_tokens")
     return {
         "total": len(tables.rows("instructions")),
         "instructions": columns(
@@ -204,9 +206,13 @@ def instructions_block(tables: Tables, most: int, examples: int) -> Block:
         ),
         "members": columns(members, ("family", "id", "rank", "held_by", "frequency"))
         | {"unit": unit_names(_components(members))},
-        "examples": columns(of, ("rank", "id", "count", "tokens", *fired))
+        "examples": columns(of, ("rank", "id", "count", "tokens"))
         | {"unit": unit_names(_components(of))}
         | {"family": ["experts" if row["unit"] is None else "neurons" for row in of]},
+        "traced": columns(traced, ("rank", "id", "frequency", "tokens", "text", "fired"))
+        | {"unit": unit_names(_components(traced))},
+        "top_tokens": columns(tokens, ("rank", "token", "read", "fired", "lift"))
+        | {"unit": unit_names(_components(tokens))},
     }  # fmt: skip
 
 

@@ -70,14 +70,23 @@ def instruction_tables(
 
 
 def unit_names(table: pa.Table) -> list[str]:
-    """`22:616` of each row of a component list: layer and unit, or layer, expert and unit.
+    """`22:616` of each row of a component list: as `sparcom trace --unit` takes them,
+    `22:3:616` of expert 3, `22:shared:616` of a shared one; `22:3` is an expert.
 
     >>> unit_names(component_table(space, "neurons", np.array([5])))
     ['0:5']
     """
     return [
-        ":".join(str(row[name]) for name in ("layer", "expert", "unit") if row[name] is not None)
-        + (" shared" if row["kind"] == "shared" else "")
+        ":".join(
+            str(part)
+            for part in (
+                row["layer"],
+                "shared" if row["kind"] == "shared" else None,
+                row["expert"],
+                row["unit"],
+            )
+            if part is not None
+        )
         for row in table.to_pylist()
     ]
 

@@ -129,10 +129,15 @@ async function showUnit(run, family, unit) {
     if (i < 0) body.append(el("p", {}, "The page does not hold the numbers of this unit; sparcom view shows more units."));
     else describeUnit(body, run, units, names, i);
     body.append(el("h4", {}, "Instructions in which it fires most"));
-    const found = rowsOf(text.examples).filter((row) => row.family === of && row.unit === unit);
-    if (!found.length) body.append(el("p", { class: "hint" }, "No examples are stored of this unit: they are kept of specific, enriched, depleted and unique units, and of those that most sets of each layer hold."));
+    const traced = of === "neurons" ? rowsOf(text.traced).filter((row) => row.unit === unit) : [];
+    const seen = new Set(traced.map((row) => row.id));
+    const found = rowsOf(text.examples).filter((row) => row.family === of && row.unit === unit && !seen.has(row.id));
+    if (!found.length && !traced.length) body.append(el("p", { class: "hint" }, "No examples are stored of this unit: they are kept of specific, enriched, depleted and unique units, and of those that most sets of each layer hold."));
     const instruction = new Map(rowsOf(text.instructions).map((row) => [row.id, row]));
-    for (const row of found) body.append(example(run, row, instruction.get(row.id)));
+    if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires."));
+    for (const row of [...traced, ...found]) body.append(example(run, row, instruction.get(row.id)));
+    if (of === "neurons" && traced.length) topTokens(body, rowsOf(text.top_tokens).filter((row) => row.unit === unit));
+    if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace ${nameOf(run)} --unit ${unit}`)));
   });
 }
 
@@ -152,14 +157,21 @@ function describeUnit(body, run, units, names, i) {
     label: `Adjusted differences: ${told(difference, (value) => signed(value, 2))}.`, tip: (c) => `standard error ${fixed(error[c])}, q = ${small(q[c])}` });
 }
 
+/** The tokens on which a unit fires most beyond its own share, in its traced examples. */
+function topTokens(body, rows) {
+  if (!rows.length) return;
+  body.append(el("h4", {}, "Tokens on which it fires most, in these examples"),
+    table(["token", "read", "fired", "lift"], rows.map((row) => [JSON.stringify(row.token), row.read, row.fired, fixed(row.lift, 1)])));
+}
+
 /** One text example; the tokens on which the unit fires are marked where they were traced. */
 function example(run, row, of) {
-  const text = el("p", { class: "text" });
-  if (row.pieces) {
-    const fired = new Set(row.fired);
-    row.pieces.forEach((piece, k) => text.append(fired.has(k) ? el("mark", {}, piece) : piece));
+  const text = el("p", { class: "text" }), share = row.frequency ?? row.count / row.tokens;
+  if (row.fired) {
+    row.text.forEach((piece, k) => text.append(row.fired[k] ? el("mark", {}, piece) : piece));
+    if (row.tokens > row.text.length) text.append(" …");
   } else text.append(of ? of.text + (of.cut ? " …" : "") : "The page does not hold this text.");
   return el("div", { class: "example" },
     el("div", { class: "of" }, instructionLink(run, row.id), of ? el("span", {}, of.category) : null,
-      el("span", {}, `fires on ${row.count} of ${row.tokens} tokens (${percent(row.count / row.tokens)})`)), text);
+      el("span", {}, `fires on ${Math.round(share * row.tokens)} of ${row.tokens} tokens (${percent(share)})`)), text);
 }
