@@ -91,11 +91,13 @@ def test_a_family_is_chosen_in_a_mixture_of_experts(chromium: Any, moe: Run) -> 
 def test_a_cell_of_the_heatmap_opens_its_pairs_and_shared_units(chromium: Any, run: Run) -> None:
     with opened(chromium, url_of(run)) as page:
         plot = page.locator("#overview .chart[data-chart=overlap] .plot")
-        labels = plot.locator("text").filter(has_text="QA")
-        x, y = (labels.nth(k).bounding_box() for k in (1, 0))  # of the columns, of the rows
-        if x["y"] < y["y"]:
-            x, y = y, x
-        page.mouse.click(x["x"] + x["width"] / 2, y["y"] + y["height"] / 2)
+        found = plot.locator("text").filter(has_text="QA").all()
+        boxes = sorted((text.bounding_box() for text in found), key=lambda box: box["x"])
+        assert len(boxes) == 4  # of rows and of columns, in two heatmaps
+        row, column = boxes[:2]
+        assert column["y"] > row["y"]
+        end = column["x"] + column["width"]  # a tilted label ends below its column
+        page.mouse.click(end - 6, row["y"] + row["height"] / 2)
         page.locator("#overlap #cell h3").wait_for()
         assert page.locator("#cell h3").inner_text() == "Two instructions of QA"
         cell = next(r for r in table(run, "category_matrix")

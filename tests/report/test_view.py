@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from report_pages import FEW, MOE, SIX, stored
 
+from sparcom.cli.main import main
 from sparcom.errors import InputError
 from sparcom.report.blocks import block_names
 from sparcom.report.page import write_report
@@ -100,3 +102,28 @@ def test_a_run_without_analysis_or_a_port_that_is_none_is_an_input_error(
         PageServer([location], 70000)
     with pytest.raises(InputError, match=f"port {server.server_port}: cannot be used: "):
         PageServer([location], server.server_port)
+
+
+def test_the_command_serves_until_it_is_interrupted(
+    location: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(server: PageServer) -> None:
+        assert ask_once(server) == 200
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PageServer, "serve_forever", interrupted)
+    assert main(["view", location]) == 0
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"view: http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\n", shown.err)
+    assert shown.out == "view: ended\n"
+    assert main(["view", f"{location}-none"]) == 2
+
+
+def ask_once(server: PageServer) -> int:
+    """The status of one request that the server handles in this thread's turn."""
+    asked = threading.Thread(target=lambda: statuses.append(ask(server, "/").status))
+    statuses: list[int] = []
+    asked.start()
+    server.handle_request()
+    asked.join()
+    return statuses[0]

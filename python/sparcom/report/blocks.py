@@ -59,7 +59,6 @@ def core_block(run: Run, tables: Tables) -> Block:
     return {
         "categories": shown(distinct(tables.rows("categories"), "category")),
         "sites": [[site.layer, site.kind] for site in run.space.sites],
-        "expert_sites": [[site.layer, site.kind] for site in run.space.sites if site.experts],
         "families": [
             {
                 "name": family,
@@ -111,7 +110,7 @@ def units_block(run: Run, tables: Tables, family: str, cells: int) -> Block:
     kept = np.sort(rank[: max(1, cells // per_row)])
     part = table.take(pa.array(kept))
     out: Block = {"total": table.num_rows, "n": len(kept), "unit": unit_names(part)}
-    for name in ("layer", "expert", "kind", "members", "general", "always_on", "unique_to"):
+    for name in ("layer", "kind", "members", "general", "always_on", "unique_to"):
         out[name] = listed(part[name])
     out["in"] = {
         field: [
@@ -252,7 +251,7 @@ def as_json(block: Block) -> bytes:
 
 def packed(block: Block) -> str:
     """A block as the page holds it: JSON, gzip, base64; the same bytes each time."""
-    return base64.b64encode(gzip.compress(as_json(block), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(as_json(block), 6, mtime=0)).decode()
 
 
 def _keys(table: pa.Table, names: Sequence[str]) -> Iterable[tuple]:
