@@ -91,11 +91,10 @@ def _depth(tables: Tables, family: str) -> str:
     rows = tables.rows("layers", family=family)
     categories = len(distinct(rows, "category"))
     layer = array(rows, "layer")
-    middle = (layer.min() + layer.max()) / 2
-    upper = layer > middle
+    upper = layer > (tables.layers - 1) / 2
     share = float(array(rows, "share")[upper].sum()) / categories
     even = float(array(rows, "chance")[upper].sum()) / categories
-    if not upper.any() or not np.isfinite(share):
+    if len(np.unique(layer)) < 2 or not np.isfinite(share):
         return "All sets lie in one layer"
     return f"{share:.0%} of a set lies in the upper half of the layers (evenly spread: {even:.0%})"
 
