@@ -20,8 +20,9 @@ run: env         ## count 240 of the bundled instructions on the default model, 
 test: env $(VENV)/.cuda $(VENV)/.docs lint   ## everything that takes seconds: the linter and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
+# The page's tests need chromium (apt-get install chromium).
 test-all: env $(VENV)/.docs newest   ## the slow tests too, and those of the newest transformers
-	$(BIN)/python -m pytest -m "not gpu"
+	SPARCOM_NEEDS_BROWSER=1 $(BIN)/python -m pytest -m "not gpu"
 
 # Of its own, before the pinned one: vLLM does not allow the newest yet.
 newest: env build/newest/.installed   ## the transformers engine's tests on the newest transformers

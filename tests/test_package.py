@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sparcom
+from sparcom.report.page import APP, SCRIPTS
 
 SOURCE = Path(sparcom.__file__).parent
 
@@ -47,6 +48,8 @@ def test_a_wheel_works_from_any_folder(tmp_path: Path) -> None:
         "root = Path(sparcom.__file__).parent\n"
         f"assert root.is_relative_to({str(tmp_path)!r}), root\n"
         "print(sparcom.build_info()['cpu'], (root / 'report/page.html').is_file(),"
+        " len(list((root / 'report').glob('app/*.js'))),"
+        " len(list((root / 'report').glob('vendor/*.js'))),"
         " len(list((root / 'corpus/hexainst/data/hexainst').glob('*.jsonl'))))"
     )
     # The dependencies come from this environment's site-packages; sparcom itself must not.
@@ -56,4 +59,4 @@ def test_a_wheel_works_from_any_folder(tmp_path: Path) -> None:
         cwd=tmp_path, env={**clean, "PYTHONPATH": dependencies},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert shown.stdout.split() == ["True", "True", "12"]
+    assert shown.stdout.split() == ["True", "True", str(len(APP)), str(len(SCRIPTS)), "12"]

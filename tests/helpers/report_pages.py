@@ -1,9 +1,14 @@
 """Runs written as the product writes them, and their pages as a browser would see them."""
 
+import base64
+import gzip
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from store_helpers import STAMPS, manifest_of, store_corpus, store_part
@@ -14,7 +19,8 @@ from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
 from sparcom.counting.counted import Counted
 from sparcom.engines.count_part import Failure
-from sparcom.report.page import write_report
+from sparcom.report import page as page_module
+from sparcom.report.page import SCRIPTS, app_script, write_report
 from sparcom.selection.rules import Selection, identify
 from sparcom.store import CellRule, RunStore, length_edges, part_profile
 
@@ -26,6 +32,7 @@ MOE = ComponentSpace(
         Site("shared", 1, 20, "silu"),
     )
 )
+POLICY = "Content-Security-Policy"
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 FEW = AnalysisOptions(permutations=99, bootstraps=99, small_draws=20)
 SIX = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
@@ -43,6 +50,7 @@ def stored(
     clusters: Sequence[str] = ("",),
     retain: str = "counts",
     failed: int = 0,
+    text: str = "x",
     **manifest: object,
 ) -> str:
     """A finished run whose instructions have these categories; returns its location.
@@ -70,7 +78,7 @@ def stored(
             i,
             c,
             source=sources[k % len(sources)],
-            instruction="x",
+            instruction=text,
             cluster=clusters[k % len(clusters)],
         )
         for k, (i, c) in enumerate(zip(ids, labels, strict=True))
@@ -109,6 +117,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.comments: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.open: list[str] = []
         self.feed(html)
         self.close()
@@ -117,6 +126,8 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -125,7 +136,11 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if self.open and self.open[-1] == "script":
+            attributes, text = self.scripts.pop()
+            self.scripts.append((attributes, text + data))
+        else:
+            self.text.append(data)
 
     def handle_comment(self, data: str) -> None:
         self.comments.append(data)
@@ -143,10 +158,11 @@ def page_of(location: str) -> tuple[str, Page]:
 
 
 def assert_no_fetch(html: str, page: Page) -> None:
-    """Nothing that a browser would load, run or send."""
-    assert not page.tags & {"script", "link", "iframe", "object", "embed", "img", "form", "base",
+    """Nothing that a browser would load or send, and no script but the page's own, by its hash."""
+    assert not page.tags & {"link", "iframe", "object", "embed", "img", "form", "base",
                             "audio", "video", "foreignobject", "a"}  # fmt: skip
     for tag, attributes in page.elements:
+        assert tag != "script" or "src" not in attributes
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
             if name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
@@ -156,7 +172,27 @@ def assert_no_fetch(html: str, page: Page) -> None:
                 assert url.startswith("#"), (tag, name, value)
     styles = "".join(re.findall(r"<style.*?</style>", html, re.DOTALL))
     assert "@import" not in styles
-    assert "url(http" not in styles
+    assert "url(" not in re.sub(r"url\(#[\w-]*\)", "", styles)
+    policies = [a["content"] for t, a in page.elements if a.get("http-equiv") == POLICY]
+    assert len(policies) == 1
+    policy = dict(part.strip().split(" ", 1) for part in (policies[0] or "").split(";"))
+    assert policy["default-src"] == policy["connect-src"] == "'none'"
+    run = [text for attributes, text in page.scripts if "type" not in attributes]
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
+    assert policy["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+    assert run == [*(read_asset(name) for name in SCRIPTS), app_script()]
+
+
+def read_asset(name: str) -> str:
+    return (
+        Path(page_module.__file__).with_name("page.html").parent.joinpath(name).read_text("utf-8")
+    )
+
+
+def block_of(page: Page, name: str, run: int = 0) -> dict[str, Any]:
+    """A block of the page, unpacked."""
+    ids = {attributes.get("id"): text for attributes, text in page.scripts}
+    return json.loads(gzip.decompress(base64.b64decode(ids[f"data-{run}-{name}"])))
 
 
 def visible(html: str) -> str:

@@ -22,6 +22,8 @@ from sparcom.analysis.data.membership import Membership
 from sparcom.analysis.data.sites import FamilySite, families, family_sites
 from sparcom.analysis.data.strata import overlap_share
 from sparcom.analysis.decoding import decoding_table, decoding_warnings, decodings
+from sparcom.analysis.explore.examples import examples_table
+from sparcom.analysis.explore.instructions import INSTRUCTION_TABLES, instruction_tables
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.achieved import achieved_sizes, size_warnings
 from sparcom.analysis.overlap.family_overlap import FamilyOverlap, family_overlap
@@ -32,7 +34,7 @@ from sparcom.clusters import is_unclustered
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
-OPTIONAL_TABLES = ("decoding", "stability")
+OPTIONAL_TABLES = ("decoding", "stability", "examples", *INSTRUCTION_TABLES)
 """Tables that need sets, or counts."""
 
 
@@ -86,6 +88,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
         **overlap_tables(overlaps),
         **component_tables(components, loaded.memberships, run.space),
         **({"decoding": decoding_table(decoded)} if decoded else {}),
+        **_explored(run, loaded, components, frequencies, options),
         **({} if left_out else {"stability": stability_table(stability(run, loaded, options))}),
     }
     if write:
@@ -107,6 +110,26 @@ def _write(run: Run, tables: dict[str, pa.Table]) -> None:
         run.store.files.delete(f"analysis/{name}.parquet")
     for name, table in tables.items():
         run.store.write_table(name, table)
+
+
+def _explored(
+    run: Run,
+    loaded: Loaded,
+    components: dict[str, FamilyComponents],
+    frequencies: dict[str, Frequencies],
+    options: AnalysisOptions,
+) -> dict[str, pa.Table]:
+    """What a reader of the page opens: instructions, pairs, and the text examples of units."""
+    bits = {
+        family: _family_bits(loaded, family, family_sites(run.space, family))
+        for family in (families(run.space) if loaded.bits else ())
+    }
+    out = instruction_tables(run, loaded, bits, frequencies, options)
+    if frequencies and options.examples:
+        out["examples"] = examples_table(
+            components, loaded.memberships, frequencies, loaded.labels, run.space, options.examples
+        )
+    return out
 
 
 def _overlaps(

@@ -7,6 +7,8 @@ from sparcom.errors import InputError
 
 MOST_DRAWS = 1_000_000
 """More would take days, or more memory than there is."""
+MOST_EXAMPLES = 100
+"""The page shows no more of a unit."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class AnalysisOptions:
     small_draws: draws of what is repeated per layer, split in halves, or adjusted for strata.
     pair_limit: up to so many instructions all pairs are taken; beyond, those of a random sample
         of `pair_sample` instructions, evenly over categories.
+    examples: instructions that are stored as text examples of a unit; 0: none.
     lape: the LAPE rule.
     seed: of every draw: the same run gives the same figures.
     """
@@ -37,6 +40,7 @@ class AnalysisOptions:
     small_draws: int = 200
     pair_limit: int = 4000
     pair_sample: int = 2000
+    examples: int = 5
     lape: LapeRule = field(default_factory=LapeRule)
     seed: int = 0
 
@@ -57,5 +61,9 @@ class AnalysisOptions:
                 raise InputError(
                     f"{name}: must be from 1 to {MOST_DRAWS}, got {getattr(self, name):.6g}"
                 )
+        if not 0 <= self.examples <= MOST_EXAMPLES:
+            raise InputError(
+                f"examples: must be from 0 to {MOST_EXAMPLES}, got {self.examples:.6g}"
+            )
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: must be from 0 to 2^32 - 1, got {self.seed:.6g}")

@@ -17,7 +17,7 @@ from sparcom.cli.doctor import add_doctor, doctor_command
 from sparcom.cli.export import add_export, export_command
 from sparcom.cli.identify import add_identify, identify_command
 from sparcom.cli.options import add_config, config_of
-from sparcom.cli.report import add_report, report_command
+from sparcom.cli.report import add_report, add_view, report_command, view_command
 from sparcom.cli.run import count_command, run_command
 from sparcom.cli.serve import add_serve, serve_command
 from sparcom.cli.trace import add_trace, trace_command
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_config(add("count", count_command, "count a corpus and select sets"))
     add_identify(add("identify", identify_command, "select sets again from stored counts"))
     add_report(add("report", report_command, "write the page and the figures of a run"))
+    add_view(add("view", view_command, "serve the page of stored runs on this machine"))
     add_compare(add("compare", compare_command, "how tuning changed a model's sets"))
     add_ablate(add("ablate", ablate_command, "whether a set of components matters"))
     add_trace(add("trace", trace_command, "what some neurons do, token by token"))

@@ -24,10 +24,10 @@ def _section(tables: Tables, family: str) -> Section:
     categories = distinct(tables.rows("categories"), "category")
     section = Section(title, [_general_text(options), _test_text(options)])
     section.tables.append(_count_table(counts, categories))
-    section.statements.append(_general_statement(family, counts, options))
+    section.statements.append(general_statement(family, counts, options))
     tests = [row["value"] for row in counts if row["figure"] == "tests"]
     if tests:
-        section.statements.append(_test_statement(family, counts, categories, options, tests[0]))
+        section.statements.append(tested_statement(family, counts, categories, options, tests[0]))
         section.tables.append(_effective_table(counts, categories))
         section.tables += _top_tables(tables, family, categories)
     section.tables += _confirmations(tables.rows(f"confirmations_{family}", category="all"))
@@ -99,7 +99,7 @@ def _chance(row: Row) -> str:
     return "undetermined" if row["chance"] is None else expected(row["chance"])
 
 
-def _general_statement(family: str, counts: list[Row], options: Row) -> str:
+def general_statement(family: str, counts: list[Row], options: Row) -> str:
     general, random, both = (
         _row(counts, figure)
         for figure in ("general", "general, random sets", "general and always on")
@@ -116,7 +116,7 @@ def _general_statement(family: str, counts: list[Row], options: Row) -> str:
     )
 
 
-def _test_statement(
+def tested_statement(
     family: str, counts: list[Row], categories: list[str], options: Row, tests: float
 ) -> str:
     def total(figure: str) -> int:

@@ -348,6 +348,11 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
 
 
+def to_pdf(figure: Figure) -> bytes:
+    """A figure as PDF, its fonts inside."""
+    return _save(figure, "pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
+
 def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     with matplotlib.rc_context(_STYLE):
         buffer = io.BytesIO()

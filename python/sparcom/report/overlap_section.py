@@ -34,7 +34,7 @@ def _section(tables: Tables, family: str) -> Section:
                 caption="Each pair of instructions once; nothing is held fixed. Dashed: the means.",
             )
         )
-        section.statements.append(_effect_statement(tables, family, what))
+        section.statements.append(effect_statement(tables, family, what))
     section.pictures.append(
         Picture(
             name=f"{family}-layers",
@@ -46,7 +46,7 @@ def _section(tables: Tables, family: str) -> Section:
             + gaps(tables.rows("layers", family=family), tables.layers),
         )
     )
-    section.statements.append(_layer_statement(tables, family, what))
+    section.statements.append(layer_statement(tables, family, what))
     section.pictures += _layer_effects(tables, family, what) + _sources(tables, family, what)
     section.tables.append(_pair_table(tables, family))
     section.tables += _reliability_table(tables, family)
@@ -126,7 +126,7 @@ def _sources(tables: Tables, family: str, what: str) -> list[Picture]:
     ]
 
 
-def _effect_statement(tables: Tables, family: str, what: str) -> str:
+def effect_statement(tables: Tables, family: str, what: str) -> str:
     """What the primary figure bears: the adjusted effect, its interval and its test."""
     same, different = (
         tables.row("pair_summary", family=family, pairs=f"{name} type")["mean"]
@@ -193,7 +193,7 @@ def _adjusted_text(tables: Tables, family: str, adjusted: Estimate) -> str:
     )
 
 
-def _layer_statement(tables: Tables, family: str, what: str) -> str:
+def layer_statement(tables: Tables, family: str, what: str) -> str:
     rows = tables.rows("layers", family=family)
     categories = len(distinct(rows, "category"))
     sites = rows[: len(rows) // categories]

@@ -1,8 +1,11 @@
-"""The page of a run: one self-contained HTML file, and its figures as PNG and SVG.
+"""The page: one self-contained HTML file of one or several runs, and the figures beside it.
 
-It is made from run.json and the tables in analysis/ alone.
+It is made from run.json and the tables in analysis/ alone. The charts and grids are drawn in the
+browser by the libraries in vendor/, from the blocks in the page (`report.blocks`).
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -11,68 +14,48 @@ import jinja2
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.config import stored
-from sparcom.errors import InputError
 from sparcom.formatting import printable
-from sparcom.report import figures
-from sparcom.report.ablation_section import ablation_sections
-from sparcom.report.alteration_section import alteration_sections
-from sparcom.report.category_section import category_section
-from sparcom.report.component_section import component_sections
-from sparcom.report.decoding_section import decoding_sections
-from sparcom.report.format import in_layers
-from sparcom.report.overlap_section import overlap_sections
-from sparcom.report.section import Section
-from sparcom.report.stability_section import stability_sections
-from sparcom.report.tables import Row, Tables
-from sparcom.report.trajectory_section import trajectory_sections
+from sparcom.report.blocks import block_names, block_of, packed
+from sparcom.report.run_view import RunView, run_view
 from sparcom.store import Run
 
+SCRIPTS = ("vendor/echarts.min.js", "vendor/ag-grid-community.min.js")
+APP = ("base", "charts", "grids", "overview", "overlap", "depth", "units", "instructions", "main")
+"""The page's own scripts, in the order in which they run."""
+TOGETHER = "runs.html"
+"""The page of several runs, in the last of them."""
 
-def write_report(location: str, options: AnalysisOptions | None = None) -> str:
+
+def write_report(location: str | Sequence[str], options: AnalysisOptions | None = None) -> str:
     """Analyse a run; write analysis/, figures/ and report.html into it; return the page's location.
 
+    location: of a run, or of several: then each has its own page, and the last one also has
+    runs.html, on which all of them stand side by side; its location is returned.
     Raises InputError if there is no run, or none that can be analysed (`analyse`).
     """
-    analyse(Run(location), options)
-    return render_report(location)
+    locations = [location] if isinstance(location, str) else list(location)
+    for one in locations:
+        analyse(Run(one), options)
+    return render_report(locations)
 
 
-def render_report(location: str) -> str:
+def render_report(location: str | Sequence[str]) -> str:
     """Write figures/ and report.html from the tables in analysis/; return the page's location.
 
-    Raises InputError if there is no run, or it was not analysed by this version.
+    location: as of `write_report`. Raises InputError if there is no run, or it was not analysed by
+    this version.
     """
-    run = Run(location)
-    tables = Tables(run)
-    if not tables.rows("analysis_options"):
-        raise InputError(
-            f"{run.store.location}: no analysis of this version in this run; write one with "
-            f"sparcom report {run.store.location}"
-        )
-    sections = [
-        category_section(tables),
-        *overlap_sections(tables),
-        *stability_sections(tables),
-        *decoding_sections(tables),
-        *component_sections(tables),
-        *alteration_sections(tables),
-        *trajectory_sections(tables),
-        *ablation_sections(tables),
-    ]
-    drawings: dict[str, str] = {}
-    for section in sections:
-        for picture in section.pictures:
-            drawings[picture.name] = figures.to_svg(picture.figure)
-            png = figures.to_png(picture.figure)
-            run.store.write_file(f"figures/{picture.name}.png", png)
-            run.store.write_file(f"figures/{picture.name}.svg", drawings[picture.name].encode())
-    page = _render(run, tables, sections, drawings)
-    return run.store.write_file("report.html", page.encode("utf-8"))
+    views = [run_view(one) for one in ([location] if isinstance(location, str) else location)]
+    for view in views:
+        view.write_figures()
+        page = view.run.store.write_file("report.html", render_page([view]).encode("utf-8"))
+    if len(views) > 1:
+        page = views[-1].run.store.write_file(TOGETHER, render_page(views).encode("utf-8"))
+    return page
 
 
-def _render(run: Run, tables: Tables, sections: Sequence[Section], drawings: dict[str, str]) -> str:
-    """The page's HTML. drawings: picture name -> <svg>; every other text is escaped."""
+def render_page(views: Sequence[RunView], *, live: bool = False) -> str:
+    """The HTML of a page. live: its blocks are asked of the server, in place of lying in it."""
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
@@ -80,69 +63,48 @@ def _render(run: Run, tables: Tables, sections: Sequence[Section], drawings: dic
         undefined=jinja2.StrictUndefined,
         finalize=_visible,
     )
-    template = files("sparcom.report").joinpath("page.html").read_text("utf-8")
-    model = run.manifest["model"]["path"].rstrip("/").rsplit("/", 1)[-1]
-    categories = tables.rows("categories")
-    instructions = sum(row["instructions"] for row in categories)
-    return environment.from_string(template).render(
-        title=f"{model} on {instructions:,} instructions",
-        lead=_lead(run, sum(row["tokens"] for row in categories)),
-        warnings=[row["warning"] for row in tables.rows("analysis_warnings")],
-        statements=[text for section in sections for text in section.statements],
-        sections=sections,
-        drawings=drawings,
-        facts=[*_facts(run), _drawn(tables.row("analysis_options"))],
+    scripts = [_asset(name) for name in SCRIPTS] + [app_script()]
+    held = [] if live else [
+        (f"data-{at}-{name}", packed(block_of(view.run, view.tables, name)))
+        for at, view in enumerate(views)
+        for name in block_names(view.tables)
+    ]  # fmt: skip
+    return environment.from_string(_asset("page.html")).render(
+        title=views[0].title if len(views) == 1 else " | ".join(view.title for view in views),
+        views=views,
+        style=_asset("app/page.css"),
+        scripts=scripts,
+        policy=_policy(scripts, live=live),
+        blocks=held,
+        live=live,
+        pdf=lambda drawing: base64.b64encode(drawing.pdf).decode(),
+    )
+
+
+def app_script() -> str:
+    """The page's own scripts as one."""
+    body = "\n".join(_asset(f"app/{name}.js") for name in APP)
+    return f'(() => {{\n"use strict";\n{body}}})();'
+
+
+def _asset(name: str) -> str:
+    return files("sparcom.report").joinpath(name).read_text("utf-8")
+
+
+def _policy(scripts: Sequence[str], *, live: bool) -> str:
+    """The content security policy: these scripts and nothing else; nothing is loaded or sent."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    )
+    connect = "'self'" if live else "'none'"
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        f"img-src data: blob:; font-src data:; connect-src {connect}; base-uri 'none'; "
+        "form-action 'none'; object-src 'none'"
     )
 
 
 def _visible(value: Any) -> str:
     """A text with invisible characters, which could reorder what surrounds it, as escapes."""
     return value if hasattr(value, "__html__") else printable(str(value))
-
-
-def _lead(run: Run, tokens: int) -> str:
-    space, selection = run.space, run.manifest["selection"]
-    parts = [f"{space.neurons:,} neurons"]
-    if space.experts:
-        parts.append(f"{space.experts:,} routed experts")
-    return (
-        f"{' and '.join(parts)} in {in_layers((s.layer for s in space.sites), run.layers)}, "
-        f"counted on {tokens:,} tokens; sets by rule {selection['rule']}, ties {selection['ties']}."
-    )
-
-
-def _limit(max_tokens: int | None) -> str:
-    return "all its tokens" if max_tokens is None else f"at most {max_tokens} tokens"
-
-
-def _drawn(options: Row) -> tuple[str, str]:
-    return "analysis", (
-        f"general from q = {options['high']:g}, unique up to {options['low']:g} elsewhere, FDR "
-        f"{options['alpha']:g}, specific from {options['least_difference']:g}; "
-        f"{options['permutations']} permutations, {options['bootstraps']} bootstraps, seed "
-        f"{options['seed']}"
-    )
-
-
-def _facts(run: Run) -> list[tuple[str, Any]]:
-    m, config = run.manifest, run.manifest["config"]
-    engine = m.get("engine", {})
-    how = (
-        f"{engine.get('name')} on {engine.get('device')}, {engine.get('dtype')}, "
-        f"{engine.get('threads')} threads, {engine.get('batch_tokens')} rows a pass"
-    )
-    what = "f(gate)" if config["signal"] == "gate" else "f(gate) * up"
-    return [
-        ("model", m["model"]["path"]),
-        ("weights, sha256", m["model"]["weights"]),
-        ("corpus", config["corpus"]),
-        ("tokens, sha256", m["corpus"]["hash"]),
-        ("engine", how),
-        ("template, scope", f"{config['template']}, {config['scope']}"),
-        ("counted of each", _limit(stored(config).get("max_tokens"))),
-        ("a neuron fires", f"where {what} exceeds {config['threshold']:g}"),
-        ("retained", config["retain"]),
-        ("time", f"{m.get('seconds', 0):.1f} s; {m.get('actor_seconds', 0):.1f} s in actors"),
-        ("versions", ", ".join(f"{k} {v}" for k, v in engine.get("versions", {}).items())),
-        ("created", m["created"]),
-    ]

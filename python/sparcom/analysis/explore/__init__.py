@@ -1,0 +1,1 @@
+"""What a reader of the page opens: instructions, single pairs, members of a set, text examples."""
