@@ -69,8 +69,8 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder) -> dict:
-    """Three batches with everything in place, then one for each part that is left out, and a
-    whole one after the last: dummy passes follow a batch, and what they count is found late."""
+    """Three batches with everything in place, one for each part that is left out, and a whole one:
+    dummy passes follow each batch, and what they count is found in the next."""
     mixed = PLAIN + [replace(p, id=f"x{p.id}") for p in GROWING]
     batches = [(PLAIN, None), (GROWING, None), (HEADED, None), *((mixed, f) for f in FORGOTTEN)]
     batches.append((PLAIN, None))
