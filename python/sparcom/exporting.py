@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparcom.analysis.components.lape import lape
-from sparcom.component_list import write_components
+from sparcom.component_list import ending_of, write_components
 from sparcom.components import Site
 from sparcom.errors import InputError
 from sparcom.store import Run
@@ -160,6 +160,7 @@ def _write(rows: pa.Table, out: Path, category: str | None) -> list[Path]:
     """A table with a column category, as the file's name ends."""
     if category is not None:
         rows = rows.filter(pc.equal(rows["category"], category))
+    ending_of(out, "export")
     write_components(out, rows)
     return [out]
 

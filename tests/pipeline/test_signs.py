@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
 import pytest
 import torch
 from store_helpers import stored_table
@@ -13,6 +15,7 @@ from sparcom.components import ComponentSpace, Site
 from sparcom.config import RunConfig
 from sparcom.counting.signs import COMBINATIONS, combinations
 from sparcom.errors import InputError
+from sparcom.exporting import export
 from sparcom.pipeline.actor import CountActor
 from sparcom.pipeline.identify import identify
 from sparcom.pipeline.plan import prepare
@@ -108,6 +111,18 @@ def test_the_table_has_a_row_for_each_neuron_and_group(run: Run) -> None:
     assert (row["layer"], row["kind"], row["expert"], row["unit"]) == (layer, kind, None, unit)
     assert row["category"] == profile.keys["category"][1].as_py()
     assert [row[c] for c in COMBINATIONS] == profile.signs[:, 1, 70].tolist()
+
+
+def test_the_table_is_exported(run: Run, tmp_path: Path) -> None:
+    (file,) = export(run, "signs", tmp_path / "signs.csv", category="MATH")
+    table = run.sign_table()
+    expected = table.filter(pc.equal(table["category"], "MATH"))
+    found = pcsv.read_csv(file)
+    assert found.column_names == expected.column_names
+    assert found["unit"].to_pylist() == expected["unit"].to_pylist()
+    np.testing.assert_allclose(found["both"], expected["both"], rtol=1e-6)
+    with pytest.raises(InputError, match=r"export .*signs\.txt: expected a \.csv or \.parquet"):
+        export(run, "signs", tmp_path / "signs.txt")
 
 
 def test_other_counts_and_sets_are_those_without_signs(work: Path, run: Run, tmp_path) -> None:

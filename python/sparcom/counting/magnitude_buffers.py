@@ -42,7 +42,7 @@ class MagnitudeBuffers:
         x = h.double()
         sums.index_add_(0, at, x)
         absolutes.index_add_(0, at, x.abs())
-        largest.index_reduce_(0, at, x, "amax")
+        largest.scatter_reduce_(0, at[:, None].expand_as(x), x, "amax")
 
     def add_outputs(
         self, site: int, y: torch.Tensor, row: torch.Tensor, weights: torch.Tensor,
