@@ -21,10 +21,10 @@ from sparcom.report.section import FAMILY_NAMES
 from sparcom.report.tables import Row, Tables, distinct
 from sparcom.store import Run
 
-PAGE_CELLS = 1_500_000
+PAGE_CELLS = 900_000
 """Numbers of units that the page holds: about 3 MB. A larger run shows the units that are
 something, then those that most sets hold; `sparcom view` shows `VIEW_CELLS`."""
-VIEW_CELLS = 15_000_000
+VIEW_CELLS = 9_000_000
 PAGE_EXAMPLES = 60_000
 VIEW_EXAMPLES = 600_000
 PAGE_INSTRUCTIONS = 2000
@@ -231,7 +231,7 @@ def listed(column: pa.ChunkedArray) -> list[Any]:
 
 
 def shown(values: Sequence[Any]) -> list[Any]:
-    """Values for JSON: texts printable but for line ends, figures with four digits, NaN as null."""
+    """Values for JSON: texts printable but for line ends, figures with six digits, NaN as null."""
     return [_shown(value) for value in values]
 
 
@@ -239,7 +239,7 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value, keep="\n\t")
     if isinstance(value, float):
-        return float(f"{value:.4g}") if math.isfinite(value) else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, list):
         return shown(value)
     return value

@@ -137,7 +137,7 @@ async function showUnit(run, family, unit) {
     if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires."));
     for (const row of [...traced, ...found]) body.append(example(run, row, instruction.get(row.id)));
     if (of === "neurons" && traced.length) topTokens(body, rowsOf(text.top_tokens).filter((row) => row.unit === unit));
-    if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace ${nameOf(run)} --unit ${unit}`)));
+    if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace RUN --unit ${unit}`)));
   });
 }
 
