@@ -89,7 +89,8 @@ def test_a_page_keeps_the_units_that_are_something(run: Run) -> None:
         specific = any(row[at] for row in block["specific"])
         something = block["general"][at] or block["unique_to"][at] is not None
         tested = any(row[at] for row in block["sign"])
-        return 4 * specific + 2 * bool(something) + tested, block["members"][at]
+        difference = max(row[at] or 0 for row in block["in"]["difference"])
+        return 4 * specific + 2 * bool(something) + tested, block["members"][at], difference
 
     best = sorted((rank(whole, at) for at in range(whole["n"])), reverse=True)[:20]
     assert sorted((rank(few, at) for at in range(20)), reverse=True) == best
