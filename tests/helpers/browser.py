@@ -5,7 +5,8 @@ Every page that is opened is watched: what it logs, what fails in it, and what i
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,6 +95,14 @@ def go(page: Any, view: str) -> None:
     """Choose a view by its link."""
     page.locator(f"nav a[href='#{view}']").click()
     wait_for(page, view)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something holds: the grid draws, and tells its listeners, a moment later."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it does not come to hold"
+        time.sleep(0.05)
 
 
 def grid_cells(page: Any, view: str, column: int) -> list[str]:

@@ -4,12 +4,11 @@ import csv
 import io
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser, download, go, grid_cells, opened
+from browser import browser, download, eventually, go, grid_cells, opened
 from report_pages import FEW, MOE, SIX, stored
 
 from sparcom.analysis.explore.instructions import unit_names
@@ -59,7 +58,7 @@ def test_every_view_is_drawn_without_an_error_or_a_request(
     one = request.getfixturevalue(which)
     with opened(chromium, url_of(one)) as page:
         assert page.locator("#overview .finding").count() == 3
-        assert page.locator("#overview .plot svg").count() == 3
+        eventually(lambda: page.locator("#overview .plot svg").count() == 3)
         for view in VIEWS:
             go(page, view)
             assert page.locator("nav a[aria-current]").inner_text().lower() == view
@@ -109,6 +108,7 @@ def test_a_cell_of_the_heatmap_opens_its_pairs_and_shared_units(chromium: Any, r
                 r for r in table(run, "pairs") if (r["a"], r["b"], r["end"]) == ("QA", "QA", end)
             ]
             grid = page.locator("#cell .grid").nth(place)
+            grid.locator(".ag-row").first.wait_for()
             shown = [b.inner_text() for b in grid.locator(".ag-row button").all()]
             assert shown == [f"{row['jaccard']:.3f}" for row in rows]
         shared = page.locator("#cell .grid").nth(2).locator(".ag-row button").first.inner_text()
@@ -121,6 +121,7 @@ def test_a_cell_of_the_heatmap_opens_its_pairs_and_shared_units(chromium: Any, r
 
         assert more(names[shared]) == pytest.approx(max(more(r) for r in units), abs=1e-3)
         page.locator("#cell .ag-row button").first.click()
+        page.locator("#dialog .text").nth(1).wait_for()
         assert page.locator("#dialog .text").count() == 2
 
 
@@ -138,12 +139,12 @@ def test_units_are_filtered_sorted_searched_and_saved(chromium: Any, run: Run) -
     with opened(chromium, url_of(run), "units") as page:
         whole = status(page, "units")
         page.get_by_role("button", name="general").click()
-        assert status(page, "units") == len(general)
+        eventually(lambda: status(page, "units") == len(general))
         page.get_by_role("button", name="general").click()
-        assert status(page, "units") == whole
+        eventually(lambda: status(page, "units") == whole)
         page.locator("#units").get_by_label("Category").select_option(label="QA")
         page.get_by_role("button", name="enriched").click()
-        assert status(page, "units") == len(enriched) > 5
+        eventually(lambda: status(page, "units") == len(enriched) > 5)
         saved = download(page, page.get_by_role("button", name="Download CSV").first).decode()
         rows = list(csv.DictReader(io.StringIO(saved)))
         assert len(rows) == len(enriched)
@@ -156,30 +157,36 @@ def test_units_are_filtered_sorted_searched_and_saved(chromium: Any, run: Run) -
             )
             difference = float(row["difference (adjusted for length and source)"])
             assert difference == pytest.approx(of["difference_QA"], abs=1e-3)
-        gaps = [float(row["least (adjusted for length and source)"]) for row in rows]
+        least = [row["least (adjusted for length and source)"] for row in rows]
+        gaps = [float(gap) for gap in least if gap]
+        assert gaps
         assert gaps == sorted(gaps, reverse=True)
         page.get_by_label("Layer from").fill("2")
-        assert status(page, "units") == sum(r["layer"] >= 2 for r in enriched)
+        upper = sum(r["layer"] >= 2 for r in enriched)
+        eventually(lambda: status(page, "units") == upper)
         page.get_by_label("Layer from").fill("0")
         wanted = rows[0]["unit"]
         page.get_by_label("Search").first.fill(wanted)
-        assert wanted in grid_cells(page, "#units", 1)
-        assert status(page, "units") < len(enriched)
+        eventually(lambda: status(page, "units") < len(enriched))
+        eventually(lambda: wanted in grid_cells(page, "#units", 1))
         page.get_by_label("Search").first.fill("")
-        page.get_by_role("columnheader", name="layer").click()
-        layers = [int(text) for text in grid_cells(page, "#units", 2)]
-        assert layers == sorted(layers, reverse=True)
-        page.get_by_role("columnheader", name="layer").click()
-        layers = [int(text) for text in grid_cells(page, "#units", 2)]
-        assert layers == sorted(layers)
+        eventually(lambda: status(page, "units") == len(enriched))
+        found = sorted(r["layer"] for r in enriched)
+        for order in (found[::-1], found):
+            page.get_by_role("columnheader", name="layer").click()
+            eventually(lambda order=order: first_layers(page) == order[: len(first_layers(page))])
+
+
+def first_layers(page: Any) -> list[int]:
+    return [int(text) for text in grid_cells(page, "#units", 2)]
 
 
 def test_a_unit_opens_its_examples_and_the_way_goes_on(chromium: Any, run: Run) -> None:
     examples = table(run, "examples")
     with opened(chromium, url_of(run), "units") as page:
         unit = grid_cells(page, "#units", 1)[0]
-        page.locator("#units .ag-row button", has_text=unit).first.click()
-        page.locator("#dialog .plot svg").first.wait_for()
+        page.locator("#units").get_by_role("button", name=unit, exact=True).first.click()
+        page.locator("#dialog .example").first.wait_for()
         assert page.locator("#dialog-title").inner_text() == f"Unit {unit}"
         layer, number = map(int, unit.split(":"))
         rows = [r for r in examples if (r["layer"], r["unit"]) == (layer, number)]
@@ -208,16 +215,16 @@ def test_instructions_are_searched(chromium: Any, run: Run) -> None:
     with opened(chromium, url_of(run), "instructions") as page:
         assert status(page, "instructions") == 240
         page.locator("#instructions").get_by_label("Category").select_option("SUM")
-        assert status(page, "instructions") == 40
+        eventually(lambda: status(page, "instructions") == 40)
         page.locator("#instruction-search").fill("i11")
         ids = [
             r["id"]
             for r in table(run, "instructions")
             if "i11" in r["id"] and r["category"] == "SUM"
         ]
-        assert sorted(grid_cells(page, "#instructions", 1)) == sorted(ids)
+        eventually(lambda: sorted(grid_cells(page, "#instructions", 1)) == sorted(ids))
         page.locator("#instruction-search").fill("no such text")
-        assert status(page, "instructions") == 0
+        eventually(lambda: status(page, "instructions") == 0)
 
 
 def test_figures_and_tables_are_saved(chromium: Any, run: Run) -> None:
@@ -357,19 +364,18 @@ def test_several_runs_stand_side_by_side(chromium: Any, run: Run, moe: Run) -> N
     assert page_of_all == f"{moe.store.location}/runs.html"
     with opened(chromium, url_of(moe, "runs.html")) as page:
         assert page.locator("h1").count() == 2
-        assert page.locator("#overview .plot svg").count() == 6
-        boxes = [plot.bounding_box() for plot in page.locator("#overview .plot").all()]
-        for left, right in pairwise(boxes[:2]):
-            assert left["y"] == right["y"]
+        eventually(lambda: page.locator("#overview .plot svg").count() == 6)
+        left, right = (page.locator("#overview .finding").nth(k).bounding_box() for k in (0, 1))
+        assert left["x"] < right["x"]
+        assert left["y"] == right["y"]
         go(page, "overlap")
-        assert page.locator("#overlap .plot svg").count() == 2
+        eventually(lambda: page.locator("#overlap .plot svg").count() == 2)
         go(page, "units")
         before = status(page, "units")
         page.locator("#run").select_option("1")
         page.locator("#units .ag-row").first.wait_for()
-        assert status(page, "units") != before
         held = moe.table("components_neurons").num_rows
-        assert status(page, "units") >= held
+        eventually(lambda: status(page, "units") >= held and status(page, "units") != before)
 
 
 def test_the_served_page_loads_its_blocks_as_asked_for(chromium: Any, run: Run) -> None:

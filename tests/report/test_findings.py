@@ -42,7 +42,8 @@ def test_the_three_findings_say_what_the_tables_hold(tmp_path: Path) -> None:
 
 
 def test_too_few_clusters_are_undetermined_in_the_headlines(tmp_path: Path) -> None:
-    said, _ = found(stored(tmp_path / "run", SIX * 20, clusters=("one",)))
+    clusters = tuple(f"of {name}" for name in SIX)
+    said, _ = found(stored(tmp_path / "run", SIX * 20, clusters=clusters))
     assert "is undetermined" in said["overlap"].headline
     assert said["units"].headline.endswith("which are specific to one is undetermined")
     assert not any("+" in item.headline for item in said.values())

@@ -21,10 +21,10 @@ from sparcom.report.section import FAMILY_NAMES
 from sparcom.report.tables import Row, Tables, distinct
 from sparcom.store import Run
 
-PAGE_CELLS = 1_500_000
-"""Numbers of units that the page holds: about 3 MB. A larger run shows the units that are
-something, then those that most sets hold; `sparcom view` shows `VIEW_CELLS`."""
-VIEW_CELLS = 15_000_000
+PAGE_CELLS = 500_000
+"""Numbers of units that the page holds: about 2 MB. A larger run shows the units that are
+something, then those that most sets hold or that differ most; `sparcom view`: `VIEW_CELLS`."""
+VIEW_CELLS = 10_000_000
 PAGE_EXAMPLES = 60_000
 VIEW_EXAMPLES = 600_000
 PAGE_INSTRUCTIONS = 2000
@@ -105,7 +105,8 @@ def units_block(run: Run, tables: Tables, family: str, cells: int) -> Block:
     tests = run.table(f"tests_{family}") if f"tests_{family}" in run.tables else None
     options = tables.row("analysis_options")
     table = _units(held, tests, categories, options["alpha"])
-    rank = np.lexsort((-_int(table["members"]), -_int(table["marks"])))
+    largest = _largest_difference(table, categories)
+    rank = np.lexsort((-largest, -_int(table["members"]), -_int(table["marks"])))
     per_row = len(categories) * len(_PER_CATEGORY) + 8
     kept = np.sort(rank[: max(1, cells // per_row)])
     part = table.take(pa.array(kept))
@@ -114,7 +115,9 @@ def units_block(run: Run, tables: Tables, family: str, cells: int) -> Block:
         out[name] = listed(part[name])
     out["in"] = {
         field: [
-            listed(part[f"{field}_{name}"]) if f"{field}_{name}" in part.column_names else None
+            _four_digits(part[f"{field}_{name}"])
+            if f"{field}_{name}" in part.column_names
+            else None
             for name in categories
         ]
         for field in _PER_CATEGORY
@@ -126,6 +129,18 @@ def units_block(run: Run, tables: Tables, family: str, cells: int) -> Block:
             _within(part, f"specific_q_{name}", alpha).tolist() for name in categories
         ]
     return out
+
+
+def _largest_difference(table: pa.Table, categories: Sequence[str]) -> np.ndarray:
+    """[n] how much more than elsewhere a unit fires where it does so most; 0 without tests."""
+    names = [f"difference_{name}" for name in categories]
+    known = [np.nan_to_num(_float(table[n])) for n in names if n in table.column_names]
+    return np.max(known, axis=0) if known else np.zeros(table.num_rows)
+
+
+def _four_digits(column: pa.ChunkedArray) -> list[float | None]:
+    """Figures as they are shown and ranked: four digits suffice, and keep the page small."""
+    return [float(f"{v:.4g}") if math.isfinite(v) else None for v in _float(column).tolist()]
 
 
 def _within(table: pa.Table, column: str, alpha: float) -> np.ndarray:
@@ -231,7 +246,7 @@ def listed(column: pa.ChunkedArray) -> list[Any]:
 
 
 def shown(values: Sequence[Any]) -> list[Any]:
-    """Values for JSON: texts printable but for line ends, figures with four digits, NaN as null."""
+    """Values for JSON: texts printable but for line ends, figures with six digits, NaN as null."""
     return [_shown(value) for value in values]
 
 
@@ -239,7 +254,7 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value, keep="\n\t")
     if isinstance(value, float):
-        return float(f"{value:.4g}") if math.isfinite(value) else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, list):
         return shown(value)
     return value

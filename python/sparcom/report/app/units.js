@@ -96,7 +96,7 @@ function unitGrid(holder, run, core, names, family, units) {
     name: `${nameOf(run)}-units-${family}`, label: `all ${family}`, rows: rowsFor(), filter: pass, onopen: (row) => showUnit(run, family, units.unit[row.i]),
     onshown: (number) => {
       shown.textContent = `${number.toLocaleString("en")} of ${units.n.toLocaleString("en")} ${family}` +
-        (units.total > units.n ? `. This run has ${units.total.toLocaleString("en")}: the page holds those that are something, then those that most sets hold; sparcom view shows more.` : " that any set holds or any test finds");
+        (units.total > units.n ? `. This run has ${units.total.toLocaleString("en")}: the page holds those that are something, those that most sets hold, and those that differ most; sparcom view shows more.` : " that any set holds or any test finds");
     },
     columns: [
       { head: family === "experts" ? "expert" : "unit", value: (row) => units.unit[row.i], width: 120, open: true },
@@ -137,7 +137,7 @@ async function showUnit(run, family, unit) {
     if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires."));
     for (const row of [...traced, ...found]) body.append(example(run, row, instruction.get(row.id)));
     if (of === "neurons" && traced.length) topTokens(body, rowsOf(text.top_tokens).filter((row) => row.unit === unit));
-    if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace ${nameOf(run)} --unit ${unit}`)));
+    if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace RUN --unit ${unit}`)));
   });
 }
 
