@@ -40,8 +40,11 @@ def _rotating(rotate: Any) -> Any:
         if query.dim() != positions.dim() + 2:
             return rotate(self, positions, query, key)
         flat = query.flatten(-2), None if key is None else key.flatten(-2)
-        rotated, keys = rotate(self, positions, *flat)
-        return rotated.view(query.shape), None if key is None else keys.view(key.shape)
+        rotate(self, positions, *flat)  # in place, as callers may expect
+        for given, turned in zip((query, key), flat, strict=True):
+            if given is not None and turned is not None and not given.is_contiguous():
+                given.copy_(turned.view(given.shape))
+        return query, key
 
     return forward_cpu
 
