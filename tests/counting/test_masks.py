@@ -23,7 +23,7 @@ def test_masks_of_the_sites_with_ablated_neurons():
     each = {at: keep.tolist() for at, keep, _ in ablation_masks(SITES, index, factor=values)}
     assert each == {0: [[1, 1, -1]], 1: [[1, 1], [2, 1], [1, 0.5]]}
     halved = {at: keep.tolist() for at, keep, _ in ablation_masks(SITES, index, factor=0.5)}
-    assert halved == {0: [[1, 1, 0.5]], 1: [[1, 1], [0.5, 1], [0.5, 1]]}
+    assert halved == {0: [[1, 1, 0.5]], 1: [[1, 1], [0.5, 1], [1, 0.5]]}
     zeroed = {at: fill.any() for at, _, fill in ablation_masks(SITES, index)}
     assert zeroed == {0: False, 1: False}
     assert list(ablation_masks(SITES, np.zeros(0, np.int64))) == []
