@@ -60,7 +60,7 @@ class FakeProver:
         cls.options, cls.longest = options, longest
         return cls()
 
-    def prove(self, engine: Loaded) -> str:
+    def prove(self, engine: Loaded, known: object) -> str:
         self.seen.append(engine)
         if self.fault:
             raise self.fault

@@ -22,7 +22,8 @@ from sparcom.analysis.tuning.compare import compare
 from sparcom.analysis.tuning.noise_floor import noise_floor
 from sparcom.analysis.tuning.trajectory import trajectory
 from sparcom.components import ComponentSpace, Site
-from sparcom.report.component_section import component_name, tested_statement
+from sparcom.report.component_section import component_name
+from sparcom.report.component_section import tested_statement as statement_of_tests
 from sparcom.report.tables import Tables
 from sparcom.store import Run
 
@@ -144,7 +145,7 @@ def test_no_specific_neuron_has_no_false_one_to_expect() -> None:
     found = {}
     for count in (0, 4):
         specific = {"figure": "specific", "category": "A", "value": count}
-        found[count] = tested_statement("neurons", [*rows, specific], ["A"], options, 600)
+        found[count] = statement_of_tests("neurons", [*rows, specific], ["A"], options, 600)
     assert found[0].endswith("0 are specific: above every other category by more than 0.1.")
     assert found[4].endswith("by more than 0.1 (false ones expected: at most 0.2).")
 

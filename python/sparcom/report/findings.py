@@ -10,6 +10,7 @@ import numpy as np
 from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.report.component_section import general_statement, tested_statement
 from sparcom.report.overlap_section import effect_statement, layer_statement
+from sparcom.report.paired_text import paired_statement
 from sparcom.report.section import FAMILY_NAMES
 from sparcom.report.tables import Row, Tables, array, distinct
 
@@ -56,10 +57,11 @@ def findings(tables: Tables) -> list[Finding]:
     if family is not None:
         what = FAMILY_NAMES[family]
         if tables.rows("pair_summary", family=family):
-            sentence = effect_statement(tables, family, what)
-            out.append(
-                Finding(kind="overlap", headline=_overlap(tables, family), texts=(sentence,))
-            )
+            paired = paired_statement(tables, family, what)
+            texts = [effect_statement(tables, family, what)]
+            headline = _overlap(tables, family) if paired is None else _paired(tables, family)
+            texts = texts if paired is None else [paired, *texts]
+            out.append(Finding(kind="overlap", headline=headline, texts=tuple(texts)))
         sentence = layer_statement(tables, family, what)
         out.append(Finding(kind="depth", headline=_depth(tables, family), texts=(sentence,)))
     counts = tables.rows("component_counts", family="neurons")
@@ -84,6 +86,18 @@ def _overlap(tables: Tables, family: str) -> str:
     return (
         "Instructions of one type share more neurons than instructions of different types, at "
         f"equal length, source and words: overlap +{adjusted.value:.3f}"
+    )
+
+
+def _paired(tables: Tables, family: str) -> str:
+    effect = tables.estimate("paired", family=family, figure="paired effect")
+    if effect.value is None or effect.p is None:
+        return "Whether the type of instruction matters is undetermined: too few crossed clusters"
+    if effect.p > 0.05:
+        return "With content held fixed, instructions of one type are not shown to share more"
+    return (
+        "Instructions of one type share more neurons than instructions of different types, with "
+        f"content balanced: overlap +{effect.value:.3f}"
     )
 
 

@@ -1,5 +1,6 @@
 """What the page says of the paired effect, where every cluster holds every category."""
 
+from sparcom.analysis.stats.estimate import Estimate
 from sparcom.report.format import estimate_texts, number, p_value, with_interval
 from sparcom.report.section import Section, Table
 from sparcom.report.tables import Tables
@@ -14,11 +15,11 @@ _WORDS = {
 }
 
 
-def add_paired(section: Section, tables: Tables, family: str, what: str) -> None:
-    """Put the paired effect first, if the run has one."""
+def paired_statement(tables: Tables, family: str, what: str) -> str | None:
+    """What the paired effect bears; None if the run has none."""
     if not tables.rows("paired", family=family):
-        return
-    found = {name: tables.estimate("paired", family=family, figure=name) for name in _WORDS}
+        return None
+    found = _found(tables, family)
     effect, paraphrase = found["paired effect"], found["same type, one cluster"]
     count = tables.row("paired", family=family, figure="clusters")["value"]
     test = (
@@ -39,7 +40,16 @@ def add_paired(section: Section, tables: Tables, family: str, what: str) -> None
     )
     if paraphrase.value is not None:
         text += f", two of the same type from one cluster by {number(paraphrase.value)}"
-    section.statements.append(f"{text}.")
+    return f"{text}."
+
+
+def add_paired(section: Section, tables: Tables, family: str, what: str) -> None:
+    """Put the paired effect first, if the run has one."""
+    statement = paired_statement(tables, family, what)
+    if statement is None:
+        return
+    section.statements.append(statement)
+    found = _found(tables, family)
     head = ("paired", "value", "95 % interval", "chance level", "95 % of chance", "p")
     rows = [
         (words, *estimate_texts(found[name], none="-"))
@@ -55,3 +65,7 @@ def add_paired(section: Section, tables: Tables, family: str, what: str) -> None
             "share are not held fixed here, but in the adjusted effect below.",
         )
     )
+
+
+def _found(tables: Tables, family: str) -> dict[str, Estimate]:
+    return {name: tables.estimate("paired", family=family, figure=name) for name in _WORDS}
