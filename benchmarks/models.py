@@ -225,7 +225,7 @@ def try_family(family: str, engine: str = "transformers") -> Outcome:
     name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family, family)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            save_tiny(family, Path(folder), wide_heads=engine == "vllm")
+            save_tiny(family, Path(folder), for_vllm=engine == "vllm")
         except Exception as error:  # classes check their configs each in its own way
             return Outcome(family, name, UNBUILT, why=_reason(error, folder))
         count = count_vllm if engine == "vllm" else count_transformers

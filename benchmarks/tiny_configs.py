@@ -75,25 +75,34 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     "reformer": {"axial_pos_embds": False},
 }  # fmt: skip
+# What vLLM's kernels for CPU need beside.
+FOR_VLLM: dict[str, dict[str, Any]] = {
+    "llama4_text": {"attention_chunk_size": 128},  # whole blocks of the KV cache
+}
 
 
-def tiny_config(family: str, *, wide_heads: bool = False, **changes: Any) -> PreTrainedConfig:
+def tiny_config(family: str, *, for_vllm: bool = False, **changes: Any) -> PreTrainedConfig:
     """The config of a tiny model of a family, with changes.
 
-    wide_heads: two heads of 32 instead of four of 16, which vLLM's attention does not have.
+    for_vllm: two heads of 32 instead of four of 16, which vLLM's attention does not have, and
+        `FOR_VLLM`.
     Raises whatever the class raises for a config that it does not accept.
     """
     kind = CONFIG_MAPPING[family]
+
+    def special(name: str) -> dict[str, Any]:
+        return {**SPECIAL.get(name, {}), **(FOR_VLLM.get(name, {}) if for_vllm else {})}
+
     default = kind()
-    sizes = _SIZE_OF | _WIDE if wide_heads else _SIZE_OF
+    sizes = _SIZE_OF | _WIDE if for_vllm else _SIZE_OF
     values = _shrunk(default.to_dict(), sizes)
     for name in kind.sub_configs:
         part = getattr(default, name, None)
         if part is not None:
-            values[name] = {**_shrunk(part.to_dict(), sizes), **SPECIAL.get(part.model_type, {})}
+            values[name] = {**_shrunk(part.to_dict(), sizes), **special(part.model_type)}
             if part.model_type:
                 values[name]["model_type"] = part.model_type
-    return kind(**{**values, **SPECIAL.get(family, {}), **changes})
+    return kind(**{**values, **special(family), **changes})
 
 
 def _shrunk(values: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import torch
 from tiny_models import save_tiny_model
 from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells
 
+import models
 from sparcom.engines.transformers.loading import describe_model, load_config
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
@@ -35,3 +36,11 @@ def test_counts_equal_the_transformers_engine(tmp_path, family):
         assert engine.space == describe_model(load_config(engine.options))  # as runs are planned
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("family", ["granitemoeshared", "ernie4_5_moe", "lfm2_moe", "llama4_text"])
+def test_counts_equal_those_of_unmodified_modules(family) -> None:
+    """A shared MLP beside experts, a biased router, short convolutions, weighed inputs."""
+    outcome = models.try_family(family, "vllm")
+    assert outcome.result == models.EQUAL, outcome.why
+    assert outcome.differ == outcome.near
