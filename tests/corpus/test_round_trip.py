@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sparcom.corpus.reading.corpus import Corpus, ReadOptions
 from sparcom.corpus.reading.fields import parse_fields
+from sparcom.corpus.reading.problems import BadRowsError
 from sparcom.corpus.schema import CATEGORIES, FIELDS, Instruction
 from sparcom.errors import InputError
 
@@ -61,7 +62,13 @@ def test_other_names_and_chats_read_back_the_same(tmp_path_factory, shape, rows)
     folder = tmp_path_factory.mktemp("c")
     theirs = [{"key": row["id"], "q": row["instruction"], "a": row["reference"]} for row in rows]
     fields = parse_fields(["id=key", "instruction=q", "reference=a"], ["category=QA"])
-    got = list(Corpus(write_shape(folder, shape, theirs), ReadOptions(fields=fields)))
+    try:
+        got = list(Corpus(write_shape(folder, shape, theirs), ReadOptions(fields=fields)))
+    except BadRowsError as error:  # such as r-0,",\n",",": one row of three fields, or two
+        if "if quotes enclose fields" not in str(error):
+            raise
+        quoted = f"{shape[:3]}, all quoted"  # what the message asks for
+        got = list(Corpus(write_shape(folder, quoted, theirs), ReadOptions(fields=fields)))
     assert [(i.id, i.instruction, i.reference) for i in got] == [tuple(r.values()) for r in theirs]
     if "csv" in shape or "tsv" in shape:
         return  # no lists in a field
