@@ -103,6 +103,11 @@ def check_readable(model: str, config: Any) -> Quantisation | None:
             "engine does not read; use --engine vllm, or give the model in bfloat16, float16 or "
             "float32, or as a .gguf file"
         )
+    if any((group.get("weights") or {}).get("strategy") == "block" for group in found.groups):
+        raise InputError(
+            f"model {model}: its weights are quantised in blocks ({found.method}), which the "
+            "transformers engine does not read; use --engine vllm"
+        )
     package = _BY_TRANSFORMERS[found.method]
     if package is not None and find_spec(package) is None:
         raise InputError(

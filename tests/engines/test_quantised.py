@@ -21,7 +21,7 @@ from sparcom.engines.vllm.options import VllmOptions
 from sparcom.errors import InputError
 from sparcom.planning.options import context_of
 
-DENSE = {"fp8-block", "fp8", "fp8-static", *(name for name in FORMATS if name.startswith("ct-"))}
+DENSE = {"fp8-block", *(name for name in FORMATS if name.startswith("ct-"))} - {"ct-fp8-block"}
 
 
 def counts_of(engine: TransformersEngine, prompts) -> np.ndarray:
@@ -151,6 +151,21 @@ def test_counts_are_those_of_hooks_on_the_same_pass(tmp_path: Path, name: str):
     meant = load_file(folder / "plain" / "model.safetensors")
     torch.testing.assert_close(gate.data, meant["model.layers.0.mlp.gate_proj.weight"],
                                rtol=2**-7, atol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("ct-fp8-block", "quantised in blocks (compressed-tensors), which the transformers engine"),
+        ("fp8", "14 tensors are not the model's (model.layers.0.mlp.down_proj.weight_scale"),
+        ("fp8-static", "28 tensors are not the model's (model.layers.0.mlp.down_proj.input_scale"),
+    ],
+)  # fmt: skip
+def test_what_transformers_cannot_make_plain_is_refused(tmp_path: Path, name: str, line: str):
+    """It knows compressed-tensors without blocks, and FP8's scales as weight_scale_inv alone."""
+    with pytest.raises(InputError, match=re.escape(line)) as error:
+        TransformersEngine(EngineOptions(str(save_quantised(tmp_path, name)), device="cpu"))
+    assert "\n" not in str(error.value)
 
 
 def test_mxfp4_experts_count_as_the_weights_that_they_mean(tmp_path: Path):
