@@ -70,7 +70,7 @@ def test_every_view_is_drawn_without_an_error_or_a_request(
 
 def test_a_family_is_chosen_in_a_mixture_of_experts(chromium: Any, moe: Run) -> None:
     with opened(chromium, url_of(moe), "overlap") as page:
-        page.get_by_label("Sets of").select_option("experts")
+        page.locator("#overlap").get_by_label("Sets of").select_option("experts")
         page.get_by_role("button", name="Open pairs and shared units").click()
         page.locator("#cell h3").wait_for()
         rows = [r for r in table(moe, "pairs") if (r["family"], r["a"], r["b"], r["end"])
@@ -79,7 +79,7 @@ def test_a_family_is_chosen_in_a_mixture_of_experts(chromium: Any, moe: Run) -> 
         first = page.locator("#cell .ag-row button").first.inner_text()
         assert first == f"{rows[0]['jaccard']:.3f}"
         go(page, "units")
-        page.get_by_label("Components").select_option("experts")
+        page.locator("#units").get_by_label("Components").select_option("experts")
         names = set(unit_names(moe.table("components_experts")))
         page.wait_for_function(
             "document.querySelector('#units [role=status]').textContent.includes('experts')"
@@ -230,7 +230,11 @@ def test_instructions_are_searched(chromium: Any, run: Run) -> None:
 def test_figures_and_tables_are_saved(chromium: Any, run: Run) -> None:
     with opened(chromium, url_of(run)) as page:
         under = page.locator("#overview .finding").nth(1).locator(".under")
-        rows = list(csv.DictReader(io.StringIO(download(page, under.get_by_text("CSV")).decode())))
+        rows = list(
+            csv.DictReader(
+                io.StringIO(download(page, under.get_by_role("button", name="CSV")).decode())
+            )
+        )
         stored_rows = [r for r in table(run, "layers") if r["family"] == "neurons"]
         means = {(r["category"], str(r["layer"])): r["mean"] for r in stored_rows}
         for row in rows:
@@ -238,17 +242,17 @@ def test_figures_and_tables_are_saved(chromium: Any, run: Run) -> None:
                 mean = means.pop((row["category"], row["layer"]))
                 assert float(row["mean"]) == pytest.approx(mean, rel=1e-3)
         assert not means
-        assert download(page, under.get_by_text("PNG")).startswith(b"\x89PNG")
-        assert b"<svg" in download(page, under.get_by_text("SVG"))[:200]
+        assert download(page, under.get_by_role("button", name="PNG")).startswith(b"\x89PNG")
+        assert b"<svg" in download(page, under.get_by_role("button", name="SVG"))[:200]
         go(page, "statistics")
         page.locator("#statistics details").nth(1).locator("summary").click()
         figure = page.locator("#statistics figure").first
         name = figure.get_attribute("data-name")
         folder = Path(run.store.location) / "figures"
-        pdf = download(page, figure.get_by_text("PDF"))
+        pdf = download(page, figure.get_by_role("button", name="PDF"))
         assert pdf == (folder / f"{name}.pdf").read_bytes()
-        assert b"<svg" in download(page, figure.get_by_text("SVG"))[:200]
-        assert download(page, figure.get_by_text("PNG")).startswith(b"\x89PNG")
+        assert b"<svg" in download(page, figure.get_by_role("button", name="SVG"))[:200]
+        assert download(page, figure.get_by_role("button", name="PNG")).startswith(b"\x89PNG")
         page.locator("#statistics details").first.locator("summary").click()
         text = download(page, page.get_by_text("Download CSV").first).decode()
         assert [row[0] for row in csv.reader(io.StringIO(text))][1:] == list(SIX)
