@@ -59,8 +59,11 @@ class Quantisation:
 
     @property
     def rounded_by_transformers(self) -> bool:
-        """True if transformers rounds those inputs as the format says."""
-        return self.method == "compressed-tensors"
+        """True if transformers rounds those inputs as vLLM does: to integers."""
+        inputs = [group.get("input_activations") or {} for group in self.groups]
+        return self.method == "compressed-tensors" and all(
+            i.get("type", "int") == "int" for i in inputs
+        )
 
 
 def quantisation_of(config: Any) -> Quantisation | None:

@@ -1,6 +1,7 @@
 """The server of `sparcom view`: this machine alone, the page, its blocks, and errors."""
 
 import gzip
+from html import unescape
 import json
 import re
 import threading
@@ -52,7 +53,7 @@ def test_it_listens_on_loopback_alone(server: PageServer) -> None:
 
 def test_it_sends_the_page_and_every_block(server: PageServer, location: str) -> None:
     answer = ask(server, "/")
-    html = gzip.decompress(answer.read()).decode()
+    html = unescape(gzip.decompress(answer.read()).decode())
     assert answer.status == 200
     assert "connect-src 'self'" in html
     assert "application/json+gzip" not in html

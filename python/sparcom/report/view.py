@@ -6,10 +6,12 @@ read it through a name that resolves here.
 """
 
 import gzip
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 from sparcom.errors import InputError
@@ -58,6 +60,11 @@ class PageServer(ThreadingHTTPServer):
     def names(self) -> tuple[str, ...]:
         """What a request may call this server."""
         return f"127.0.0.1:{self.server_port}", f"localhost:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As the library's, but silent on a browser that has closed its connection."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def _block(self, run: int, name: str) -> bytes:
         """A block as gzip. Raises KeyError for one that is not there."""
