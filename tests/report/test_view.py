@@ -1,11 +1,11 @@
 """The server of `sparcom view`: this machine alone, the page, its blocks, and errors."""
 
 import gzip
-from html import unescape
 import json
 import re
 import threading
 from collections.abc import Iterator
+from html import unescape
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
