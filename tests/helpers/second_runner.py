@@ -40,20 +40,6 @@ def stay_in_this_process() -> None:
     )
 
 
-def warm_up_as_on_a_gpu() -> None:
-    """vLLM warms its second runner up with requests of its own; its worker for CPUs does not."""
-    from vllm.v1.worker.cpu_worker import CPUWorker
-    from vllm.v1.worker.gpu.warmup import warmup_kernels
-
-    plain = CPUWorker.compile_or_warm_up_model
-
-    def warm_up(worker: Any) -> Any:
-        warmup_kernels(worker.model_runner, worker.execute_model, worker.sample_tokens)
-        return plain(worker)
-
-    CPUWorker.compile_or_warm_up_model = warm_up
-
-
 def run(work: dict[str, Any]) -> dict[str, Any]:
     """What the module's docstring says."""
     from vllm_tools import client_of, worker_class
@@ -61,7 +47,6 @@ def run(work: dict[str, Any]) -> dict[str, Any]:
     from sparcom.engines.vllm.engine import VllmEngine
     from sparcom.engines.vllm.options import VllmOptions
 
-    warm_up_as_on_a_gpu()
     options = VllmOptions(work["folder"], executor="external_launcher", threads=1, prove=False,
                           **work["options"])  # fmt: skip
     with worker_class("vllm_workers.ForgetfulWorker"):

@@ -41,7 +41,8 @@ def make_worker(name: str) -> type:
                 zeros = np.zeros((len(ids), width), np.int32)
                 recomputed = self.sparcom_rows.recomputed
                 reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
-                         "recomputed": recomputed, "cached": self.sparcom_rows.cached}  # fmt: skip
+                         "signs": b"", "recomputed": recomputed,
+                         "cached": self.sparcom_rows.cached}  # fmt: skip
             return reply
 
         def sparcom_drop(self, slots):
