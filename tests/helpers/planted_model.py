@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-MARKER, COMMON, LAST, ANSWER = "~", "^", "q", "z"
+MARKER, COMMON, LAST, ANSWER, OTHER = "~", "^", "q", "z", "y"
 PLANTED = [4, 17, 33]
 """Neurons of layer 0 that fire for the marker alone, which ends the instructions of MATH."""
 DECOYS = list(range(36, 56))
@@ -23,8 +23,9 @@ def plant(folder: Path) -> None:
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    marker, common, last, answer = (
-        tokenizer.encode(c, add_special_tokens=False)[0] for c in (MARKER, COMMON, LAST, ANSWER)
+    marker, common, last, answer, other = (
+        tokenizer.encode(c, add_special_tokens=False)[0]
+        for c in (MARKER, COMMON, LAST, ANSWER, OTHER)
     )
     says = {marker: (1, -1, 1), common: (-1, 1, -1), last: (-1, -1, 1)}
     with torch.no_grad():
@@ -53,6 +54,9 @@ def plant(folder: Path) -> None:
         mlp.down_proj.weight[5, DECOYS[1::2]] = -0.00954
         model.lm_head.weight[:, [1, 3, 5]] = 0
         model.lm_head.weight[answer, [1, 3]] = 1
+        # After the marker another answer lies between that of the decoys alone and that of both.
+        model.lm_head.weight[other] = 0
+        model.lm_head.weight[other, 0] = 4.8
     model.save_pretrained(folder)
 
 

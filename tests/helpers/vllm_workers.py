@@ -41,7 +41,7 @@ def make_worker(name: str) -> type:
                 zeros = np.zeros((len(ids), width), np.int32)
                 recomputed = self.sparcom_rows.recomputed
                 reply = {"neurons": zeros.tobytes(), "dtype": zeros.dtype.str, "experts": b"",
-                         "signs": b"", "recomputed": recomputed,
+                         "signs": b"", "magnitudes": b"", "recomputed": recomputed,
                          "cached": self.sparcom_rows.cached}  # fmt: skip
             return reply
 
