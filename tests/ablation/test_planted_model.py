@@ -115,7 +115,8 @@ def test_the_answers_of_that_category_alone_become_wrong(run: str, capsys) -> No
     math = by["scale:0", "MATH"]
     assert math["metric"] == "exact match"
     assert (math["score"], math["effect"]) == pytest.approx((1, 1))
-    assert (math["verdict"], math["changed"]) == ("matters", 1)
+    assert math["verdict"] == "matters"
+    assert math["changed"] == pytest.approx(1)
     assert by["scale:1", "MATH"]["effect"] == by["scale:1", "MATH"]["changed"] == 0
     for how in ("scale:0", "scale:1"):
         assert by[how, "QA"]["effect"] == by[how, "QA"]["changed"] == 0
@@ -191,7 +192,7 @@ def test_no_comparison_is_made_where_none_is_fair(run: str, capsys, tmp_path: Pa
     assert rows[0]["frequency_difference"] > 0.1
     page = Path(write_report(run)).read_text()
     assert f"No fair comparison exists for {listed}, and none is made: it fires on" in page
-    assert "matters for" not in page
+    assert f"{listed} matters for" not in page
 
 
 @pytest.mark.parametrize(
