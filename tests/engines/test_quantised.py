@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from quantised_models import FORMATS, save_mxfp4, save_quantised
+from quantised_models import FORMATS, counts_by_hooks, save_mxfp4, save_quantised
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model, tiny_config
 from vllm_tools import by_id, make_prompts
@@ -119,25 +119,6 @@ def test_quantised_experts_are_refused_for_vllm_before_it_starts(tmp_path: Path)
 # -- what transformers makes of them --------------------------------------------------------------
 
 
-def hooked_counts(engine: TransformersEngine, prompts) -> np.ndarray:
-    """[prompts, neurons]: firings by plain hooks on the gates of the passes that count."""
-    layers, gates = engine.model.model.layers, {}
-
-    def note(at):
-        return lambda module, inputs, output: gates.update({at: output[0]})
-
-    hooks = [layer.mlp.gate_proj.register_forward_hook(note(at)) for at, layer in enumerate(layers)]
-    rows = []
-    for prompt in prompts:
-        list(engine.count([prompt]))
-        length = len(prompt.token_ids)  # a pass may end in rows of no prompt
-        fired = [(gates[at][:length] > 0).sum(0) for at in range(len(layers))]
-        rows.append(torch.cat(fired).numpy())
-    for hook in hooks:
-        hook.remove()
-    return np.stack(rows)
-
-
 @pytest.mark.parametrize("name", sorted(DENSE))
 def test_counts_are_those_of_hooks_on_the_same_pass(tmp_path: Path, name: str):
     folder = save_quantised(tmp_path, name)
@@ -145,7 +126,7 @@ def test_counts_are_those_of_hooks_on_the_same_pass(tmp_path: Path, name: str):
     assert engine.proof is not None
     prompts = make_prompts([1, 60, 33], skip=0)
     counts = counts_of(engine, prompts)
-    np.testing.assert_array_equal(counts, hooked_counts(engine, prompts))
+    np.testing.assert_array_equal(counts, counts_by_hooks(engine, prompts))
     gate = engine.model.model.layers[0].mlp.gate_proj.weight
     assert gate.dtype == torch.bfloat16
     meant = load_file(folder / "plain" / "model.safetensors")

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from sparcom.errors import InputError, SparcomError
 
 if TYPE_CHECKING:
     from sparcom.ablation.ablator import Ablator
+    from sparcom.engines.base import TracingEngine
     from sparcom.planning.prompts import PromptMaker
     from sparcom.tracing.traces import Traces
 
@@ -27,6 +28,15 @@ _ENGINE_KEYS = (
     "compile", "tensor_parallel", "pipeline_parallel", "expert_parallel", "prefix_caching",
     "context", "temperature", "seed", "batch_tokens", "slots", "cpus", "gpus",
 )  # fmt: skip
+
+
+class _Read(NamedTuple):
+    """What a call was given: its config, and for each input its own system prompt and prompt."""
+
+    config: RunConfig
+    instructions: Sequence[Instruction]
+    systems: Sequence[str | None]
+    prompts: list[Prompt]
 
 
 class Model:
@@ -96,13 +106,10 @@ class Model:
         """
         from sparcom.engines.count_part import count_part
 
-        self._require_open()
-        instructions, systems = to_instructions(inputs)
-        config = replace(
-            self.config, scope=scope, template=template, system=system, date=date,
+        prompts = self._read(
+            inputs, scope=scope, template=template, system=system, date=date,
             max_tokens=max_tokens, truncate=truncate, generate=generate,
-        )  # fmt: skip
-        prompts = self._prompts(config, instructions, systems)
+        ).prompts  # fmt: skip
         with self._lock:
             counted, failures = count_part(self.engine, prompts)
         if failures:
@@ -145,23 +152,23 @@ class Model:
         from sparcom.tracing.traces import trace_prompts
         from sparcom.tracing.units import parse_units
 
-        self._require_open()
         index = parse_units(units, self.space)
-        instructions, systems = to_instructions(inputs)
-        config = replace(
-            self.config, scope=scope, template=template, system=system, date=date,
+        read = self._read(
+            inputs, scope=scope, template=template, system=system, date=date,
             max_tokens=max_tokens, truncate=truncate, generate=0,
         )  # fmt: skip
-        made = self._prompts(config, instructions, systems)
         tokens = [
-            self._maker_of(config, own).tokens(instruction, prompt)
-            for instruction, prompt, own in zip(instructions, made, systems, strict=True)
+            self._maker_of(read.config, own).tokens(instruction, prompt)
+            for instruction, prompt, own in zip(
+                read.instructions, read.prompts, read.systems, strict=True
+            )
         ]
-        engine: Any = self.engine
+        engine, config = cast("TracingEngine", self.engine), self.config
         with self._lock:
             return trace_prompts(
-                engine, made, tokens, index, threshold=config.threshold, signal=config.signal
-            )
+                engine, read.prompts, tokens, index, threshold=config.threshold,
+                signal=config.signal,
+            )  # fmt: skip
 
     def _maker_of(self, config: RunConfig, system: str | None) -> "PromptMaker":
         return self._maker.changed(config if system is None else replace(config, system=system))
@@ -186,13 +193,10 @@ class Model:
         >>> chat = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
         >>> model.losses([chat])
         """
-        self._require_open()
-        instructions, systems = to_instructions(inputs)
-        config = replace(
-            self.config, scope="response", template=template, system=system, date=date,
+        prompts = self._read(
+            inputs, scope="response", template=template, system=system, date=date,
             max_tokens=answer_tokens, truncate=truncate,
-        )  # fmt: skip
-        prompts = self._prompts(config, instructions, systems)
+        ).prompts  # fmt: skip
         with self._lock:
             return self._ablator("zero").losses(prompts)
 
@@ -215,13 +219,10 @@ class Model:
         >>> model.generate("What is 17 * 23?", max_tokens=8)
         ['391']
         """
-        self._require_open()
-        instructions, systems = to_instructions(inputs)
-        config = replace(
-            self.config, scope="prompt", template=template, system=system, date=date,
+        prompts = self._read(
+            inputs, scope="prompt", template=template, system=system, date=date,
             max_tokens=None, truncate=truncate,
-        )  # fmt: skip
-        prompts = self._prompts(config, instructions, systems)
+        ).prompts  # fmt: skip
         with self._lock:
             written = self._ablator("zero").write(prompts, max_tokens)
         return [self._maker.decode(written[prompt.id]) for prompt in prompts]
@@ -308,6 +309,13 @@ class Model:
     def _require_open(self) -> None:
         if not self._open:
             raise SparcomError("this model is closed")
+
+    def _read(self, inputs: Inputs, **rules: Any) -> "_Read":
+        """The inputs as prompts; rules: keys of `RunConfig` that say how they are rendered."""
+        self._require_open()
+        instructions, systems = to_instructions(inputs)
+        config = replace(self.config, **rules)
+        return _Read(config, instructions, systems, self._prompts(config, instructions, systems))
 
     def _prompts(
         self, config: RunConfig, instructions: Sequence[Instruction], systems: Sequence[str | None]
