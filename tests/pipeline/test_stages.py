@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import records, save_tiny_llm, write_corpus
 
+from sparcom import shown_steps
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
 from sparcom.pipeline import progress
@@ -17,7 +18,6 @@ from sparcom.pipeline.plan import prepare
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.session import _beside
 from sparcom.pipeline.stages import Stages
-from sparcom.testbed.shown_steps import shown_steps
 
 
 def config_of(folder: Path) -> RunConfig:
@@ -87,6 +87,12 @@ def test_what_runs_beside_a_block_has_ended_after_it_and_its_error_is_raised() -
         pass
 
 
-def test_the_steps_of_a_training_are_shown_in_pipes_too(capsys: pytest.CaptureFixture) -> None:
-    assert list(shown_steps(range(3), 3)) == [0, 1, 2]
+def test_steps_are_shown_in_pipes_too_once_they_have_taken_a_while(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(shown_steps.shown_steps(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""  # within half a minute
+    monkeypatch.setattr(shown_steps, "SECONDS_IN_PIPES", 0.01)
+    for _ in shown_steps.shown_steps(range(3), 3):
+        time.sleep(0.02)
     assert "3/3" in capsys.readouterr().err

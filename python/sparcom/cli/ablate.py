@@ -54,10 +54,9 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
 
 def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     """Ablate targets, measure losses, write analysis/ablation.parquet."""
-    from tqdm import tqdm
-
     from sparcom.ablation.ablate import ablate
     from sparcom.ablation.options import AblationOptions
+    from sparcom.shown_steps import shown_bar
     from sparcom.store import Run
 
     names = ("family", "how", "random_sets", "early", "plain_sets", "high", "low", "seed",
@@ -67,7 +66,7 @@ def ablate_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     given |= {name: getattr(arguments, name) or None for name in ("limit", "answer_tokens")}
     if arguments.targets:
         given["targets"] = tuple(arguments.targets)
-    with tqdm(unit="set", disable=not arguments.progress) as bar:
+    with shown_bar("ablate", None, "set", hidden=arguments.json) as bar:
 
         def progress(done: int, planned: int) -> None:
             bar.total = planned

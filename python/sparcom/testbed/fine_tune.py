@@ -24,7 +24,7 @@ from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.errors import InputError
 from sparcom.models import resolve_model
-from sparcom.testbed.shown_steps import shown_steps
+from sparcom.shown_steps import shown_steps
 
 
 def fine_tune(

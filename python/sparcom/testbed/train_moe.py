@@ -29,7 +29,7 @@ from sparcom.corpus.prompts.chat_template import make_template
 from sparcom.corpus.prompts.prompts import make_prompts
 from sparcom.corpus.schema import Instruction
 from sparcom.models import TINY_MOE, tiny_moe_folder
-from sparcom.testbed.shown_steps import shown_steps
+from sparcom.shown_steps import shown_steps
 
 VOCABULARY = 2048
 TOP_K = 2
