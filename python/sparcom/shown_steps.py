@@ -10,7 +10,7 @@ SECONDS_IN_PIPES = 30.0
 T = TypeVar("T")
 
 
-def shown_bar(name: str, total: int | None, unit: str, *, hidden: bool = False) -> tqdm[Any]:
+def shown_bar(name: str, total: int | None, unit: str, *, hidden: bool = False) -> "tqdm[Any]":
     """A bar on stderr. In a pipe or a file, nothing that ends within half a minute is shown."""
     terminal = sys.stderr.isatty()
     wait = 0.0 if terminal else SECONDS_IN_PIPES
