@@ -27,7 +27,7 @@ from sparcom.analysis.data.load import load
 from sparcom.analysis.options import AnalysisOptions
 from sparcom.analysis.overlap.category_matrix import category_matrix
 from sparcom.analysis.overlap.measures import pair_matrix
-from sparcom.analysis.stats.pair_sums import bootstrap_draws, permutation_draws
+from sparcom.analysis.stats.pair_sums import permutation_draws, weighted_sums
 from sparcom.analysis.stats.resample import bootstrap_weights, permuted_codes
 from sparcom.components import ComponentSpace, Site
 from sparcom.corpus.prompts.prompts import Prompt
@@ -44,6 +44,7 @@ from sparcom.store import (
     part_profile,
     writing_corpus,
 )
+from sparcom.store.corpus_file import LABELS
 from sparcom.store.run_store import RESULT_FOLDERS
 
 SPACE = ComponentSpace(tuple(Site("dense", layer, 11008, "silu") for layer in range(32)))
@@ -117,7 +118,7 @@ def write_run(location: Path, n: int, repeat: int | None = None) -> str:
         sets = _sets(rows, tokens[rows], drawn[rows % len(drawn)])
         counted = _counted(sets)
         store.results.write(part, None if repeat else counted, sets, [])
-        labels = store.corpus.part(part, ["id", "category", "source"])
+        labels = store.corpus.part(part, LABELS)
         profile = part_profile(counted, sets, cells.keys(labels, sets.tokens))
         store.profiles.write(part, profile)
     store.profiles.merge(Span(0, store.corpus.parts()))
@@ -245,7 +246,7 @@ def compare_with_plain(run: Run, draws: int, plain_draws: int) -> list[tuple[str
          lambda: permutation_draws(values, permuted, count).means(), scale),
         (f"{draws} bootstraps",
          lambda: np.stack([plain_bootstrap(values, codes, w) for w in weights[:plain_draws]]),
-         lambda: bootstrap_draws(values, codes, weights, count).means(), scale),
+         lambda: weighted_sums(values, codes, weights, count).means(), scale),
     )  # fmt: skip
     rows = []
     for name, plain, ours, times in steps:
