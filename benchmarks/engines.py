@@ -7,7 +7,8 @@
 
 Both engines run the same prompts, alternately, each at its own best number of rows per pass;
 medians of pairs. Counting is proved first: every count equals a plain forward hook's.
-`bars`: transformers_counting_over_bare; signs_ratio, tokens per second with --signs over without.
+`bars`: transformers_counting_over_bare; signs_ratio, tokens per second with --signs over without;
+magnitudes_ratio, the same of --magnitudes.
 """
 
 import argparse
@@ -70,6 +71,7 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
         "bare": TransformersEngine(replace(options, count=False)),
         "counting": TransformersEngine(options),
         "signs": TransformersEngine(replace(options, signs=True)),
+        "magnitudes": TransformersEngine(replace(options, magnitudes=True)),
     }
     print_card()
     prove(engines["counting"], prompts[:8])
@@ -79,7 +81,7 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
         {n: lambda n=n: run(engines[n], prompts, best[n]) for n in engines}, arguments.rounds
     )
     ratio, low, high = median_ratio(times["bare"], times["counting"])
-    signs, signs_low, signs_high = median_ratio(times["counting"], times["signs"])
+    more = {n: median_ratio(times["counting"], times[n]) for n in ("signs", "magnitudes")}
     rate = {name: tokens / statistics.median(t) for name, t in times.items()}
     print_table(
         ("engine", "rows a pass", "tokens/s", "ratio", "95 % interval"),
@@ -87,15 +89,20 @@ def bench_transformers(arguments: argparse.Namespace) -> None:
             ("transformers, bare", best["bare"], f"{rate['bare']:.0f}", "1.000", ""),
             ("transformers, counting", best["counting"], f"{rate['counting']:.0f}",
              f"{ratio:.3f}", f"{low:.3f} to {high:.3f}"),
-            ("the same with --signs, over counting", best["signs"], f"{rate['signs']:.0f}",
-             f"{signs:.3f}", f"{signs_low:.3f} to {signs_high:.3f}"),
+            *((f"the same with --{name}, over counting", best[name], f"{rate[name]:.0f}",
+               f"{one:.3f}", f"{least:.3f} to {most:.3f}")
+              for name, (one, least, most) in more.items()),
         ],
     )  # fmt: skip
     emit(
         "engines.transformers",
-        {"transformers_counting_over_bare": round(ratio, 4), "signs_ratio": round(signs, 4)},
+        {
+            "transformers_counting_over_bare": round(ratio, 4),
+            "signs_ratio": round(more["signs"][0], 4),
+            "magnitudes_ratio": round(more["magnitudes"][0], 4),
+        },
         interval=[round(low, 4), round(high, 4)],
-        signs_interval=[round(signs_low, 4), round(signs_high, 4)],
+        more_intervals={n: [round(x, 4) for x in more[n][1:]] for n in more},
         tokens_per_s={name: round(value, 1) for name, value in rate.items()},
         prompts=len(prompts),
         tokens=tokens,

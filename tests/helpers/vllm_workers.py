@@ -90,16 +90,15 @@ def make_worker(name: str) -> type:
                 for reading in rows._readings.values():
                     reading.read = 0
 
-            def forget_chunks(slot_of_row, requests, notes, lengths, positions):
-                positions = np.concatenate([np.arange(n) for n in lengths])
-                fill(slot_of_row, requests, notes, lengths, positions)
+            def forget_chunks(slot_of_row, requests, notes, starts, lengths):
+                fill(slot_of_row, requests, notes, [0] * len(starts), lengths)
 
-            def forget_order(slot_of_row, requests, notes, lengths, positions):
+            def forget_order(slot_of_row, requests, notes, starts, lengths):
                 """Requests in the order in which they came first."""
                 first_seen.extend(r for r in requests if r not in first_seen)
                 note_of = dict(zip(requests, notes, strict=True))
                 requests = sorted(requests, key=first_seen.index)
-                fill(slot_of_row, requests, [note_of[r] for r in requests], lengths, positions)
+                fill(slot_of_row, requests, [note_of[r] for r in requests], starts, lengths)
 
             def wrong_kernel(gate, up, bins, counts, rows, **options):
                 out = kernel(gate, up, bins, counts, rows, **options)

@@ -12,13 +12,12 @@ from sparcom.errors import CountError
 def step(rows: RowMap, *parts: tuple[str, dict, int, int], size: int = 16) -> list[int]:
     """Slots of one step of (request, note, first position, rows) parts, in a buffer of `size`."""
     slots = np.full(size, 99, np.int32)
-    positions = [np.arange(first, first + n) for _, _, first, n in parts]
     rows.fill(
         slots,
         [r for r, *_ in parts],
         [note for _, note, *_ in parts],
+        [first for *_, first, _ in parts],
         [n for *_, n in parts],
-        np.concatenate(positions),
     )
     return slots.tolist()
 

@@ -46,17 +46,13 @@ class Runner:
         total = sum(lengths.values())
         batch = InputBatch.make_dummy(len(names), total, self.buffers)
         bounds = np.cumsum([0, *(lengths[name] for name in names)]).astype(np.int32)
-        positions = np.full(ROOM, 7)  # rows of padding have positions too
-        for name, start in zip(names, bounds[:-1], strict=True):
-            positions[start : start + lengths[name]] = self.computed[name] + np.arange(
-                lengths[name]
-            )
+        computed = [self.computed[name] for name in names]
         return replace(
             batch,
             req_ids=names,
             num_tokens_after_padding=ROOM,
             query_start_loc_np=np.pad(bounds, (0, SLOTS - len(names)), constant_values=total),
-            positions=torch.from_numpy(positions),
+            num_computed_tokens_np=np.array(computed, np.int32),
         )
 
     def execute_model(self, scheduled: SchedulerOutput, dummy_run: bool = False) -> None:

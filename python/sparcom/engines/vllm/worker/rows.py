@@ -66,35 +66,34 @@ class RowMap:
         slot_of_row: np.ndarray,
         requests: Sequence[str],
         notes: Sequence[Mapping[str, Any]],
+        starts: Sequence[int],
         lengths: Sequence[int],
-        positions: np.ndarray,
     ) -> None:
         """Write the slot of every row of a step, -1 if it is not counted.
 
         slot_of_row: [rows] int32, written.
         requests, notes: ids of the step's requests in batch order, and their `request_note`s.
-        lengths: rows of each; positions: [rows] of all tokens in their sequences.
+        starts: position in its sequence of each request's first row; lengths: rows of each, of
+            positions that follow each other.
         Raises CountError if two requests share a slot.
         """
         slot_of_row.fill(-1)
         if self._ignores:
             return
-        start = 0
-        for request, note, length in zip(requests, notes, lengths, strict=True):
-            at = positions[start : start + length]
+        row = 0
+        for request, note, first, length in zip(requests, notes, starts, lengths, strict=True):
             reading = self._readings.get(request)
             if reading is None:
                 reading = self._open(request, note)
-                self.cached += int(at[0])
-            rows = slot_of_row[start : start + length]
-            start += length
-            first, last = int(at[0]), int(at[-1])
-            self.recomputed += max(0, min(reading.read, last + 1) - first)
+                self.cached += first
+            end = first + length
+            self.recomputed += max(0, min(reading.read, end) - first)
             for low, high in reading.ranges:
-                low = max(low, reading.read)
-                if low <= last and high > first:
-                    rows[(at >= low) & (at < high)] = reading.slot
-            reading.read = max(reading.read, last + 1)
+                low, high = max(low, reading.read, first), min(high, end)
+                if low < high:
+                    slot_of_row[row + low - first : row + high - first] = reading.slot
+            reading.read = max(reading.read, end)
+            row += length
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:

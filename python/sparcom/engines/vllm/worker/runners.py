@@ -3,20 +3,19 @@
 vLLM has no public hook that sees the rows of a pass, so these stand in the way of methods of its
 runner, of private names: what each needs is listed, and a version without one of them is refused.
 vLLM chooses the runner. Both know the batch in the order in which its rows lie: the requests, the
-rows of each, and the position of every row in its sequence.
+rows of each, and how many tokens of it were computed before. All of that is in the host's memory,
+so that no pass waits for the device.
 """
 
 from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from sparcom.counting import nvtx
 from sparcom.engines.vllm.process.launch import installed_version
 from sparcom.engines.vllm.worker.counting_op import StepCounter
 from sparcom.engines.vllm.worker.finite import FiniteCheck
 from sparcom.engines.vllm.worker.rows import RowMap
-from sparcom.errors import InputError, SparcomError
+from sparcom.errors import InputError
 
 
 class CountedForward:
@@ -38,24 +37,22 @@ class CountedForward:
         self._steps = 0
         runner._model_forward = self
 
-    def __call__(self, *, positions: torch.Tensor, **inputs: Any) -> Any:
+    def __call__(self, **inputs: Any) -> Any:
         runner = self._runner
-        if positions.dim() != 1:
-            raise SparcomError(f"positions of shape {list(positions.shape)}: not a text-only model")
         requests = runner.input_batch.req_ids
         bounds = runner.query_start_loc.np[: len(requests) + 1]
         self._rows.fill(
             self._counter.host.numpy(),
             requests,
             [runner.requests[r].sampling_params.extra_args or {} for r in requests],
+            runner.input_batch.num_computed_tokens_cpu[: len(requests)].tolist(),
             (bounds[1:] - bounds[:-1]).tolist(),
-            positions[: int(bounds[-1])].cpu().numpy(),
         )
         self._counter.begin()
         self._steps += 1
         try:
             with nvtx.step(self._steps):
-                output = self._forward(positions=positions, **inputs)
+                output = self._forward(**inputs)
             self._finite.note(output, self._counter.bins)
             return output
         finally:
@@ -108,8 +105,8 @@ class CountedBatches:
             self._counter.host.numpy(),
             batch.req_ids,
             [self._notes[name] for name in batch.req_ids],
+            batch.num_computed_tokens_np[: batch.num_reqs].tolist(),
             (bounds[1:] - bounds[:-1]).tolist(),
-            batch.positions[: int(bounds[-1])].cpu().numpy(),
         )
         self._counter.begin()
         self._counted = True
