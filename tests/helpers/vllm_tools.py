@@ -40,6 +40,24 @@ def worker_class(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def planned_ahead() -> Iterator[None]:
+    """Within the block the vLLM engine starts with asynchronous scheduling, which vLLM itself turns
+    off on a CPU."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    make = EngineArgs.create_engine_config
+
+    def made(arguments: EngineArgs) -> object:
+        config = make(arguments)
+        config.scheduler_config.async_scheduling = True
+        return config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EngineArgs, "create_engine_config", made)
+        yield
+
+
 def client_of(engine: VllmEngine) -> EngineClient:
     """The running engine's client of vLLM."""
     return engine._engine.current.client

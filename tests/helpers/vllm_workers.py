@@ -15,6 +15,7 @@ HANDLINGS = (
     "passes that nobody asked for",
     "counts of aborted requests",
     "the kernel",
+    "tokens after the end",
 )
 
 
@@ -81,8 +82,9 @@ def make_worker(name: str) -> type:
                 for owner, name in ((rows, "fill"), (counter, "end"), (self, "keep_aborted")):
                     owner.__dict__.pop(name, None)
                 recorder_module.act_mul_count = kernel
+                counter._ends = ends
 
-            kernel = recorder_module.act_mul_count
+            kernel, ends = recorder_module.act_mul_count, counter._ends
             self.restore = undo
 
             def forget_read(*step):
@@ -118,6 +120,8 @@ def make_worker(name: str) -> type:
                     self.keep_aborted = True
                 case 5:
                     recorder_module.act_mul_count = wrong_kernel
+                case 6:
+                    counter._ends = ends[:0]
 
     class LateWorker(CountingWorker):
         """Puts counting into the model when it has been compiled."""

@@ -7,7 +7,7 @@ forget one of its ways (`vllm_workers`), they are found to be wrong.
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from vllm_tools import (
     by_id,
     client_of,
     make_prompts,
+    planned_ahead,
     reference,
     share_of_differing_cells,
     worker_class,
@@ -89,11 +90,11 @@ def whole(folder: Path, prompts: list[Prompt], scope: str) -> list[Prompt]:
     return found
 
 
-@pytest.fixture(scope="module")
-def engine(folder):
+@pytest.fixture(scope="module", params=[nullcontext, planned_ahead])
+def engine(folder, request):
     """A KV cache of four blocks of 128 for eight requests, of which most grow into a second
     block while they write: requests must be preempted and read again."""
-    with worker_class("vllm_workers.ForgetfulWorker"):
+    with worker_class("vllm_workers.ForgetfulWorker"), request.param():
         made = VllmEngine(
             VllmOptions(
                 str(folder), dtype="float32", batch_tokens=64, slots=8, verify=True,
@@ -196,6 +197,21 @@ def test_steps_cannot_be_counted_without(engine, prompts, handling):
     with without(engine, handling):
         list(engine.count(many))
         found = broken(engine)
+    assert found
+    for message in found:
+        assert re.match(NOT_CONSERVED, message)
+
+
+def test_tokens_after_the_end_count_nothing(engine, prompts):
+    """A pass that was planned before an answer ended reads one token more."""
+    with without(engine, "tokens after the end"):
+        list(engine.count(prompts))
+        found = broken(engine)
+    config = client_of(engine)._llm.vllm_config.scheduler_config
+    if not config.async_scheduling:
+        assert found == []
+        return
+    assert config.get_scheduler_cls().__name__ == "AsyncCountingScheduler"
     assert found
     for message in found:
         assert re.match(NOT_CONSERVED, message)

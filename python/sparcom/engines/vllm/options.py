@@ -82,6 +82,11 @@ class VllmOptions(EngineOptions):
         return self.prefix_caching and not self.ablation
 
     @property
+    def schedules_ahead(self) -> bool:
+        """True if vLLM may plan a pass while the one before runs. On a CPU it never does."""
+        return self.pipeline_parallel == 1 and not self.launched_outside
+
+    @property
     def launched_outside(self) -> bool:
         """True if each worker is an engine of its own and holds one shard."""
         return self.executor == "external_launcher" and self.world_size > 1
@@ -108,6 +113,7 @@ class CountingConfig:
     slots, verify: of the recorder; they do not change the compiled graph.
     kernel: `fingerprint.kernel_version`, of the sources and the native build.
     ablation: every site reads `keep` and `fill` (`ablation.AblationBuffers`).
+    ends: token ids that end an answer; none of them is ever read.
     """
 
     threshold: float
@@ -118,6 +124,7 @@ class CountingConfig:
     signs: bool = False
     magnitudes: bool = False
     ablation: bool = False
+    ends: tuple[int, ...] = ()
 
     def compute_hash(self) -> str:
         """What of this is in the compiled graph: counting engines take no graph of a bare one."""

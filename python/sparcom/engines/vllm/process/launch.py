@@ -22,6 +22,7 @@ from sparcom.errors import InputError
 
 TESTED = ("0.32.0",)
 SCHEDULER = "sparcom.engines.vllm.process.scheduler.CountingScheduler"
+ASYNC_SCHEDULER = "sparcom.engines.vllm.process.scheduler.AsyncCountingScheduler"
 _STARTING = threading.RLock()  # the environment belongs to the process: engines start one by one
 
 
@@ -123,7 +124,9 @@ def engine_args(
 
     A cached token is not computed, so not counted: with prefix caching the scheduler is one that
     takes no counted token from the cache (`scheduler.CountingScheduler`). Asynchronous scheduling
-    is off: it computes tokens after the end of a sequence, and reuses slots early.
+    computes one token after the end of a sequence; the workers know it by its input, which is an
+    end token, and do not count it (`StepCounter.begin`). Later stages of a pipeline have no inputs,
+    and launched ranks must make equal plans, so it is off for both.
     """
     context = context_of(options, facts)
     alone = options.executor == "mp" and options.world_size == 1
@@ -142,7 +145,7 @@ def engine_args(
         "enable_prefix_caching": options.caches_prefixes,
         "scheduler_cls": SCHEDULER if options.caches_prefixes else None,
         "enable_chunked_prefill": True,
-        "async_scheduling": False,
+        "async_scheduling": None if options.schedules_ahead else False,
         "skip_tokenizer_init": True,
         "disable_log_stats": True,
         "worker_cls": (
@@ -176,6 +179,12 @@ def start_engine(options: VllmOptions, facts: ModelFacts, counting: CountingConf
     if args.enable_prefix_caching and _is_recurrent(args.create_model_config()):
         args.enable_prefix_caching, args.scheduler_cls = False, None
     config = args.create_engine_config()
+    scheduling = config.scheduler_config
+    if scheduling.async_scheduling:
+        # Inputs of a model that reads images too are embedded before the pass.
+        scheduling.async_scheduling = not config.model_config.is_multimodal_model
+    if scheduling.async_scheduling and scheduling.scheduler_cls is not None:
+        scheduling.scheduler_cls = ASYNC_SCHEDULER
     if on_cpu:
         model: Any = config.model_config
         parallel = config.parallel_config

@@ -11,7 +11,7 @@ from typing import Any
 from sparcom.components import ComponentSpace, merge_shards, shards_of
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineInfo, PromptError
-from sparcom.engines.vllm.model_facts import ModelFacts, context_of
+from sparcom.engines.vllm.model_facts import ModelFacts, context_of, end_tokens
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.process import launch
 from sparcom.engines.vllm.process.client import EngineClient
@@ -169,4 +169,5 @@ def counting_config(options: VllmOptions) -> CountingConfig | None:
         signs=options.signs,
         magnitudes=options.magnitudes,
         ablation=options.ablation,
+        ends=tuple(end_tokens(options)),
     )

@@ -10,6 +10,7 @@ by its name. The conservation of every instruction's rows proves that it works.
 from collections.abc import Callable
 from typing import Any
 
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from sparcom.engines.vllm.worker.rows import first_counted
@@ -20,9 +21,19 @@ class CountingScheduler(Scheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.kv_cache_manager.get_computed_blocks = up_to_counted(
-            self.kv_cache_manager.get_computed_blocks
-        )
+        _bound(self.kv_cache_manager)
+
+
+class AsyncCountingScheduler(AsyncScheduler):
+    """The same of vLLM's scheduler that plans a pass while the one before still runs."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _bound(self.kv_cache_manager)
+
+
+def _bound(manager: Any) -> None:
+    manager.get_computed_blocks = up_to_counted(manager.get_computed_blocks)
 
 
 def up_to_counted(look_up: Callable[..., Any]) -> Callable[..., Any]:

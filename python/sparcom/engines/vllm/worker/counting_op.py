@@ -9,6 +9,8 @@ through the recorder, where they stay at one address, which CUDA graphs need. On
 worker, hence one recorder. Their kernel is `torch.ops.sparcom.act_mul_count`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -33,12 +35,14 @@ class StepCounter:
     """The recorder of a worker, and the bins of its running step in one buffer that never moves.
 
     max_rows: rows of the largest step.
+    ends: tokens that end an answer, if vLLM plans a pass before it knows what the one before wrote.
     experts: site -> the routed experts that run here.
     turns: sites whose gate and up take turns in a row, instead of lying side by side.
     """
 
-    def __init__(self, recorder: Recorder, max_rows: int) -> None:
+    def __init__(self, recorder: Recorder, max_rows: int, ends: Sequence[int] = ()) -> None:
         self.recorder = recorder
+        self._ends = torch.tensor(list(ends), dtype=torch.int64, device=recorder.device)
         self.experts: dict[int, GroupedExperts] = {}
         self.turns: set[int] = set()
         self.host = torch.full((max_rows,), -1, dtype=torch.int32)
@@ -51,12 +55,25 @@ class StepCounter:
         """[max_rows] int32 on the device: the slot of each row of the running step, or -1."""
         return self._bins
 
-    def begin(self) -> None:
-        """The bins in `host` are those of the next pass."""
+    def begin(self, answers: Sequence[tuple[int, int]] = (), tokens: Tensor | None = None) -> None:
+        """The bins in `host` are those of the next pass.
+
+        answers: rows that read a generated token; tokens: [rows or more] what each row reads, on
+            the device. Where passes are planned ahead, a row that reads one of `ends` is not
+            counted: the answer had ended with it.
+        """
         if self._bins is not self.host:
             self._bins.copy_(self.host)
+        seen = self.host
+        if answers and len(self._ends):
+            if tokens is None:
+                raise CountError("passes are planned ahead, and this one does not show its tokens")
+            for first, stop in answers:
+                ended = torch.isin(tokens[first:stop], self._ends)
+                self._bins[first:stop].masked_fill_(ended, -1)
+            seen = self._bins
         if self.recorder.trace is not None:
-            self.recorder.trace.step(self.host)
+            self.recorder.trace.step(seen.cpu())
 
     def end(self) -> None:
         """Passes that follow without `begin` (dummy and warm-up ones) count nothing."""

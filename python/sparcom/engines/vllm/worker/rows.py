@@ -21,10 +21,12 @@ END = 2**31 - 1
 
 @dataclass
 class _Reading:
-    """A request under way. read: positions below this one have been computed once."""
+    """A request under way. answer: position of its first generated token, END if none counts.
+    read: positions below this one have been computed once."""
 
     slot: int
     ranges: tuple[tuple[int, int], ...]
+    answer: int
     read: int = 0
 
 
@@ -40,7 +42,8 @@ def request_note(
     ranges = [list(r) for r in counted]
     if response:
         ranges.append([prompt_tokens, END])
-    return {KEY: {"slot": slot, "ranges": ranges}}
+    answer = prompt_tokens if response else END
+    return {KEY: {"slot": slot, "ranges": ranges, "answer": answer}}
 
 
 def first_counted(note: Mapping[str, Any]) -> int:
@@ -52,11 +55,13 @@ class RowMap:
     """Slots of the rows of each step, and the progress of the requests under way.
 
     recomputed: tokens that came again after a preemption, so far. cached: tokens that never came,
-    since vLLM had them from an earlier request.
+    since vLLM had them from an earlier request. answers: [(first, stop)] the rows of the last step
+    that read generated tokens which may count.
     """
 
     def __init__(self) -> None:
         self.recomputed = self.cached = 0
+        self.answers: list[tuple[int, int]] = []
         self._ignores = False
         self._readings: dict[str, _Reading] = {}
         self._owners: dict[int, str] = {}
@@ -78,6 +83,7 @@ class RowMap:
         Raises CountError if two requests share a slot.
         """
         slot_of_row.fill(-1)
+        self.answers = []
         if self._ignores:
             return
         row = 0
@@ -92,6 +98,8 @@ class RowMap:
                 low, high = max(low, reading.read, first), min(high, end)
                 if low < high:
                     slot_of_row[row + low - first : row + high - first] = reading.slot
+            if reading.answer < end:
+                self.answers.append((row + max(0, reading.answer - first), row + length))
             reading.read = max(reading.read, end)
             row += length
 
@@ -117,7 +125,8 @@ class RowMap:
             raise CountError(
                 f"request {request} was given slot {slot}, which {self._owners[slot]} still has"
             )
-        reading = _Reading(slot, tuple((int(a), int(b)) for a, b in note[KEY]["ranges"]))
+        ranges = tuple((int(a), int(b)) for a, b in note[KEY]["ranges"])
+        reading = _Reading(slot, ranges, int(note[KEY]["answer"]))
         self._readings[request] = reading
         self._owners[slot] = request
         return reading

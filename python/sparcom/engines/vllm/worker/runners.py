@@ -48,7 +48,7 @@ class CountedForward:
             runner.input_batch.num_computed_tokens_cpu[: len(requests)].tolist(),
             (bounds[1:] - bounds[:-1]).tolist(),
         )
-        self._counter.begin()
+        self._counter.begin(self._rows.answers, inputs.get("input_ids"))
         self._steps += 1
         try:
             with nvtx.step(self._steps):
@@ -108,7 +108,7 @@ class CountedBatches:
             batch.num_computed_tokens_np[: batch.num_reqs].tolist(),
             (bounds[1:] - bounds[:-1]).tolist(),
         )
-        self._counter.begin()
+        self._counter.begin(self._rows.answers, batch.input_ids)
         self._counted = True
         return batch
 

@@ -135,7 +135,8 @@ class CountingWorker(PlainWorker):
             verify=config.verify,
             device=self.device,
         )
-        counter = self.sparcom_counter = StepCounter(recorder, runner.max_num_tokens)
+        ends = config.ends if self.vllm_config.scheduler_config.async_scheduling else ()
+        counter = self.sparcom_counter = StepCounter(recorder, runner.max_num_tokens, ends)
         bind_experts(found.banks, counter, runner.max_num_tokens)
         use_counter(counter)
         self.sparcom_recorder = recorder
