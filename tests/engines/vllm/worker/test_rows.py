@@ -51,6 +51,17 @@ def test_generated_tokens_count_only_where_asked():
     assert step(rows, ("a", silent, 2, 1), ("b", spoken, 2, 1), size=2) == [-1, 1]
 
 
+def test_the_rows_that_read_an_answer_are_told_where_it_counts():
+    silent, spoken = request_note(0, [(0, 2)], 2, False), request_note(1, [(0, 3)], 3, True)
+    rows = RowMap()
+    step(rows, ("a", silent, 0, 2), ("b", spoken, 0, 2))
+    assert rows.answers == []
+    step(rows, ("a", silent, 2, 1), ("b", spoken, 2, 3))  # a prompt's last token, two of an answer
+    assert rows.answers == [(2, 4)]
+    step(rows, ("b", spoken, 5, 1), ("a", silent, 3, 1))
+    assert rows.answers == [(0, 1)]
+
+
 def test_a_slot_serves_one_request_at_a_time():
     rows = RowMap()
     step(rows, ("a", request_note(0, [(0, 1)], 1, False), 0, 1))

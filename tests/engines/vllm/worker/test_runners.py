@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparcom.errors import InputError
+from sparcom.errors import CountError, InputError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -133,6 +133,20 @@ def test_rows_that_are_not_finite_are_found(runner):
     count_passes(other, True, other.counter, other.rows, other.finite)
     step(other, {"a": (0, 3)}, [("a", note)])
     assert "not finite in float32 on 1 counted tokens" in other.finite.check(["a"], [2])
+
+
+def test_a_row_that_reads_the_end_of_an_answer_is_not_counted(runner):
+    """Where passes are planned ahead; the end of a text that is read is a token like others."""
+    recorder = runner.counter.recorder
+    ahead, plain = StepCounter(recorder, 8, ends=[7, 9]), StepCounter(recorder, 8)
+    tokens = torch.tensor([7, 3, 9, 4, 7, 9, 9, 9])
+    for counter, expected in ((ahead, [0, 0, -1, 1, -1, 2]), (plain, [0, 0, 0, 1, 1, 2])):
+        counter.host[:6] = torch.tensor([0, 0, 0, 1, 1, 2])
+        counter.begin([(2, 3), (3, 5)], tokens)
+        assert counter.bins.tolist() == [*expected, -1, -1]
+        counter.end()
+    with pytest.raises(CountError, match="does not show its tokens"):
+        ahead.begin([(0, 1)], None)
 
 
 def test_a_runner_without_a_part_is_refused():
