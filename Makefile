@@ -62,14 +62,11 @@ sanitize: env    ## the kernel tests of every instruction set under AddressSanit
 	@echo "sanitize: the CUDA kernel, emulated"
 	@$(SANITIZED) -m pytest -q tests/counting/test_op.py tests/counting/test_emulation.py
 
-gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.txt
+gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.md
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
 		f"make gpu: torch {torch.__version__} must see a CUDA device; it sees none")'
 	@SPARCOM_CUDA=1 $(PIP) --no-deps --no-build-isolation --editable .
-	@mkdir -p build
-	@( nvidia-smi; $(BIN)/sparcom doctor; $(BIN)/python -m pytest -q -m gpu tests && \
-		$(BIN)/python benchmarks/kernels.py ) > build/gpu.txt 2>&1; \
-		status=$$?; cat build/gpu.txt; echo "gpu: this page is build/gpu.txt"; exit $$status
+	@$(BIN)/python benchmarks/gpu_page.py
 
 env: $(VENV)/.built   ## the environment in .venv, and the native build
 
