@@ -17,6 +17,8 @@ why:
     select_ratio         numpy.partition / ours, on 352,256 counts
     identify_s           the set of one instruction of 352,256 neurons, top 1 %
     identify_ratio       partition, comparison and packing by NumPy / ours, in that
+    red_sectors_per_warp_run    32-byte sectors that a warp's atomic additions touch for each run of
+                         rows, most over the CUDA kernel's shapes; its machine code is executed
 """
 
 import argparse
@@ -66,6 +68,7 @@ def main() -> None:
         bars |= measure_bits(min(options.rounds, 5))
     if "gpu" in options.parts:
         more["gpu"] = kernels_gpu.run()
+        bars |= kernels_gpu.bars()
     emit("kernels", {k: round(v, 3) for k, v in bars.items()}, **more)
 
 

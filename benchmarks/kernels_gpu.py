@@ -16,7 +16,9 @@ import torch
 import sass
 import silu_and_mul
 from common import print_table
-from sparcom.counting import reference
+from sass_machine.kernel import ARCHITECTURES, red_sectors_per_warp_run
+from sparcom import native
+from sparcom.counting import layout, reference
 from sparcom.counting.ops import act_mul_count
 
 ROUNDS, WARM_UP = 30, 5
@@ -118,8 +120,8 @@ def measure_shape(shape: Shape) -> dict[str, float]:
     halves = [b.chunk(2, dim=1) for b in both]
     at = bins.long()
 
-    def ours(i: int) -> None:
-        act_mul_count(*halves[i % sets], bins, counts, rows, out=out[i % sets])
+    def ours(i: int) -> None:  # striped, as the recorder's
+        act_mul_count(*halves[i % sets], bins, counts, rows, out=out[i % sets], striped=True)
 
     def activation(i: int) -> None:
         gate, up = halves[i % sets]
@@ -132,7 +134,7 @@ def measure_shape(shape: Shape) -> dict[str, float]:
     ours(0)
     expected = (torch.zeros_like(counts), torch.zeros_like(rows))
     reference.act_mul_count(*halves[0], bins, *expected)
-    if not (torch.equal(counts, expected[0]) and torch.equal(rows, expected[1])):
+    if not (torch.equal(layout.in_order(counts), expected[0]) and torch.equal(rows, expected[1])):
         raise SystemExit(f"kernels: wrong counts at {shape}; run the tests marked gpu")
     calls = {
         "ours": ours,
@@ -204,6 +206,22 @@ def estimate() -> dict[str, Any]:
             table.append([f"{card.name}, {shape.name}", f"{seconds * 1e6:.1f}", limit])
     print_table(["card and shape", "us at best (estimate)", "limit"], table)
     return {"estimate": True, "us_at_best": found, "ptxas": ptxas}
+
+
+def bars() -> dict[str, float]:
+    """red_sectors_per_warp_run: the most, over SHAPES, by the machine code of the CUDA part.
+
+    A warp adds the 256 counts of a run in so many sectors of memory; in order it would be 256.
+    """
+    if sass.missing():
+        return {}
+    built = {f"sm_{a}" for a in native._cuda.info()["cuda_architectures"].split()}
+    found = {
+        (architecture, width): red_sectors_per_warp_run(architecture, width)
+        for architecture in ARCHITECTURES if architecture in built
+        for width in {shape.width for shape in SHAPES}
+    }  # fmt: skip
+    return {"red_sectors_per_warp_run": max(found.values())} if found else {}
 
 
 def compiled() -> dict[str, Any]:

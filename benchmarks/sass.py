@@ -6,7 +6,9 @@ import importlib.util
 import os
 import re
 import shutil
+import struct
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,17 +55,54 @@ def usage() -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
+def cubin(architecture: str) -> bytes:
+    """The ELF file with the machine code of an architecture."""
+    library = str(Path(native._cuda.__file__).resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        command = [find_cuobjdump(), "-xelf", "all", "-arch", architecture, library]
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        (file,) = Path(folder).iterdir()
+        return file.read_bytes()
+
+
+@functools.cache
+def sections(architecture: str) -> dict[str, bytes]:
+    """The sections of `cubin`, by name."""
+    elf = cubin(architecture)
+    (table,) = struct.unpack_from("<Q", elf, 0x28)
+    size, count, of_names = struct.unpack_from("<HHH", elf, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", elf, table + size * k) for k in range(count)]
+    names = elf[headers[of_names][4] :]
+    return {
+        names[name : names.index(b"\0", name)].decode(): elf[offset : offset + length]
+        for name, kind, _, _, offset, length in headers
+        if kind != 8  # which has no bytes in the file
+    }
+
+
+def parameters_at(architecture: str, kernel: str) -> tuple[int, int]:
+    """(offset, size) of a kernel's parameters in constant bank 0, from its .nv.info."""
+    info, at = sections(architecture)[f".nv.info.{kernel}"], 0
+    while at < len(info):
+        form, attribute, value = struct.unpack_from("<BBH", info, at)
+        if (form, attribute) == (4, 0x0A):  # EIATTR_PARAM_CBANK: a symbol, then the two
+            offset, size = struct.unpack_from("<HH", info, at + 8)
+            return offset, size
+        at += 4 + (value if form == 4 else 0)
+    raise ValueError(f"sass: {kernel} does not say where its parameters are")
+
+
 @functools.cache
 def code(architecture: str) -> dict[str, list["Instruction"]]:
     """kernel -> its machine code, in order."""
     found = {}
-    pattern = r"/\*([0-9a-f]{4,5})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);"
+    pattern = r"/\*([0-9a-f]{4,5})\*/\s+(@!?U?P\w+)?\s*([A-Z][\w.]*)([^;]*);"
     for text in re.split(r"\n\s*Function : ", _dump("-sass", "-arch", architecture))[1:]:
         name = text.split("\n", 1)[0].strip()
         if "act_mul_count" in name:
             found[name] = [
-                Instruction(int(address, 16), bool(condition), operation, operands)
-                for address, condition, operation, operands in re.findall(pattern, text)
+                Instruction(int(address, 16), guard, operation, operands.strip())
+                for address, guard, operation, operands in re.findall(pattern, text)
             ]
     return found
 
@@ -72,7 +111,7 @@ class Instruction(NamedTuple):
     """One line of machine code."""
 
     address: int
-    conditional: bool
+    guard: str  # "@P0", "@!P0", or "" if it is always executed
     operation: str  # with its modifiers
     operands: str
 
@@ -115,7 +154,7 @@ def shortest_loop(
         i = queue.popleft()
         line = lines[i]
         steps = [] if line.target is None else [index[line.target]]
-        if line.conditional or not line.operation.startswith(("BRA", "EXIT", "RET")):
+        if line.guard or not line.operation.startswith(("BRA", "EXIT", "RET")):
             steps.append(i + 1)
         for step in steps:
             if first <= step <= last and step not in before:

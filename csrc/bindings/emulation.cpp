@@ -1,6 +1,7 @@
 // cuda/act_mul_count.h as plain C++: a loop over every thread of the grid, in an order that the
 // test chooses. The tests build it; it takes the same arguments as sparcom._native_cuda.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <numeric>
@@ -19,13 +20,19 @@ struct Emulate {
   const ActMulCount& p;
   const Launch& l;
   uint32_t seed;  // of the order of the threads; 0: in order
+  std::vector<std::vector<uintptr_t>>* additions;  // of each thread, if wanted
 
   template <class T, int n, int A, Call C>
   void of() {
     std::vector<uint32_t> threads(size_t(l.blocks) * threads_per_block);
     std::iota(threads.begin(), threads.end(), 0u);
     if (seed) std::shuffle(threads.begin(), threads.end(), std::mt19937(seed));
-    for (const uint32_t thread : threads) act_mul_count_thread<T, n, A, C>(p, l, thread);
+    if (additions) additions->resize(threads.size());
+    for (const uint32_t thread : threads) {
+      sparcom::additions = additions ? &(*additions)[thread] : nullptr;
+      act_mul_count_thread<T, n, A, C>(p, l, thread);
+    }
+    sparcom::additions = nullptr;
   }
 };
 
@@ -39,21 +46,40 @@ py::dict described(const Launch& l) {
 }
 
 // Runs the kernel as a device with this many multiprocessors would; returns the launch parameters.
-py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed) {
-  const Launch l = launch_parameters(p, multiprocessors);
+py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed, bool striped) {
+  const Launch l = launch_parameters(p, multiprocessors, striped);
   approximation_seed = seed;
-  if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed});
+  if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed, nullptr});
   return described(l);
 }
 
+// The addresses to which each thread adds, in order.
+std::vector<std::vector<uintptr_t>> additions_of(const ActMulCount& p, int multiprocessors,
+                                                 bool striped) {
+  std::vector<std::vector<uintptr_t>> found;
+  const Launch l = launch_parameters(p, multiprocessors, striped);
+  if (p.n_rows) with_kernel(p, l, Emulate{p, l, 0, &found});
+  return found;
+}
+
+// The place of each column in a row of counts, as a thread with this many columns finds it.
+std::vector<int64_t> places(int64_t width, int columns, bool striped) {
+  std::vector<int64_t> found;
+  for (int64_t col = 0; col < width; ++col) {
+    const Places at = places_of(col - col % columns, width, striped);
+    found.push_back(at.first + col % columns * at.stride);
+  }
+  return found;
+}
+
 // launch_parameters of contiguous, aligned, gated rows.
-py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors) {
+py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors, bool striped) {
   ActMulCount p{};
   p.n_rows = n_rows;
   p.width = p.gate_stride = p.up_stride = width;
   p.step = 1;
   p.dtype = Dtype(dtype);
-  return described(launch_parameters(p, multiprocessors));
+  return described(launch_parameters(p, multiprocessors, striped));
 }
 
 }  // namespace
@@ -64,5 +90,7 @@ PYBIND11_MODULE(emulation, m) {
   m.attr("threads_per_block") = threads_per_block;
   m.attr("blocks_per_multiprocessor") = blocks_per_multiprocessor;
   m.def("act_mul_count", from_numbers(make_act_mul_count, act_mul_count));
+  m.def("additions", from_numbers(make_act_mul_count, additions_of));
+  m.def("places", places);
   m.def("launch", launch);
 }

@@ -52,10 +52,10 @@ struct Start {
 
 }  // namespace
 
-void act_mul_count_cuda(const ActMulCount& p, int device, void* stream) {
+void act_mul_count_cuda(const ActMulCount& p, int device, void* stream, bool striped) {
   if (p.n_rows == 0) return;
   succeed(cudaSetDevice(device), "cudaSetDevice");
-  const Launch l = launch_parameters(p, multiprocessors_of(device));
+  const Launch l = launch_parameters(p, multiprocessors_of(device), striped);
   with_kernel(p, l, Start{p, l, static_cast<cudaStream_t>(stream)});
 }
 

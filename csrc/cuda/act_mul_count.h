@@ -14,9 +14,9 @@
 // is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
 // columns, so a warp reads 512 bytes of a row at once. A thread loads two rows before it uses the
 // first. The rows of a run (neighbours with the same bin) add up in registers; at its end, every
-// sum that is not zero is added to counts. Threads share these atomic adds of integers and nothing
-// else: no shared memory, shuffle or barrier. So no order of the threads can change a result, and a
-// plain loop over them is a faithful emulation.
+// sum that is not zero is added to counts, where count_layout.h says. Threads share these atomic
+// adds of integers and nothing else: no shared memory, shuffle or barrier. So no order of the
+// threads can change a result, and a plain loop over them is a faithful emulation.
 //
 // Bytes. bf16, gated: 6 per element for the activation; to read and write the counts, at most 8 per
 // element of each run, or part of a run that a thread has. A count that stays 0 costs nothing. For
@@ -32,12 +32,17 @@
 // So routed rows come sorted by expert, and by token within an expert, which is also the order in
 // which experts are multiplied. If `rows_per_thread` cuts a run, its counts cost 8 bytes again, but
 // in the L2 cache, which holds them.
+//
+// Requests. A warp reads and writes 48 sectors of 32 bytes for each row, bf16 and gated, and adds
+// its 256 counts in 32 sectors for each run if they are striped; in 256 if they are in order.
 #pragma once
 
 #include <type_traits>
 
 #include "../act_mul_count.h"
 #include "activations.h"
+#include "count_layout.h"
+#include "kernels.h"
 #include "launch.h"
 #include "vec.h"
 
@@ -45,8 +50,6 @@ namespace sparcom {
 
 static_assert(std::is_trivially_copyable_v<ActMulCount>, "it is passed to the kernel by value");
 
-// In place of an Activation: that of the struct, at run time.
-constexpr int any_activation = -1;
 // The bin of a row that is not counted.
 constexpr int32_t no_bin = -1;
 
@@ -88,17 +91,6 @@ SPARCOM_DEVICE void count_signs(const Ranges& counted, const Vec<T, n>& gate, co
     add_signs(sums[i], g[i], u[i], first[0]);
 }
 
-// The usual calls, gated or ungated, count by one range of the gate, ablate nothing, and have an
-// activation without parameters and a gate apart from up. They do without the branches and
-// registers that `any` other call needs. Calls with signs, usual and others, have kernels of their
-// own, so that those without pay nothing for them.
-enum class Call { gated, ungated, any, signs, any_signs };
-
-template <Call C>
-constexpr bool usual_call = C != Call::any && C != Call::any_signs;
-template <Call C>
-constexpr bool with_signs = C == Call::signs || C == Call::any_signs;
-
 // What a thread keeps from row to row: where it is, and the run so far.
 template <class T, int n>
 struct Place {
@@ -107,29 +99,28 @@ struct Place {
   const T* gate;
   const T* up;
   T* out;
-  int64_t col;
+  uint32_t col;
+  Places counts;  // of its columns, in a row of counts
   int32_t bin, run, sums[n];
 };
 
 // counts[bin, col..] += sums, signs likewise, rows[bin] += run; then the next run starts.
-template <bool signs, class T, int n>
-SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
+template <Call C, class T, int n>
+SPARCOM_DEVICE void add_run(const ActMulCount& p, const Launch& l, Place<T, n>& at) {
   if (at.bin >= 0) {
-    const int64_t first = at.bin * p.width + at.col;
-    if constexpr (signs) {
-      int32_t* const to[3] = {p.counts + first, p.signs + first,
-                              p.signs + p.n_bins * p.width + first};
-      SPARCOM_UNROLL for (int k = 0; k < 3; ++k)
-        SPARCOM_UNROLL for (int i = 0; i < n; ++i) {
-          const int32_t sum = at.sums[i] >> 10 * k & 1023;
-          if (sum) atomic_add(to[k] + i, sum);
-        }
-    } else {
-      int32_t* const counts = p.counts + first;
-      SPARCOM_UNROLL for (int i = 0; i < n; ++i)
-        if (at.sums[i]) atomic_add(counts + i, at.sums[i]);
+    // The usual calls have registers to spare for the places; the others find them again.
+    const Places to = C == Call::gated || C == Call::ungated
+                          ? at.counts
+                          : places_of(opaque(at.col), uint32_t(p.width), l.striped);
+    SPARCOM_UNROLL for (int k = 0; k < (with_signs<C> ? 3 : 1); ++k) {
+      const int64_t row = k == 2 ? p.n_bins + at.bin : at.bin;
+      int32_t* const counts = (k ? p.signs : p.counts) + row * p.width + to.first;
+      SPARCOM_UNROLL for (int i = 0; i < n; ++i) {
+        const int32_t sum = with_signs<C> ? at.sums[i] >> 10 * k & 1023 : at.sums[i];
+        if (sum) atomic_add(counts + i * to.stride, sum);
+      }
     }
-    if (at.col == 0) atomic_add(p.rows + at.bin, at.run);
+    if (to.first == 0) atomic_add(p.rows + at.bin, at.run);
   }
   SPARCOM_UNROLL for (int i = 0; i < n; ++i) at.sums[i] = 0;
   at.run = 0;
@@ -137,7 +128,7 @@ SPARCOM_DEVICE void add_run(const ActMulCount& p, Place<T, n>& at) {
 
 // The next `at_once` rows; all of them are loaded before the first is used.
 template <int at_once, int A, Call C, class T, int n>
-SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
+SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, Place<T, n>& at) {
   using V = Vec<T, n>;
   constexpr bool usual = usual_call<C>;
   const bool gated = C == Call::gated || with_signs<C> || (!usual && p.up);
@@ -160,7 +151,7 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, Place<T, n>& at) {
     const bool known = !ablates || (expert >= 0 && expert < p.n_experts);
     if (bins[j] < 0 || bins[j] >= p.n_bins || !known) bins[j] = no_bin;
     if (bins[j] != at.bin || (with_signs<C> && at.run == longest_signed_run))
-      add_run<with_signs<C>>(p, at);
+      add_run<C>(p, l, at);
     at.bin = bins[j];
     ++at.run;
 
@@ -205,12 +196,12 @@ template <class T, int n, int A, Call C>
 SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread) {
   constexpr int at_once = usual_call<C> ? 2 : 1;
   const uint32_t chunk = thread / l.threads_per_row;
-  const int64_t col = int64_t(thread - chunk * l.threads_per_row) * n;
+  const uint32_t col = (thread - chunk * l.threads_per_row) * n;
   const int64_t begin = int64_t(chunk) * l.rows_per_thread;
   if (begin >= p.n_rows) return;
   const int64_t left = p.n_rows - begin;
-  const int32_t n_rows = left < l.rows_per_thread ? int32_t(left) : l.rows_per_thread;
-  if (n == 1 && p.width == 0) return count_rows(p, begin, n_rows);
+  int32_t rows = left < l.rows_per_thread ? int32_t(left) : l.rows_per_thread;
+  if (n == 1 && p.width == 0) return count_rows(p, begin, rows);
 
   const T* const up = static_cast<const T*>(p.up);
   Place<T, n> at{p.bins + begin,
@@ -219,58 +210,14 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
                  up ? up + begin * p.up_stride + col * p.step : nullptr,
                  static_cast<T*>(p.out) + begin * p.width + col,
                  col,
+                 places_of(col, uint32_t(p.width), l.striped),
                  no_bin,
                  0,
                  {}};
-  int32_t row = 0;
-  for (; row + at_once <= n_rows; row += at_once) take_rows<at_once, A, C>(p, at);
-  for (; row < n_rows; ++row) take_rows<1, A, C>(p, at);
-  add_run<with_signs<C>>(p, at);
-}
-
-// Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
-// activation and kind of call if memory is aligned, two for each dtype if it is not. Activations
-// with parameters have only Call::any and Call::any_signs.
-template <class T, int n, int A, class Run>
-void with_kernel_of_activation(const ActMulCount& p, Run& run) {
-  const bool any = p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
-  if (p.signs)
-    return any ? run.template of<T, n, A, Call::any_signs>()
-               : run.template of<T, n, A, Call::signs>();
-  if (any) return run.template of<T, n, A, Call::any>();
-  p.up ? run.template of<T, n, A, Call::gated>() : run.template of<T, n, A, Call::ungated>();
-}
-
-template <class T, int n, int A, class Run>
-void with_kernel_of_any(const ActMulCount& p, Run& run) {
-  p.signs ? run.template of<T, n, A, Call::any_signs>() : run.template of<T, n, A, Call::any>();
-}
-
-template <class T, class Run>
-void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
-  constexpr int n = 16 / sizeof(T);
-  if (!l.vectors) return with_kernel_of_any<T, 1, any_activation>(p, run);
-  switch (p.activation) {
-    case Activation::silu: return with_kernel_of_activation<T, n, int(Activation::silu)>(p, run);
-    case Activation::gelu: return with_kernel_of_activation<T, n, int(Activation::gelu)>(p, run);
-    case Activation::gelu_tanh:
-      return with_kernel_of_activation<T, n, int(Activation::gelu_tanh)>(p, run);
-    case Activation::relu: return with_kernel_of_activation<T, n, int(Activation::relu)>(p, run);
-    case Activation::relu2: return with_kernel_of_activation<T, n, int(Activation::relu2)>(p, run);
-    case Activation::swiglu: return with_kernel_of_any<T, n, int(Activation::swiglu)>(p, run);
-    case Activation::swiglu_step:
-      return with_kernel_of_any<T, n, int(Activation::swiglu_step)>(p, run);
-    case Activation::situ: return with_kernel_of_any<T, n, int(Activation::situ)>(p, run);
-  }
-}
-
-template <class Run>
-void with_kernel(const ActMulCount& p, const Launch& l, Run run) {
-  switch (p.dtype) {
-    case Dtype::fp32: return with_kernel_of<float>(p, l, run);
-    case Dtype::bf16: return with_kernel_of<Bf16>(p, l, run);
-    case Dtype::fp16: return with_kernel_of<Fp16>(p, l, run);
-  }
+  if constexpr (at_once > 1)
+    for (; rows >= at_once; rows -= at_once) take_rows<at_once, A, C>(p, l, at);
+  for (; rows > 0; --rows) take_rows<1, A, C>(p, l, at);
+  add_run<C>(p, l, at);
 }
 
 }  // namespace sparcom

@@ -46,6 +46,12 @@ SPARCOM_DEVICE void store(void* p, const uint32_t (&word)[4]) {
 
 SPARCOM_DEVICE void atomic_add(int32_t* p, int32_t n) { atomicAdd(p, n); }
 
+// x, such that the compiler computes what follows from it here, and keeps no register for it.
+SPARCOM_DEVICE uint32_t opaque(uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // n += x >= bound, in two instructions; the C++ expression takes three.
 SPARCOM_DEVICE void add_if_at_least(int32_t& n, float x, float bound) {
   asm("{.reg .pred p; setp.ge.f32 p, %1, %2; @p add.s32 %0, %0, 1;}"

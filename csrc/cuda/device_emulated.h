@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "../dtypes.h"
 
@@ -43,8 +44,16 @@ inline void load(const void* p, uint32_t (&word)[4]) { std::memcpy(word, p, size
 inline void load_once(const void* p, uint32_t (&word)[4]) { load(p, word); }
 inline void store(void* p, const uint32_t (&word)[4]) { std::memcpy(p, word, sizeof word); }
 
+// Where the running thread adds, in order; null: not wanted.
+inline std::vector<uintptr_t>* additions = nullptr;
+
 // Atomic here too, as on every device.
-inline void atomic_add(int32_t* p, int32_t n) { __atomic_fetch_add(p, n, __ATOMIC_RELAXED); }
+inline void atomic_add(int32_t* p, int32_t n) {
+  if (additions) additions->push_back(reinterpret_cast<uintptr_t>(p));
+  __atomic_fetch_add(p, n, __ATOMIC_RELAXED);
+}
+
+inline uint32_t opaque(uint32_t x) { return x; }
 
 inline void add_if_at_least(int32_t& n, float x, float bound) { n += x >= bound; }
 inline void add_signs(int32_t& n, float x, float y, float bound) {

@@ -12,8 +12,14 @@ namespace sparcom {
 constexpr int threads_per_block = 128;
 constexpr int blocks_per_multiprocessor = 7;  // so the compiler may use at most 72 registers
 
+// The rows of a thread below which the device is not filled twice. An addition is a request for each
+// 32 counts of a run, or part of a run that a thread has; at 16 rows these are 4 % of all requests.
+constexpr int fewest_rows = 16;
+constexpr int most_waves = 4;
+
 struct Launch {
   bool vectors;  // 16 bytes per access; else one element
+  bool striped;  // the layout of counts and signs: count_layout.h
   uint32_t threads_per_row;
   int32_t rows_per_thread;  // neighbouring rows, so that a run stays in one thread
   uint32_t blocks;
@@ -33,22 +39,29 @@ inline bool vectors_fit(const ActMulCount& p) {
          aligned(p.keep, 0) && aligned(p.fill, 0);
 }
 
-// The threads fill the device once, and have equally many rows: more threads would not read faster,
-// but would cut more runs. If there are few rows, each thread has one.
-inline Launch launch_parameters(const ActMulCount& p, int multiprocessors) {
+// The threads have equally many rows and fill the device up to `most_waves` times: a multiprocessor
+// that is done early takes more of the later waves. More waves cut more runs, so each thread keeps
+// `fewest_rows`; in order, where an addition is eight requests, one wave has to do. If there are few
+// rows, each thread has one.
+inline Launch launch_parameters(const ActMulCount& p, int multiprocessors, bool striped) {
   const auto parts = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
   const bool vectors = vectors_fit(p);
   const int64_t columns = vectors ? 16 / element_size(p.dtype) : 1;  // of a thread
   const int64_t per_row = p.width ? parts(p.width, columns) : 1;
   const int64_t resident = int64_t(multiprocessors) * blocks_per_multiprocessor * threads_per_block;
   const int64_t chunks = resident > per_row ? resident / per_row : 1;
-  const int64_t rows = p.n_rows ? parts(p.n_rows, chunks) : 1;
+  const int64_t in_one_wave = p.n_rows ? parts(p.n_rows, chunks) : 1;
+  int64_t waves = striped ? most_waves : 1;
+  while (waves > 1 && parts(in_one_wave, waves) < fewest_rows) --waves;
+  const int64_t rows = parts(in_one_wave, waves);
   const int64_t threads = parts(p.n_rows, rows) * per_row;
-  if (threads > int64_t(UINT32_MAX) - threads_per_block || rows > INT32_MAX)
+  if (threads > int64_t(UINT32_MAX) - threads_per_block || p.width > int64_t(UINT32_MAX) ||
+      rows > INT32_MAX)
     throw std::invalid_argument("act_mul_count: gate must have a width below 2^32 and below 2^31 "
                                 "rows on CUDA, got [" + std::to_string(p.n_rows) + ", " +
                                 std::to_string(p.width) + "]; split it");
-  return {vectors, uint32_t(per_row), int32_t(rows), uint32_t(parts(threads, threads_per_block))};
+  return {vectors, striped, uint32_t(per_row), int32_t(rows),
+          uint32_t(parts(threads, threads_per_block))};
 }
 
 }  // namespace sparcom

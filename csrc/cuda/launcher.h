@@ -7,8 +7,9 @@ namespace sparcom {
 
 // Queues the kernel on a stream (a cudaStream_t) of a device and returns. It neither waits nor
 // allocates, so CUDA graphs can capture it. `check` has passed; all pointers are of that device,
-// and p.counted is filled in. Throws std::runtime_error if the launch is refused.
-void act_mul_count_cuda(const ActMulCount& p, int device, void* stream);
+// and p.counted is filled in. striped: the layout of counts and signs (count_layout.h). Throws
+// std::runtime_error if the launch is refused.
+void act_mul_count_cuda(const ActMulCount& p, int device, void* stream, bool striped);
 
 struct CudaVersions {
   int runtime;  // built in, 13000 for 13.0

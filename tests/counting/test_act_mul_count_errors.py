@@ -44,6 +44,7 @@ def unaligned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 shared = torch.zeros(BINS * WIDTH, dtype=torch.int32)
 
 CASES = {
+    "striped counts on CPU": ({"striped": True}, "striped counts are for CUDA; on CPU, leave"),
     "gate of one dimension": ({"gate": torch.ones(4)}, r"gate must be \[rows, width\] float32"),
     "gate of integers": (
         {"gate": torch.ones(ROWS, WIDTH).long()},

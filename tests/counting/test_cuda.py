@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
 
+from sparcom.counting import layout
 from sparcom.counting.ops import DTYPES, act_mul_count
 from sparcom.errors import InputError
 
@@ -28,10 +30,20 @@ def prompts(rows: int, width: int, dtype: torch.dtype, run: int = 100) -> Case:
     return Case(both[:, :width], both[:, width:], bins, rows // run + 1).to("cuda")
 
 
+def striped(gate, up, bins, counts, rows, *, signs=None, **options) -> torch.Tensor:
+    """act_mul_count with striped counts, which come back in order."""
+    options |= {"signs": signs, "striped": True}
+    out = act_mul_count(gate, up, bins, counts, rows, **options)
+    for buffer in (counts, signs):
+        if buffer is not None:
+            buffer.copy_(layout.in_order(buffer))
+    return out
+
+
 @settings(max_examples=300, deadline=None)
-@given(case=cases())
-def test_property_any_case(case: Case) -> None:
-    check(act_mul_count, case.to("cuda"))
+@given(case=cases(), stripes=st.booleans())
+def test_property_any_case(case: Case, stripes: bool) -> None:
+    check(striped if stripes else act_mul_count, case.to("cuda"))
 
 
 @pytest.mark.parametrize("dtype", LIST)
@@ -39,8 +51,9 @@ def test_property_any_case(case: Case) -> None:
     ("rows", "width"), [(4096, 11008), (256, 11008), (4096, 1408), (333, 1407)]
 )
 def test_shapes_of_models(rows: int, width: int, dtype: torch.dtype) -> None:
-    check(act_mul_count, prompts(rows, width, dtype))
-    check(act_mul_count, prompts(rows, width, dtype, run=1))
+    for call in (act_mul_count, striped):
+        check(call, prompts(rows, width, dtype))
+        check(call, prompts(rows, width, dtype, run=1))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -131,7 +144,8 @@ def test_opcheck(overload: str) -> None:
         () if overload == "default" else (torch.empty(32, 64, dtype=torch.bfloat16, device="cuda"),)
     )
     op = getattr(torch.ops.sparcom.act_mul_count, overload)
-    torch.library.opcheck(op, (*inputs, None, None, None, *out))
+    for stripes in (False, True):
+        torch.library.opcheck(op, (*inputs, None, None, None, None, *out, stripes))
 
 
 def test_devices_are_not_mixed() -> None:

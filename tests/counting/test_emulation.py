@@ -4,11 +4,12 @@ import functools
 
 import pytest
 import torch
-from emulation import act_mul_count, emulation
+from emulation import act_mul_count, additions, emulation, in_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
 
+from sparcom.counting import layout
 from sparcom.counting.ops import DTYPES
 from sparcom.errors import InputError
 
@@ -16,9 +17,15 @@ HALVES = [torch.bfloat16, torch.float16]
 
 
 @settings(max_examples=400, deadline=None)
-@given(case=cases(), multiprocessors=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
-def test_property_any_case(case: Case, multiprocessors: int, seed: int) -> None:
-    check(functools.partial(act_mul_count, multiprocessors=multiprocessors, seed=seed), case)
+@given(
+    case=cases(),
+    multiprocessors=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+    striped=st.booleans(),
+)
+def test_property_any_case(case: Case, multiprocessors: int, seed: int, striped: bool) -> None:
+    call = in_order if striped else act_mul_count
+    check(functools.partial(call, multiprocessors=multiprocessors, seed=seed), case)
 
 
 @pytest.mark.parametrize("width", [897, 4 * 897])
@@ -26,9 +33,10 @@ def test_signs_of_a_run_longer_than_a_thread_sums_in_one_word(width: int) -> Non
     gate, up = (draw(2100, width, torch.float32, seed) for seed in (0, 1))
     gate[:, 0], up[:, 0] = 1.0, 1.0  # every row counts
     bins = (torch.arange(2100) // 2050).to(torch.int32) - 1  # the first run is not counted
-    launch = emulation().launch(2100, width, DTYPES[torch.float32], 1)
+    launch = emulation().launch(2100, width, DTYPES[torch.float32], 1, False)
     for each in (bins, bins + 1):
         check(act_mul_count, Case(gate, up, each, 2, signs=True))
+        check(in_order, Case(gate, up, each, 2, signs=True))
     assert launch["rows_per_thread"] == 2100
 
 
@@ -42,7 +50,7 @@ def test_no_order_of_threads_changes_a_result(seed: int, dtype: torch.dtype) -> 
     def results(order: int):
         return check(functools.partial(act_mul_count, multiprocessors=2, seed=order), case)
 
-    launch = emulation().launch(97, 1160, DTYPES[dtype], 2)
+    launch = emulation().launch(97, 1160, DTYPES[dtype], 2, False)
     assert launch["blocks"] > 1  # several threads share the rows
     assert 1 < launch["rows_per_thread"] < 97
     for ours, other in zip(results(0)[1:], results(seed)[1:], strict=True):
@@ -91,36 +99,87 @@ def test_aligned_rows_take_the_path_of_16_bytes() -> None:
     assert vectors(draw(3, 164, torch.float32, 0))
 
 
+@pytest.mark.parametrize("width", [1, 7, 8, 13, 64, 255, 256, 264, 1376, 1408, 2047, 11008])
+def test_every_thread_finds_the_places_that_the_layout_says(width: int) -> None:
+    places = layout.places(width).tolist()
+    assert sorted(places) == list(range(width))
+    for columns in (1, *(n for n in (4, 8) if width % n == 0)):  # of a thread
+        assert emulation().places(width, columns, True) == places
+        assert emulation().places(width, columns, False) == list(range(width))
+    block = min(width, 256) // 8
+    for i in range(8):  # the i-th columns of a warp's threads are neighbours
+        assert places[i : 8 * block : 8] == list(range(i * block, (i + 1) * block))
+
+
+def red_sectors(width: int, dtype: torch.dtype, striped: bool) -> list[int]:
+    """Sectors that the additions of each warp touch, in rows that are a run each."""
+    rows = 5
+    gate = torch.ones(rows, width, dtype=dtype)
+    found = additions(gate, torch.arange(rows, dtype=torch.int32), rows, striped)
+    columns = 16 // dtype.itemsize
+    per_warp = []
+    for warp in range(0, len(found), 32):
+        lanes = [lane for lane in found[warp : warp + 32] if lane]
+        # Each lane adds its columns one by one, in step with the others; then one adds to rows.
+        steps = [{lane[k] // 32 for lane in lanes} for k in range(columns)]
+        own = [lane[columns] // 32 for lane in lanes if len(lane) > columns]
+        per_warp.append(sum(map(len, steps)) + len(set(own)))
+    return [n for n in per_warp if n]
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_additions_of_a_warp_cover_neighbouring_words(dtype: torch.dtype) -> None:
+    """Of every width, also where a warp has the end of one row and the start of another.
+
+    (Below 128 columns a warp has several whole rows, and so more bins than that.)
+    """
+    worst = max(max(red_sectors(width, dtype, True)) for width in range(128, 1100, 8))
+    assert worst <= 64
+    columns = 16 // dtype.itemsize
+    assert set(red_sectors(2048, dtype, True)) == {4 * columns, 4 * columns + 1}
+    # In order, a thread of halves has a sector of its own, and two threads of floats one.
+    alone = 32 * columns if columns == 8 else 16 * columns
+    assert set(red_sectors(2048, dtype, False)) == {alone, alone + 1}
+
+
 H100, SMALLEST = 132, 20  # multiprocessors
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "width", "multiprocessors", "rows_per_thread", "share"),
+    ("name", "rows", "width", "multiprocessors", "in_order", "striped", "waves"),
     [
-        ("prompts", 4096, 11008, H100, 49, 0.95),
-        ("prompts, small device", 4096, 11008, SMALLEST, 316, 0.95),
-        ("decode", 256, 11008, H100, 4, 0.70),
-        ("routed, 60 experts", 4 * 4096, 1408, H100, 25, 0.95),
-        ("routed, decode", 4 * 256, 1408, H100, 2, 0.70),
-        ("a few tokens", 7, 1408, H100, 1, 0.0),
+        ("prompts", 4096, 11008, H100, 49, 17, 3),
+        ("prompts, small device", 4096, 11008, SMALLEST, 316, 79, 4),
+        ("decode", 256, 11008, H100, 4, 4, 1),
+        ("routed, 60 experts", 4 * 4096, 1408, H100, 25, 25, 1),
+        ("routed, long prompts", 16 * 4096, 1408, H100, 98, 25, 4),
+        ("routed, decode", 4 * 256, 1408, H100, 2, 2, 1),
+        ("a few tokens", 7, 1408, H100, 1, 1, 1),
     ],
 )
-def test_launch_fills_the_device_once(
-    name: str, rows: int, width: int, multiprocessors: int, rows_per_thread: int, share: float
+def test_launch_fills_the_device(
+    name: str, rows: int, width: int, multiprocessors: int, in_order: int, striped: int, waves: int
 ) -> None:
-    launch = emulation().launch(rows, width, DTYPES[torch.bfloat16], multiprocessors)
-    assert launch["threads_per_row"] == width // 8
-    assert launch["rows_per_thread"] == rows_per_thread, name
+    """Once with counts in order; up to four times striped, if each thread keeps 16 rows."""
     resident = emulation().blocks_per_multiprocessor * multiprocessors
-    assert share * resident <= launch["blocks"] <= resident
+    for stripes, rows_per_thread, times in ((False, in_order, 1), (True, striped, waves)):
+        launch = emulation().launch(rows, width, DTYPES[torch.bfloat16], multiprocessors, stripes)
+        assert launch["threads_per_row"] == width // 8
+        assert launch["rows_per_thread"] == rows_per_thread, name
+        share = launch["blocks"] / resident
+        assert share <= times
+        if rows_per_thread > 4:
+            assert share >= 0.9 * times  # else there are too few rows
+        assert rows_per_thread >= 16 or times == 1
 
 
 def test_launch_of_nothing_and_of_too_much() -> None:
-    assert emulation().launch(0, 64, 1, 132)["blocks"] == 0
-    assert emulation().launch(5, 0, 1, 132)["blocks"] == 1  # rows are still counted
-    assert emulation().launch(2**33, 8, 1, 132)["rows_per_thread"] > 1  # int64 rows
-    with pytest.raises(ValueError, match=r"gate must have a width below 2\^32"):
-        emulation().launch(1, 2**36, 1, 132)
+    assert emulation().launch(0, 64, 1, 132, True)["blocks"] == 0
+    assert emulation().launch(5, 0, 1, 132, True)["blocks"] == 1  # rows are still counted
+    assert emulation().launch(2**33, 8, 1, 132, True)["rows_per_thread"] > 1  # int64 rows
+    for width in (2**32, 2**36):
+        with pytest.raises(ValueError, match=r"gate must have a width below 2\^32"):
+            emulation().launch(1, width, 1, 132, False)
 
 
 def test_wrong_memory_is_refused_before_the_launch() -> None:

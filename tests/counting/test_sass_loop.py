@@ -3,14 +3,14 @@
 from sass import Instruction, shortest_loop
 
 LOOP = [
-    Instruction(0x00, False, "MOV", "R1, R2"),
-    Instruction(0x10, False, "LDG.E.128", "R4, [R2.64]"),  # the loop's head
-    Instruction(0x20, True, "BRA", "0x50"),  # past the adding of a run
-    Instruction(0x30, False, "RED.E.ADD", "[R6.64], R7"),
-    Instruction(0x40, True, "BRA", "0x30"),  # a loop inside that
-    Instruction(0x50, False, "STG.E.128", "[R8.64], R4"),
-    Instruction(0x60, True, "BRA", "0x10"),
-    Instruction(0x70, False, "EXIT", ""),
+    Instruction(0x00, "", "MOV", "R1, R2"),
+    Instruction(0x10, "", "LDG.E.128", "R4, [R2.64]"),  # the loop's head
+    Instruction(0x20, "@P0", "BRA", "0x50"),  # past the adding of a run
+    Instruction(0x30, "", "RED.E.ADD", "[R6.64], R7"),
+    Instruction(0x40, "@P0", "BRA", "0x30"),  # a loop inside that
+    Instruction(0x50, "", "STG.E.128", "[R8.64], R4"),
+    Instruction(0x60, "@P0", "BRA", "0x10"),
+    Instruction(0x70, "", "EXIT", ""),
 ]
 
 
@@ -27,6 +27,6 @@ def test_it_stays_in_the_loop_and_a_forward_branch_is_none() -> None:
 
 def test_an_unconditional_branch_is_followed() -> None:
     always = [*LOOP]
-    always[2] = Instruction(0x20, False, "BRA", "0x30")
+    always[2] = Instruction(0x20, "", "BRA", "0x30")
     path = shortest_loop(always, 6, LOOP[6].target)
     assert [i.address for i in path] == [0x10, 0x20, 0x30, 0x40, 0x50, 0x60]

@@ -14,7 +14,7 @@ from types import ModuleType
 import pybind11
 import torch
 
-from sparcom.counting import ops
+from sparcom.counting import layout, ops
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["csrc/bindings/emulation.cpp", "csrc/check.cpp", "csrc/counted_ranges.cpp"]
@@ -52,7 +52,7 @@ def _build(library: Path) -> None:
 
 def act_mul_count(
     gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
-    fill=None, expert=None, signs=None, out=None, multiprocessors=1, seed=0,
+    fill=None, expert=None, signs=None, out=None, multiprocessors=1, seed=0, striped=False,
 ):  # fmt: skip
     """(out, launch parameters). multiprocessors: of the device; seed: of the order of threads."""
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
@@ -64,5 +64,28 @@ def act_mul_count(
     def kernel(*arguments):
         launch.append(emulation().act_mul_count(*arguments))
 
-    ops._launch(kernel, (multiprocessors, seed), *inputs)
+    ops._launch(kernel, (multiprocessors, seed, striped), *inputs)
     return out, launch[0]
+
+
+def in_order(gate, up, bins, counts, rows, *, signs=None, **options):
+    """As act_mul_count, striped; counts and signs come back in order."""
+    result = act_mul_count(gate, up, bins, counts, rows, signs=signs, striped=True, **options)
+    for buffer in (counts, signs):
+        if buffer is not None:
+            buffer.copy_(layout.in_order(buffer))
+    return result
+
+
+def additions(gate, bins, n_bins, striped):
+    """The addresses to which each thread adds, in order; ungated silu on a device of three
+    multiprocessors. Threads without rows have none."""
+    counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((n_bins, gate.shape[1]), (n_bins,)))
+    found = []
+
+    def kernel(*arguments):
+        found.extend(emulation().additions(*arguments))
+
+    options = ("silu", 0.0, "gate", None, None, None, None, torch.empty_like(gate))
+    ops._launch(kernel, (3, striped), gate, None, bins, counts, rows, *options)
+    return found

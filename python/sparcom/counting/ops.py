@@ -28,8 +28,11 @@ _INPUTS = (
 )
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 _library = torch.library.Library("sparcom", "FRAGMENT")
-_library.define(f"act_mul_count({_INPUTS}) -> Tensor", tags=_TAGS)
-_library.define(f"act_mul_count.out({_INPUTS}, Tensor(c!) out) -> ()", tags=_TAGS)
+_library.define(f"act_mul_count({_INPUTS}, bool striped=False) -> Tensor", tags=_TAGS)
+_library.define(
+    f"act_mul_count.out({_INPUTS}, Tensor(c!) out, bool striped=False) -> ()", tags=_TAGS
+)
+_TENSORS = 12  # of _INPUTS: gate to signs
 
 
 def act_mul_count(
@@ -47,6 +50,7 @@ def act_mul_count(
     expert: Tensor | None = None,
     signs: Tensor | None = None,
     out: Tensor | None = None,
+    striped: bool = False,
 ) -> Tensor:
     """Apply an FFN activation and count, per bin, how often each neuron fires.
 
@@ -73,6 +77,9 @@ def act_mul_count(
         signal "gate" and threshold 0. The sign is that of up itself, before u shapes it; NaN has
         none. With `counts` and `rows`, the four combinations of signs follow.
     out: [n, width] in gate's dtype, contiguous, to write to; None: a new tensor.
+    striped: counts and signs have their columns at the places of `layout.places`, where CUDA adds
+        to them in an eighth of the requests to memory. Every call that adds to them must say so,
+        and `layout.in_order` reads them. Only on CUDA.
 
     Returns out. Raises InputError before anything is written. On CUDA a bin out of range cannot be
     reported without waiting for the device: its row is not counted, and `rows` shows it. Counting
@@ -84,18 +91,20 @@ def act_mul_count(
     """
     if out is None:
         return torch.ops.sparcom.act_mul_count.default(
-            gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs
-        )
+            gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs,
+            striped,
+        )  # fmt: skip
     torch.ops.sparcom.act_mul_count.out(
-        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs, out
-    )
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs, out,
+        striped,
+    )  # fmt: skip
     return out
 
 
 def _fake(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
-    signs: Tensor | None,
+    signs: Tensor | None, striped: bool = False,
 ) -> Tensor:  # fmt: skip
     _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
@@ -104,7 +113,7 @@ def _fake(
 def _fake_out(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
-    signs: Tensor | None, out: Tensor,
+    signs: Tensor | None, out: Tensor, striped: bool = False,
 ) -> None:  # fmt: skip
     _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
     _check_tensor("out", out, gate.dtype, gate, gate.shape)
@@ -112,18 +121,18 @@ def _fake_out(
 
 def _cpu(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch(native.cpu().act_mul_count, (), *(gate, *inputs, out))
+    _launch_cpu(gate, *inputs[: _TENSORS - 1], out, *inputs[_TENSORS - 1 :])
     return out
 
 
 def _cpu_out(*inputs: Any) -> None:
     _fake_out(*inputs)
-    _launch(native.cpu().act_mul_count, (), *inputs)
+    _launch_cpu(*inputs)
 
 
 def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch_cuda(gate, *inputs, out)
+    _launch_cuda(gate, *inputs[: _TENSORS - 1], out, *inputs[_TENSORS - 1 :])
     return out
 
 
@@ -132,12 +141,20 @@ def _cuda_out(*inputs: Any) -> None:
     _launch_cuda(*inputs)
 
 
-def _launch_cuda(gate: Tensor, *inputs: Any) -> None:
+def _launch_cpu(*inputs: Any) -> None:
+    *tensors, striped = inputs if len(inputs) > _TENSORS + 1 else (*inputs, False)
+    if striped:
+        raise InputError("act_mul_count: striped counts are for CUDA; on CPU, leave striped False")
+    _launch(native.cpu().act_mul_count, (), *tensors)
+
+
+def _launch_cuda(*inputs: Any) -> None:
     """Queue the kernel on the current stream of gate's device, as torch does with its own."""
-    kernel = native.cuda().act_mul_count
-    with torch.cuda.device(gate.device):
-        where = (gate.device.index, torch.cuda.current_stream().cuda_stream)
-        _launch(kernel, where, gate, *inputs)
+    *tensors, striped = inputs if len(inputs) > _TENSORS + 1 else (*inputs, False)
+    kernel, device = native.cuda().act_mul_count, tensors[0].device
+    with torch.cuda.device(device):
+        stream = torch.cuda.current_stream().cuda_stream
+        _launch(kernel, (device.index, stream, striped), *tensors)
 
 
 def _launch(

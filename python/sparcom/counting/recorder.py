@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sparcom.components import Site
-from sparcom.counting import nvtx, reference
+from sparcom.counting import layout, nvtx, reference
 from sparcom.counting.counted import Counted
 from sparcom.counting.magnitude_buffers import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
@@ -24,14 +24,15 @@ from sparcom.errors import CountError
 
 class _Buffers:
     """counts [slots * bins, width], rows [slots * bins] and, if wanted, signs [2, slots * bins,
-    width] of every site, int32, zeroed."""
+    width] of every site, int32, zeroed. striped: as `counting.layout` says; else in order."""
 
     def __init__(
-        self, sites: Sequence[Site], slots: int, signs: bool, device: torch.device | str
+        self, sites: Sequence[Site], slots: int, signs: bool, device: torch.device, striped: bool
     ) -> None:
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(*shape, dtype=torch.int32, device=device)
 
+        self.striped = striped
         self.counts = [zeros(slots * s.bins, s.width) for s in sites]
         self.rows = [zeros(slots * s.bins) for s in sites]
         self.signs = [zeros(2, slots * s.bins, s.width) for s in sites] if signs else []
@@ -41,10 +42,17 @@ class _Buffers:
         return self.counts[site], self.rows[site], self.signs[site] if self.signs else None
 
     def gather(self, slots: torch.Tensor, n_slots: int) -> "_Gathered":
-        """The counts of some slots."""
-        counts = torch.cat([c.view(n_slots, -1)[slots] for c in self.counts], 1)
+        """The counts of some slots, their columns in order."""
+
+        def gathered(buffer: torch.Tensor) -> torch.Tensor:
+            """[..., slots * bins, width] -> [..., n, bins * width]."""
+            *first, rows, width = buffer.shape
+            found = buffer.view(*first, n_slots, rows // n_slots, width)[..., slots, :, :]
+            return (layout.in_order(found) if self.striped else found).flatten(-2)
+
+        counts = torch.cat([gathered(c) for c in self.counts], 1)
         rows = torch.cat([r.view(n_slots, -1)[slots] for r in self.rows], 1)
-        signs = [s.view(2, n_slots, -1)[:, slots] for s in self.signs]
+        signs = [gathered(s) for s in self.signs]
         return _Gathered(counts, rows, torch.cat(signs, 2) if signs else None)
 
     def clear(self, slots: torch.Tensor, n_slots: int) -> None:
@@ -100,8 +108,10 @@ class Recorder:
             check_signs(all(s.gated for s in self.sites), threshold, signal)
         self.signs = signs
         self.device = torch.device(device)
-        self._buffers = _Buffers(self.sites, slots, signs, self.device)
-        self._recount = _Buffers(self.sites, slots, signs, self.device) if verify else None
+        striped = layout.striped(self.device)
+        self._buffers = _Buffers(self.sites, slots, signs, self.device, striped)
+        recount = _Buffers(self.sites, slots, signs, self.device, False) if verify else None
+        self._recount = recount
         self._magnitudes = MagnitudeBuffers(self.sites, slots, self.device) if magnitudes else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
@@ -208,9 +218,11 @@ class Recorder:
         self, site: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
         """(counts, rows, signs or None) of a site, for a kernel that computes and counts by itself;
-        None while more than counting is wanted: a recount, ablation, sums, magnitudes, a trace."""
+        None while more than counting is wanted: a recount, ablation, sums, magnitudes, a trace; or
+        if the buffers are striped, which only `act_mul_count` knows."""
         wanted = (self._recount, self._sums, self._magnitudes, self.trace)
-        if any(more is not None for more in wanted) or site in self._ablated:
+        other = any(more is not None for more in wanted) or site in self._ablated
+        if other or self._buffers.striped:
             return None
         return self._buffers.of(site)
 
@@ -236,6 +248,7 @@ class Recorder:
             "threshold": self.threshold,
             "signal": self.signal,
         }
+        striped = self._buffers.striped
         if self._recount is not None:
             counts, rows, signs = self._recount.of(site)
             reference.act_mul_count(gate, up, bins, counts, rows, signs=signs, **options)
@@ -245,7 +258,9 @@ class Recorder:
             local = None if expert is None else expert.clamp(min=0)
             options |= {"keep": keep, "fill": fill, "expert": local}
         with nvtx.site(self.sites[site].name):
-            h = act_mul_count(gate, up, bins, counts, rows, signs=signs, out=out, **options)
+            h = act_mul_count(
+                gate, up, bins, counts, rows, signs=signs, out=out, striped=striped, **options
+            )
         if self._sums is not None:
             counted = bins >= 0
             of = torch.zeros_like(bins) if expert is None else expert
