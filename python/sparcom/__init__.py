@@ -35,6 +35,7 @@ _HOMES = {
     "count": "sparcom.pipeline.run",
     "export": "sparcom.exporting",
     "identify": "sparcom.pipeline.identify",
+    "lm_eval": "sparcom.api.lm_eval",
     "load_corpus": "sparcom.corpus.opening",
     "noise_floor": "sparcom.analysis.tuning.noise_floor",
     "read_components": "sparcom.component_list",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sparcom.analysis.tuning.trajectory import trajectory as trajectory
     from sparcom.api.counts import Counts as Counts
     from sparcom.api.counts import select as select
+    from sparcom.api.lm_eval import lm_eval as lm_eval
     from sparcom.api.model import Model as Model
     from sparcom.component_list import read_components as read_components
     from sparcom.component_list import write_components as write_components

@@ -101,6 +101,42 @@ def test_the_dose_response_is_monotone_and_of_that_category_alone(run: str, caps
     assert (Path(run) / "figures" / "ablation-doses.svg").is_file()
 
 
+@pytest.mark.parametrize("how", ["positive", "negative", "resample"])
+def test_they_matter_where_their_gate_is_positive(run: str, capsys, how: str) -> None:
+    """Elsewhere f of it is 0; and no other category's instructions end as MATH's do."""
+    capsys.readouterr()
+    given = ["ablate", run, "--target", "unique:MATH", "--how", how, "--cpus", "1"]
+    assert main([*given, "--plain-sets", "0"]) == 0
+    text = capsys.readouterr().out
+    by = {row["category"]: row for row in Run(run).store.read_table("ablation").to_pylist()}
+    assert {(row["how"], row["factor"]) for row in by.values()} == {(how, None)}
+    page = Path(write_report(run)).read_text()
+    if how == "negative":
+        assert by["MATH"]["effect"] == by["QA"]["effect"] == 0
+        assert by["MATH"]["verdict"] == "not shown"
+        return
+    assert by["MATH"]["effect"] > 0.3
+    assert by["MATH"]["verdict"] == "matters"
+    done = {
+        "positive": "silenced where the gate is positive",
+        "resample": "given the outputs of another instruction",
+    }[how]
+    assert f"unique:MATH: 3 neurons {done}" in text
+    assert f"unique:MATH matters for MATH: with it {done} the loss of MATH rises by" in page
+    if how == "positive":  # the whole effect of silencing them
+        assert by["QA"]["effect"] == by["SUM"]["effect"] == 0
+        assert main(["ablate", run, "--target", "unique:MATH", "--cpus", "1"]) == 0
+        (zero,) = (row for row in Run(run).store.read_table("ablation").to_pylist()
+                   if row["category"] == "MATH")  # fmt: skip
+        assert by["MATH"]["effect"] == pytest.approx(zero["effect"])
+    else:
+        first = [row["effect"] for row in by.values()]
+        for seed, same in (("0", True), ("1", False)):
+            assert main([*given, "--plain-sets", "0", "--seed", seed, "--random-sets", "1"]) == 0
+            rows = Run(run).store.read_table("ablation").to_pylist()
+            assert ([row["effect"] for row in rows] == first) is same
+
+
 def test_the_answers_of_that_category_alone_become_wrong(run: str, capsys) -> None:
     pytest.importorskip("math_verify", reason="math-verify is not installed")
     capsys.readouterr()

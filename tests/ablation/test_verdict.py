@@ -192,3 +192,13 @@ def test_few_clusters_have_no_interval() -> None:
     codes, at = np.array([0] * 6), np.array([0, 0, 1, 1, 2, 2])
     weights = weights_of(codes, 1, None)
     assert cluster_interval(np.arange(6.0), weights, codes, at) == (None, None)
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0, -1.0])
+def test_clusters_that_are_all_alike_have_no_interval(effect: float) -> None:
+    """Six answers of six that became wrong do not say that every other one would."""
+    codes, at = np.zeros(6, np.int64), np.arange(6)
+    weights = weights_of(codes, 1, None)
+    assert cluster_interval(np.full(6, effect), weights, codes, at) == (None, None)
+    low, high = cluster_interval(np.array([0, 1, 1, 1, 1, 1.0]), weights, codes, at)
+    assert low < 5 / 6 < high

@@ -95,7 +95,7 @@ def test_nothing_ablated(engines):
     assert share_of_differing_cells(*counts) <= 1e-4
 
 
-@pytest.mark.parametrize("how", ["zero", "mean", "scale:0.5", "scale:2"])
+@pytest.mark.parametrize("how", ["zero", "mean", "scale:0.5", "scale:2", "negative", "positive"])
 def test_ablated(engines, how):
     ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
     whole = ablators[1].losses(PROMPTS)
@@ -137,7 +137,7 @@ def test_scaling_by_one_changes_no_bit(engines):
         assert (engine.losses(PROMPTS[1:2]) != before).all()
 
 
-@pytest.mark.parametrize("how", ["zero", "scale:2"])
+@pytest.mark.parametrize("how", ["zero", "scale:2", "positive"])
 def test_answers_are_written_as_in_transformers(engines, how):
     ablators = VllmAblator(engines[0], how), TransformersAblator(engines[1], how)
     prompts = [PROMPTS[at] for at in (0, 2, 4)]

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import numpy as np
+import plain_changes
 import pyarrow as pa
 import pytest
 import torch
@@ -133,6 +134,148 @@ def test_the_mean_is_that_over_given_inputs(folder: str, model: Model) -> None:
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+SIGNED = {"negative": torch.lt, "positive": torch.gt}
+
+
+@pytest.mark.parametrize("how", SIGNED)
+def test_silence_by_the_sign_of_the_gate(folder: str, model: Model, how: str) -> None:
+    def silence(layer, kind, expert, tokens, gate, h):
+        h = h.clone()
+        if layer == 1:
+            h[:, UNITS - 56] *= ~SIGNED[how](gate[:, UNITS - 56], 0)
+        return h
+
+    plain, tokenizer = plain_changes.plain_model(folder), AutoTokenizer.from_pretrained(folder)
+    asked = [tokenizer(text)["input_ids"] for text in TEXTS]
+    answer = tokenizer("the sea is blue", add_special_tokens=False)["input_ids"]
+    with plain_changes.edited(plain, silence):
+        expected = [
+            plain_changes.loss_of(plain, ids + answer, len(ids), len(ids) + len(answer))
+            for ids in asked
+        ]
+    whole = model.losses(CHATS, template="raw")
+    with model.ablated(UNITS, how):
+        found = model.losses(CHATS, template="raw")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert (found != whole).all()
+
+
+def test_outputs_of_another_input(folder: str, model: Model) -> None:
+    """The donor's question and answer are aligned with those that are read, at its end and start:
+    of the first question the last four tokens take those of the donor's last four."""
+    plain, tokenizer = plain_changes.plain_model(folder), AutoTokenizer.from_pretrained(folder)
+    question, reply = "why is it so?", "seven"
+    donor = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+    before = tokenizer(question)["input_ids"]
+    after = tokenizer(reply, add_special_tokens=False)["input_ids"]
+    kept = []
+
+    def keep(layer, kind, expert, tokens, gate, h):
+        if layer == 1:
+            kept.append(h.clone())
+        return h
+
+    with plain_changes.edited(plain, keep):
+        plain_changes.logits_of(plain, before + after)
+    (theirs,) = kept
+    asked = tokenizer(TEXTS[0])["input_ids"]
+    answer = tokenizer("the sea is blue", add_special_tokens=False)["input_ids"]
+
+    def give(layer, kind, expert, tokens, gate, h):
+        h = h.clone()
+        if layer == 1:
+            at = [(t - len(asked) + len(before)) % len(theirs) for t in tokens.tolist()]
+            h[:, UNITS - 56] = theirs[at][:, UNITS - 56]
+        return h
+
+    with plain_changes.edited(plain, give):
+        expected = plain_changes.loss_of(
+            plain, asked + answer, len(asked), len(asked) + len(answer)
+        )
+    whole = model.losses(CHATS[:1], template="raw")
+    with model.ablated(UNITS, "resample", over=[donor], template="raw"):
+        (loss,) = model.losses(CHATS[:1], template="raw")
+        written = model.generate(TEXTS, max_tokens=6, template="raw")
+        counted = model.count(TEXTS, template="raw")
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    assert abs(loss - whole) > 1e-3
+    assert written != model.generate(TEXTS, max_tokens=6, template="raw")
+    assert (counted.neurons != model.count(TEXTS, template="raw").neurons).any()
+    np.testing.assert_array_equal(model.losses(CHATS[:1], template="raw"), whole)
+
+    def drawn(seed: int) -> np.ndarray:
+        over = ["one", "sum of all", "blue sea", "add the words"]
+        with model.ablated(UNITS, "resample", over=over, template="raw", seed=seed):
+            return model.losses(CHATS, template="raw")
+
+    np.testing.assert_array_equal(drawn(0), drawn(0))
+    assert any((drawn(seed) != drawn(0)).any() for seed in range(1, 4))
+
+
+@pytest.mark.parametrize("how", ["zero", "scale:0.5", "negative", "resample"])
+def test_a_trace_shows_what_the_ablated_pass_has(folder: str, model: Model, how: str) -> None:
+    """Gate and up as the changed layers before make them, h as it is changed, fired as counted."""
+    over = {"over": ["why is it so?"]} if how == "resample" else {}
+    plain, tokenizer = plain_changes.plain_model(folder), AutoTokenizer.from_pretrained(folder)
+    donor: dict[int, torch.Tensor] = {}
+    seen: dict[int, tuple] = {}
+    traced = np.concatenate([UNITS, UNITS + 56])  # of the changed layer and of the next
+    changed = UNITS - 56
+
+    def keep(layer, kind, expert, tokens, gate, h):
+        donor[layer] = h.clone()
+        return h
+
+    def change(layer, kind, expert, tokens, gate, h):
+        h = h.clone()
+        if layer == 1:
+            if how == "resample":
+                n = len(donor[1])
+                at = [(t - len(h) + n) % n for t in tokens.tolist()]
+                h[:, changed] = donor[1][at][:, changed]
+            elif how == "negative":
+                h[:, changed] *= gate[:, changed] >= 0
+            else:
+                h[:, changed] *= {"zero": 0.0, "scale:0.5": 0.5}[how]
+        seen[layer] = gate.clone(), h
+        return h
+
+    with plain_changes.edited(plain, keep):
+        plain_changes.logits_of(plain, tokenizer("why is it so?")["input_ids"])
+    names = [f"{neuron // 56}:{neuron % 56}" for neuron in traced]
+    with model.ablated(UNITS, how, template="raw", **over):
+        traces = model.trace(TEXTS[:2], names, template="raw", scope="prompt")
+        counts = model.count(TEXTS[:2], template="raw", scope="prompt").neurons
+    whole = model.trace(TEXTS[:2], names, template="raw", scope="prompt")
+    for at, text in enumerate(TEXTS[:2]):
+        with plain_changes.edited(plain, change):
+            plain_changes.logits_of(plain, tokenizer(text)["input_ids"])
+        gate, h = (
+            torch.cat([seen[layer][part][:, changed] for layer in (1, 2)], 1) for part in (0, 1)
+        )
+        values = traces.values[at]
+        np.testing.assert_allclose(values[..., 0], gate, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(values[..., 2], h, rtol=1e-4, atol=1e-5)
+        sure = (gate.abs() > 1e-4).numpy()
+        np.testing.assert_array_equal(traces.fired[at][sure], (gate > 0).numpy()[sure])
+        np.testing.assert_array_equal(traces.fired[at].sum(0), counts[at][traced])
+        n = len(UNITS)
+        assert (values[:, :n, 2] != whole.values[at][:, :n, 2]).any()
+        assert (values[:, n:, 0] != whole.values[at][:, n:, 0]).any()  # the next layer's gate
+
+
+def test_by_signal_product_a_neuron_fires_before_its_own_ablation(folder: str) -> None:
+    names = [f"1:{unit}" for unit in range(56)]
+    with Model(folder, dtype="float32", cpus=1, signal="product", prove=False) as model:
+        whole = model.trace(TEXTS[:1], names, template="raw")
+        for how in ("zero", "scale:-1", "positive"):
+            with model.ablated(np.arange(56, 112), how):
+                found = model.trace(TEXTS[:1], names, template="raw")
+            np.testing.assert_array_equal(found.fired[0], whole.fired[0])
+            assert (found.values[0][..., 2] != whole.values[0][..., 2]).any()
+        assert whole.fired[0].any()
+
+
 def test_what_is_refused(folder: str, model: Model) -> None:
     for call, message in (
         (lambda: model.ablated([]), "units: there are none"),
@@ -142,6 +285,8 @@ def test_what_is_refused(folder: str, model: Model) -> None:
         (lambda: model.ablated(pa.table({"layer": [0]})), "column 'kind' is missing"),
         (lambda: model.ablated([0], "off"), "how: expected zero"),
         (lambda: model.ablated([0], "mean"), "over which inputs"),
+        (lambda: model.ablated([0], "resample"), "from which inputs"),
+        (lambda: model.ablated([0], "resample", over=[]), "over holds no input"),
         (lambda: model.ablated([0], "route"), "only whole experts have a router"),
         (lambda: model.scaled([0], float("nan")), "expected numbers"),
     ):

@@ -54,6 +54,15 @@ def test_answers_judged_by_hand(category, reference, answer, right) -> None:
         ("Answer: 0.5", r"$\frac{2}{4}$", True),
         (r"Answer: 2\sqrt{3}", r"It is $\sqrt{12}$.", True),
         (r"\left( 3, \frac{\pi}{2} \right)", r"\boxed{(3, \pi/2)}", True),
+        (r"\left( 3, \frac{\pi}{2} \right)", "Answer: 2", False),
+        ("He has 3 cows and 4 pigs, so it is 1,234.", "Answer: 1234", True),
+        ("He has 3 cows and 4 pigs, so it is 1,234.", "Answer: 4", False),
+        ("#### 42", "**Answer: 42**", True),
+        ("Answer: $18", "Answer: 18.0", True),
+        ("Answer: 18", "Answer: $18", True),
+        ("Answer: 42", "Answer: 41 or 42", False),
+        ("Answer: yellow", "Answer: yellow", True),
+        ("Answer: yellow", "Answer: blue", False),
         ("Answer: 33", "I do not know.", False),
         ("Answer: 33", "", False),
     ],
@@ -118,3 +127,16 @@ def test_aliases_are_read(tmp_path: Path) -> None:
         read_aliases(str(file))
     with pytest.raises(InputError, match="cannot be read"):
         read_aliases(str(tmp_path / "none.csv"))
+    for blank in ("q1,UK\nq1, \n", "q1,UK\nq1\n"):
+        file.write_text(f"id,alias\n{blank}")
+        with pytest.raises(InputError, match="line 3: the alias is blank"):
+            read_aliases(str(file))
+
+
+@pytest.mark.parametrize(
+    ("category", "reference"), [("QA", "The"), ("QA", "?!"), ("Other", "a"), ("CLS", ":-)")]
+)
+def test_a_reference_of_which_nothing_is_left_scores_nothing(category, reference) -> None:
+    """Else an empty answer were right, or none."""
+    item = Instruction("x", category, instruction="?", reference=reference)
+    assert task_of(item, {}, run_code=True) is None

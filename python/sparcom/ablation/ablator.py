@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparcom.ablation.how import How, parse_how
+from sparcom.ablation.how import NO_RESAMPLE, How, parse_how
+from sparcom.ablation.resample import Donors
 from sparcom.ablation.target import Target
 from sparcom.components import ComponentSpace
 from sparcom.corpus.prompts.prompts import Prompt
@@ -45,7 +46,7 @@ class Ablator(ABC):
     """Measures losses of an engine with components ablated.
 
     engine: the loaded engine. how: a word of `how.parse_how` that names one way; "mean" needs
-    `calibrate` first.
+    `calibrate` first, "resample" `read_donors`.
 
     >>> ablator = TransformersAblator(engine, "zero")
     >>> whole = ablator.answers(prompts)
@@ -81,6 +82,14 @@ class Ablator(ABC):
         self._means = total / np.maximum(np.concatenate(rows), 1)
         return self._means
 
+    def read_donors(self, donors: Donors, index: np.ndarray) -> None:
+        """Read the instructions whose h takes the place of others' ("resample").
+
+        index: [n] flat indices of neurons; any of their sites may then be ablated.
+        Raises InputError if the engine cannot, or if it would take too much memory.
+        """
+        raise InputError(NO_RESAMPLE)
+
     @contextmanager
     def ablated(self, target: Target, how: How | None = None) -> Iterator[None]:
         """Within the block, the components of a target are ablated. how: None: the ablator's."""
@@ -91,15 +100,19 @@ class Ablator(ABC):
                 yield
             return
         index, values = neurons_of(target, self.engine.space), None
+        if how.kind == "resample":
+            with self._resampled(index):
+                yield
+            return
         if how.kind == "mean":
             if self._means is None:
                 raise SparcomError("ablate: the mean was asked for, but calibrate() has not run")
             values = self._means[index]
-        self._ablate(index, values, how.factor or 0.0)
+        self._ablate(index, values, how.factor or 0.0, how.sign)
         try:
             yield
         finally:
-            self._ablate(np.zeros(0, np.int64), None, 0.0)
+            self._ablate(np.zeros(0, np.int64), None, 0.0, 0)
 
     def scores(
         self,
@@ -151,12 +164,18 @@ class Ablator(ABC):
         return 0
 
     @abstractmethod
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
+    def _ablate(
+        self, index: np.ndarray, values: np.ndarray | None, factor: float, sign: int
+    ) -> None:
         """In every later pass, h of these neurons and of no others becomes h * factor + values
-        (None: 0).
+        (None: 0); or, if sign is 1 or -1, 0 where the gate has this sign.
 
         index: [n] flat indices, sorted, each once.
         """
+
+    def _resampled(self, index: np.ndarray) -> AbstractContextManager[None]:
+        """Within the block, h of these neurons is that of the donors."""
+        raise InputError(NO_RESAMPLE)
 
     @abstractmethod
     def _routed(self, index: np.ndarray, shift: float) -> AbstractContextManager[None]:

@@ -86,11 +86,17 @@ def with_tasks(known: Answered, options: AblationOptions) -> tuple[Answered, Tas
     """(the instructions whose answers can be scored, how, warnings).
 
     A category without such instructions in both halves is left out.
-    Raises InputError if none is left, and if code is to be run that cannot be confined.
+    Raises InputError if none is left, if code is to be run that cannot be confined, and for aliases
+    of other instructions alone.
     """
     if options.run_code:
         sandbox.require()
     aliases = read_aliases(options.aliases)
+    if aliases and not aliases.keys() & {one.id for one in known.items}:
+        raise InputError(
+            f"ablate: aliases {options.aliases}: expected ids of instructions of this run, such as "
+            f"{known.items[0].id}; got none"
+        )
     found = {one.id: task_of(one, aliases, run_code=options.run_code) for one in known.items}
     tasks = {name: task for name, task in found.items() if task is not None}
     rows = np.array([one.id in tasks for one in known.items])

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from sparcom.ablation.ablation import Dose, Measured, Scored, tested_figures, verdicts
-from sparcom.ablation.ablator import Ablator
+from sparcom.ablation.ablator import Ablator, neurons_of
 from sparcom.ablation.behaviour import BehaviourScorer, Tasks
 from sparcom.ablation.how import How
 from sparcom.ablation.matching import Balance, balance, matched_sets, worst_of
@@ -22,6 +22,7 @@ from sparcom.ablation.measures import (
 )
 from sparcom.ablation.options import FEWEST_SETS, AblationOptions
 from sparcom.ablation.plain_text import PlainControl, enlarged
+from sparcom.ablation.resample import donors_of
 from sparcom.ablation.scoring import Editions, Effects, Scorer, stacked
 from sparcom.ablation.target import CrossTarget, Target
 from sparcom.ablation.use import Use, measure_use, output_norms
@@ -122,6 +123,8 @@ class Experiment:
         chosen = self._known.take(choose(self._known, options.limit))
         if ablator.how.kind == "mean":
             ablator.calibrate(prompts_of(maker, self._config, chosen.items, scope="all"))
+        if ablator.how.kind == "resample":
+            self._read_donors(ablator, maker, chosen)
         fair = sum(one.balance.fair for one in drawn)
         sets = self._sets(max(fair, 1))
         self._planned = 1 + (len(drawn) + fair * sets) * len(options.hows)
@@ -134,6 +137,20 @@ class Experiment:
         if options.plain_sets and not self._tasks and not in_routing:
             measured = list(self._with_plain(ablator, maker, scorer, scored, measured))
         return measured, scored
+
+    def _read_donors(self, ablator: Ablator, maker: PromptMaker, chosen: Answered) -> None:
+        """The scored instructions are each other's donors; of one category alone, plain text is."""
+        most = self._options.behaviour or self._options.answer_tokens
+        answer = {"scope": "response", "max_tokens": most}
+        prompts = prompts_of(maker, self._config, chosen.items, **answer)
+        categories = [item.category for item in chosen.items]
+        if len(chosen.categories) == 1:
+            texts = plain_prompts(maker, self._config)
+            prompts, categories = [*prompts, *texts], [*categories, *[""] * len(texts)]
+        # Random sets are of the same sites.
+        index = [neurons_of(one, self._run.space) for t in self._found for one in t.found]
+        donors = donors_of(prompts, categories, self._options.seed)
+        ablator.read_donors(donors, np.unique(np.concatenate(index)))
 
     def _scorer(self, ablator: Ablator, maker: PromptMaker, chosen: Answered) -> Scorer:
         options = self._options

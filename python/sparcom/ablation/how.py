@@ -3,10 +3,15 @@
 import math
 from dataclasses import dataclass
 
+from sparcom.counting.signs import GATE_SIGNS
 from sparcom.errors import InputError
 
-HOW = ("zero", "mean", "scale", "route", "boost")
+HOW = ("zero", "mean", "scale", "negative", "positive", "resample", "route", "boost")
 """The kinds of ablation; the last two are of experts, in routing."""
+NO_RESAMPLE = (
+    "ablate: how resample: on vLLM tokens cannot be told to take another instruction's; use the "
+    "transformers engine"
+)
 _ENGINES = ("transformers", "vllm")
 _DOSES = ("scale", "boost")
 
@@ -18,12 +23,14 @@ class How:
     name: as it is shown: "zero", "mean", "route", "scale:0.5", "boost:2".
     kind: one of `HOW`.
     factor: what h is multiplied by; None if nothing is.
+    sign: -1 or 1: h becomes 0 only where the gate has this sign; 0: the sign does not matter.
     shift: what is added to an expert's logit in its router, -inf for "route"; None if nothing is.
     """
 
     name: str
     kind: str
     factor: float | None = None
+    sign: int = 0
     shift: float | None = None
 
     @property
@@ -35,8 +42,8 @@ class How:
 def parse_how(text: str, engine: str = "transformers") -> tuple[How, ...]:
     """The ways that a word names: one, or a dose for each number of `scale:X,Y,...` or `boost:...`.
 
-    Raises InputError for a word or an engine that is not known, and a dose that is no number or
-    comes twice.
+    Raises InputError for a word or an engine that is not known, a way that the engine does not
+    offer, and a dose that is no number or comes twice.
 
     >>> [how.factor for how in parse_how("scale:0,0.5,2")]
     [0.0, 0.5, 2.0]
@@ -47,17 +54,20 @@ def parse_how(text: str, engine: str = "transformers") -> tuple[How, ...]:
     if kind not in HOW or (kind in _DOSES) != bool(colon):
         shown = ", ".join(f"{name}:X[,Y...]" if name in _DOSES else name for name in HOW)
         raise InputError(f"ablate: how: expected {shown}, got {text!r}")
+    if kind == "resample" and engine == "vllm":
+        raise InputError(NO_RESAMPLE)
     if kind == "zero":
         return (How(text, kind, factor=0.0),)
     if kind == "route":
         return (How(text, kind, shift=-math.inf),)
-    if kind == "mean":
-        return (How(text, kind),)
+    if kind not in _DOSES:
+        return (How(text, kind, sign=GATE_SIGNS.get(kind, 0)),)
     doses = [_number(part, text) for part in rest.split(",")]
     if len(set(doses)) < len(doses):
         raise InputError(f"ablate: how: a number comes twice in {text!r}")
-    field = "factor" if kind == "scale" else "shift"
-    return tuple(How(f"{kind}:{dose:g}", kind, **{field: dose}) for dose in doses)
+    if kind == "scale":
+        return tuple(How(f"{kind}:{dose:g}", kind, factor=dose) for dose in doses)
+    return tuple(How(f"{kind}:{dose:g}", kind, shift=dose) for dose in doses)
 
 
 def _number(part: str, text: str) -> float:

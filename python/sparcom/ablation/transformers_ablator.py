@@ -1,8 +1,9 @@
 """Ablating components of a loaded transformers engine, and its losses on reference answers.
 
 The kernel itself ablates neurons (`keep` and `fill`), in every row: by zero, a factor, or their
-mean. An expert is all its neurons; or its router logit is raised, or becomes -inf, so that the
-router takes its next choice.
+mean. What depends on the row is done after it (`counting.changes`): silence by the sign of the
+gate, and h of another instruction. An expert is all its neurons; or its router logit is raised, or
+becomes -inf, so that the router takes its next choice.
 """
 
 import math
@@ -16,7 +17,9 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from sparcom.ablation.ablator import Ablator, Answers, Prefix, Scores
+from sparcom.ablation.resample import Donors, DonorValues
 from sparcom.corpus.prompts.prompts import Prompt
+from sparcom.counting.changes import SilenceBySign
 from sparcom.counting.masks import ablation_masks
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import predicted
@@ -31,14 +34,41 @@ class TransformersAblator(Ablator):
     engine: TransformersEngine
     engine_name = "transformers"
     _reading: tuple[str, ...] = ()  # ids of the current pass
+    _donors: DonorValues | None = None
 
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
-        space, model = self.engine.space, self.engine.model
+    def _ablate(
+        self, index: np.ndarray, values: np.ndarray | None, factor: float, sign: int
+    ) -> None:
+        sites, model = self.engine.space.sites, self.engine.model
         like: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+        if sign:
+            signs = ablation_masks(sites, index, np.full(len(index), sign))
+            by_sign = {at: SilenceBySign(found.to(**like)) for at, _, found in signs}
+            self._recorder().ablate({}, by_sign)
+            return
         self._recorder().ablate({
             at: (mask.to(**like), value.to(**like))
-            for at, mask, value in ablation_masks(space.sites, index, values, factor)
+            for at, mask, value in ablation_masks(sites, index, values, factor)
         })  # fmt: skip
+
+    def read_donors(self, donors: Donors, index: np.ndarray) -> None:
+        """As `Ablator.read_donors`; nothing may be ablated meanwhile."""
+        sites = [at for at, _, _ in ablation_masks(self.engine.space.sites, index)]
+        self._donors = DonorValues(self.engine, donors, sites)
+
+    @contextmanager
+    def _resampled(self, index: np.ndarray) -> Iterator[None]:
+        donors, recorder = self._donors, self._recorder()
+        if donors is None:
+            raise SparcomError("ablate: resample was asked for, but read_donors() has not run")
+        chosen = ablation_masks(self.engine.space.sites, index, np.ones(len(index)))
+        recorder.ablate({}, {at: donors.change(at, found > 0) for at, _, found in chosen})
+        self.engine.before_pass = donors.begin
+        try:
+            yield
+        finally:
+            self.engine.before_pass = None
+            recorder.ablate({})
 
     @contextmanager
     def _summing(self) -> Iterator[Callable[[], np.ndarray]]:

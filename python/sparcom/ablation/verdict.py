@@ -160,7 +160,8 @@ def weights_of(codes: np.ndarray, categories: int, category: int | None) -> np.n
 def cluster_interval(
     effects: np.ndarray, weights: np.ndarray, codes: np.ndarray, clusters: np.ndarray
 ) -> tuple[float | None, float | None]:
-    """95 % interval of a weighted sum of effects over new clusters; (None, None) if too few.
+    """95 % interval of a weighted sum of effects over new clusters; (None, None) if they are too
+    few, or all alike, as answers are that stay right: these say nothing of others.
 
     With u_g the sum over cluster g of weight * (effect - mean of its category), the variance is
     the sum of u_g^2, k / (k - 1) for a category of k clusters, and Student's t has the degrees of
@@ -181,6 +182,8 @@ def cluster_interval(
         parts[of] = weights[of] * centred * np.sqrt(k / (k - 1))
         degrees[np.abs(weights[of]).sum(), -k] = k - 1
     u = np.bincount(np.unique(clusters, return_inverse=True)[1], parts)
+    if not u.any():
+        return None, None
     value = float(weights @ effects)
     half = float(stats.t.ppf(1 - ALPHA / 2, degrees[max(degrees)]) * np.sqrt((u**2).sum()))
     return value - half, value + half

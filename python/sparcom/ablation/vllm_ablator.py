@@ -21,8 +21,10 @@ class VllmAblator(Ablator):
     engine: VllmEngine
     engine_name = "vllm"
 
-    def _ablate(self, index: np.ndarray, values: np.ndarray | None, factor: float) -> None:
-        self.engine.ablate(index, values, factor)
+    def _ablate(
+        self, index: np.ndarray, values: np.ndarray | None, factor: float, sign: int
+    ) -> None:
+        self.engine.ablate(index, values, factor, sign)
 
     @contextmanager
     def _routed(self, index: np.ndarray, shift: float) -> Iterator[None]:

@@ -19,6 +19,7 @@ from sparcom.errors import InputError, SparcomError
 
 if TYPE_CHECKING:
     from sparcom.ablation.ablator import Ablator
+    from sparcom.ablation.resample import Donors
     from sparcom.engines.base import TracingEngine
     from sparcom.planning.prompts import PromptMaker
     from sparcom.tracing.traces import Traces
@@ -235,21 +236,27 @@ class Model:
         *,
         over: Inputs | None = None,
         template: str = RunConfig.template,
+        seed: int = 0,
     ) -> Iterator[None]:
         """Within the block, the outputs of units are ablated in every pass of this model.
 
         units: flat neuron indices; words as of `trace`; or a list of components: a .csv or .parquet
             file, an Arrow table or a DataFrame with the columns layer, kind, expert, unit (without
             a unit: a whole expert, all its neurons).
-        how: "zero", "scale:X", "mean", or in the router of experts "boost:X" and "route".
+        how: "zero", "scale:X", "mean"; "negative" or "positive": 0 where the gate is so;
+            "resample": taken from another input (transformers engine; `ablation.resample` says from
+            which token); or in the router of experts "boost:X" and "route".
         over, template: for "mean": inputs over all whose tokens it is taken, and how they are
-            rendered.
+            rendered; for "resample": the inputs that outputs are taken from, with their answers if
+            they have any.
+        seed: which of them each input takes its outputs from, by its id.
         Raises InputError for units that the model does not have, an unknown `how`, a vLLM engine
         that was loaded without `ablation=True`, and within another such block.
 
         >>> with model.ablated("list.csv"):
         ...     model.generate("What is 17 * 23?")
         """
+        from sparcom.ablation.ablator import neurons_of
         from sparcom.ablation.target import Target
 
         self._require_open()
@@ -271,12 +278,35 @@ class Model:
             config = replace(self.config, scope="prompt", template=template)
             with self._lock:
                 ablator.calibrate(self._prompts(config, instructions, systems))
+        if ablator.how.kind == "resample":
+            if over is None:
+                raise InputError('how "resample": from which inputs? give over=[...]')
+            with self._lock:
+                ablator.read_donors(
+                    self._donors(over, template, seed), neurons_of(target, self.space)
+                )
         with ablator.ablated(target):
             self._changed = True
             try:
                 yield
             finally:
                 self._changed = False
+
+    def _donors(self, over: Inputs, template: str, seed: int) -> "Donors":
+        """Inputs, each with its answer if it has one, as donors that are drawn by seed."""
+        from sparcom.ablation.resample import Donors, draw
+
+        instructions, systems = to_instructions(over)
+        prompts: list[Prompt] = []
+        for scope, answered in (("all", True), ("prompt", False)):
+            rows = [at for at, one in enumerate(instructions) if bool(one.reference) == answered]
+            config = replace(self.config, scope=scope, template=template)
+            prompts += self._prompts(
+                config, [instructions[at] for at in rows], [systems[at] for at in rows]
+            )
+        if not prompts:
+            raise InputError('how "resample": over holds no input')
+        return Donors(tuple(prompts), lambda name: draw(seed, name, range(len(prompts))))
 
     def scaled(self, units: Units, factor: float) -> AbstractContextManager[None]:
         """Within the block, the outputs of units are multiplied by a factor.
@@ -305,6 +335,14 @@ class Model:
                 "ablation=True"
             )
         return VllmAblator(self.engine, how)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Within the block, no other thread's call runs this model. Raises SparcomError if it is
+        closed."""
+        self._require_open()
+        with self._lock:
+            yield
 
     def _require_open(self) -> None:
         if not self._open:

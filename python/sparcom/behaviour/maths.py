@@ -1,5 +1,6 @@
 """Whether a text ends in the same mathematical answer as a reference; math-verify decides."""
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from sparcom.errors import InputError
 
 _SAYS = "Answer:"
+_PROSE = re.compile(r"\b[A-Za-z]{2,}\s+[A-Za-z]{2,}\b")
 
 
 def math_check(reference: str) -> Callable[[str], bool]:
@@ -36,8 +38,12 @@ def _final(text: str) -> str:
 
 
 def _as_formula(text: str) -> str:
+    """What math-verify is given: a bare formula in its marks; prose, which it searches, as is."""
+    if text.count("$") == 1:  # of money
+        text = text.replace("$", "")
     marked = "$" in text or "\\boxed" in text
-    return text if marked else f"${text.rstrip('.')}$"
+    prose = "\\" not in text and _PROSE.search(text)
+    return text if marked or prose else f"${text.rstrip('.')}$"
 
 
 def _limits(what: str = "parsing") -> dict[str, Any]:

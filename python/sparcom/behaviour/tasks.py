@@ -48,12 +48,13 @@ def task_of(item: Instruction, aliases: Aliases, *, run_code: bool) -> Task | No
     if not item.reference:
         return None
     if item.category == "CLS":
-        return Task("label", lambda answer: _is_label(answer, accepted))
+        labels = [found for one in accepted if (found := _words(one))]
+        return Task("label", lambda answer: _is_label(answer, labels)) if labels else None
     if item.category == "MATH":
         checks = [math_check(one) for one in accepted]
         return Task("exact match", lambda answer: any(check(answer) for check in checks))
-    normal = {normalise(one) for one in accepted}
-    return Task("exact match", lambda answer: normalise(answer) in normal)
+    normal = {normalise(one) for one in accepted} - {""}  # else an empty answer were right
+    return Task("exact match", lambda answer: normalise(answer) in normal) if normal else None
 
 
 def normalise(text: str) -> str:
@@ -66,17 +67,20 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
 
 
-def _is_label(answer: str, accepted: Sequence[str]) -> bool:
+def _words(text: str) -> list[str]:
     """Articles count here: "a" may be a label."""
-    words = re.findall(r"\w+", answer.lower())
-    labels = [re.findall(r"\w+", one.lower()) for one in accepted]
-    return any(label and words[: len(label)] == label for label in labels)
+    return re.findall(r"\w+", text.lower())
+
+
+def _is_label(answer: str, labels: Sequence[list[str]]) -> bool:
+    words = _words(answer)
+    return any(words[: len(label)] == label for label in labels)
 
 
 def read_aliases(path: str | None) -> Aliases:
     """Aliases of a CSV file with the columns id and alias, a row for each; None: none.
 
-    Raises InputError if it cannot be read.
+    Raises InputError if it cannot be read, or if an alias is blank.
     """
     if path is None:
         return {}
@@ -87,7 +91,9 @@ def read_aliases(path: str | None) -> Aliases:
             if not {"id", "alias"} <= set(rows.fieldnames or ()):
                 raise InputError(f"aliases {path}: expected the columns id and alias")
             for row in rows:
-                out.setdefault(row["id"], []).append(row["alias"] or "")
+                if not (row["alias"] or "").strip():
+                    raise InputError(f"aliases {path}: line {rows.line_num}: the alias is blank")
+                out.setdefault(row["id"], []).append(row["alias"])
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"aliases {path}: cannot be read: {error}") from error
     return out

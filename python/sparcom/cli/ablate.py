@@ -19,8 +19,9 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", default="zero", metavar="HOW",
           help="zero; mean: the mean over all tokens; scale:X: outputs times X, or scale:X,Y,... "
-          "for several doses; of experts, boost:X: X added to their router's logits; route: "
-          "routed around (default: zero)")  # fmt: skip
+          "for several doses; negative, positive: zero where the gate is so; resample: taken from "
+          "an instruction of another category; of experts, boost:X: X added to their router's "
+          "logits; route: routed around (default: zero)")  # fmt: skip
     given("--random-sets", type=int, metavar="N",
           help="matched random sets for each target (default: 99, or as many as p = 0.05 needs "
           "after the correction over the targets)")  # fmt: skip

@@ -10,8 +10,8 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     given = parser.add_argument
     given("model", help="default, a folder, or a hub id")
     given("--scale", action="append", default=[], metavar="FILE=X",
-          help="multiply the outputs of a list's components by X: list.csv=0 silences them; may be "
-          "given several times")  # fmt: skip
+          help="multiply the outputs of a list's components by X: list.csv=0 silences them; "
+          "negative, positive: only where the gate is; may be given several times")  # fmt: skip
     given("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     given("--port", type=int, default=8000, help="(default: 8000)")
     given("--dtype", default="bfloat16", help="(default: bfloat16)")

@@ -15,6 +15,7 @@ import torch
 
 from sparcom.components import Site
 from sparcom.counting import layout, nvtx, reference
+from sparcom.counting.changes import Change
 from sparcom.counting.counted import Counted
 from sparcom.counting.magnitude_buffers import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
@@ -115,19 +116,26 @@ class Recorder:
         self._magnitudes = MagnitudeBuffers(self.sites, slots, self.device) if magnitudes else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
         self._ablated: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._changes: dict[int, Change] = {}
         self._sums: list[torch.Tensor] | None = None
         self._absolute = False
         self.trace: Trace | None = None
 
-    def ablate(self, masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]]) -> None:
-        """Ablate neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`).
+    def ablate(
+        self,
+        masks: Mapping[int, tuple[torch.Tensor, torch.Tensor | None]],
+        changes: Mapping[int, Change] | None = None,
+    ) -> None:
+        """Ablate neurons in every later pass: h becomes `h * keep + fill` (`act_mul_count`), and
+        then what a change makes of it.
 
         masks: site -> (keep, fill or None for zeros), each [experts or 1, width] in the model's
             dtype on the recorder's device; {} ablates nothing.
+        changes: site -> what is done to its h afterwards; None: nothing.
 
-        A site counts before keep and fill, so its own ablation does not change its counts.
+        A site counts before all that, so its own ablation does not change its counts.
         """
-        self._ablated = dict(masks)
+        self._ablated, self._changes = dict(masks), dict(changes or {})
 
     @contextmanager
     def summing(self, *, absolute: bool = False) -> Iterator[list[torch.Tensor]]:
@@ -221,7 +229,8 @@ class Recorder:
         None while more than counting is wanted: a recount, ablation, sums, magnitudes, a trace; or
         if the buffers are striped, which only `act_mul_count` knows."""
         wanted = (self._recount, self._sums, self._magnitudes, self.trace)
-        other = any(more is not None for more in wanted) or site in self._ablated
+        changed = site in self._ablated or site in self._changes
+        other = changed or any(more is not None for more in wanted)
         if other or self._buffers.striped:
             return None
         return self._buffers.of(site)
@@ -253,6 +262,7 @@ class Recorder:
             counts, rows, signs = self._recount.of(site)
             reference.act_mul_count(gate, up, bins, counts, rows, signs=signs, **options)
         counts, rows, signs = self._buffers.of(site)
+        before = self._before_change(site, gate, up, bins, options)
         if site in self._ablated:
             keep, fill = self._ablated[site]
             local = None if expert is None else expert.clamp(min=0)
@@ -261,6 +271,8 @@ class Recorder:
             h = act_mul_count(
                 gate, up, bins, counts, rows, signs=signs, out=out, striped=striped, **options
             )
+        if site in self._changes:
+            self._changes[site](h, gate, token, expert)
         if self._sums is not None:
             counted = bins >= 0
             of = torch.zeros_like(bins) if expert is None else expert
@@ -270,8 +282,19 @@ class Recorder:
         if self._magnitudes is not None:
             self._magnitudes.add(site, h, bins)
         if self.trace is not None:
-            self.trace.add(site, gate, up, h, bins >= 0, token, expert)
+            self.trace.add(site, (gate, up, h, before), bins >= 0, token, expert)
         return h
+
+    def _before_change(
+        self, site: int, gate: torch.Tensor, up: torch.Tensor | None, bins: torch.Tensor,
+        options: dict[str, Any],
+    ) -> torch.Tensor | None:  # fmt: skip
+        """h of a traced site as it is counted, before the site's own ablation; None if it has
+        none, or nothing is traced."""
+        if self.trace is None or not (site in self._ablated or site in self._changes):
+            return None
+        counts, rows, _ = self._buffers.of(site)
+        return act_mul_count(gate, up, torch.full_like(bins, -1), counts, rows, **options)
 
     def take(self, ids: Sequence[str], slots: Sequence[int], tokens: Sequence[int]) -> Counted:
         """The counts of finished slots, checked; the slots are cleared for reuse.

@@ -1,8 +1,11 @@
-"""The four combinations of the signs of gate and up, from what was counted."""
+"""Signs of the gate, and the four combinations of those of gate and up, from what was counted."""
 
 import numpy as np
 
 from sparcom.components import ComponentSpace
+
+GATE_SIGNS = {"negative": -1, "positive": 1}
+"""Ways to ablate: where the gate has this sign alone."""
 
 COMBINATIONS = ("both", "gate_only", "up_only", "neither")
 """Which of gate and up is positive. h has the sign of up where the activation is; it is nearly 0

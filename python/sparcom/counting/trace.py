@@ -13,12 +13,13 @@ from torch import Tensor
 from sparcom.components import Site
 from sparcom.errors import CountError
 
-VALUES = ("gate", "up", "h")
-"""What is kept of a neuron at a token, in the order of the last axis."""
+VALUES = ("gate", "up", "h", "counted")
+"""What is kept of a neuron at a token, in the order of the last axis; counted: h before the
+neuron's own ablation, which is what is counted by signal "product"."""
 
 
 class Trace:
-    """Keeps gate, up and h of some neurons at every counted row.
+    """Keeps gate, up and h (`VALUES`) of some neurons at every counted row.
 
     sites: the worker's sites, whose neurons `index` numbers.
     index: [n] int64, flat indices of the traced neurons.
@@ -54,18 +55,18 @@ class Trace:
     def add(
         self,
         site: int,
-        gate: Tensor,
-        up: Tensor | None,
-        h: Tensor,
+        values: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
         counted: Tensor,
         token: Tensor | None = None,
         expert: Tensor | None = None,
     ) -> None:
         """Keep what a site's call holds of the traced neurons.
 
-        gate, up, h: [rows, width]. counted: [rows] bool. token: [rows] the row of the pass that
+        values: `VALUES`, each [rows, width]; up: None if the FFN is ungated; counted: None if
+        nothing is ablated there. counted: [rows] bool. token: [rows] the row of the pass that
         each row is of; None: they are the rows of the pass. expert: [rows]; None: all 0.
         """
+        gate, up, h, before = values
         for number, columns, units in self._at[site]:
             rows = counted if expert is None else counted & (expert == number)
             rows = rows.nonzero().flatten()
@@ -73,17 +74,17 @@ class Trace:
             if len(place) and int(place.min()) < 0:
                 raise CountError("trace: a row is counted that the pass did not announce")
             target = self._steps[-1][1] if self._steps else self._nothing()
-            for value, tensor in enumerate((gate, up, h)):
+            for value, tensor in enumerate((gate, up, h, h if before is None else before)):
                 if tensor is not None:
                     picked = tensor[rows[:, None], units].float()
                     target[place[:, None], columns, value] = picked
 
     @torch.inference_mode()
     def take(self, slot: int) -> np.ndarray:
-        """[T, n, 3] float32: gate, up and h of the traced neurons at each counted token of a slot,
-        which may then be used again.
+        """[T, n, 4] float32: `VALUES` of the traced neurons at each counted token of a slot, which
+        may then be used again.
 
-        NaN: up of an ungated FFN; all three where a token was not routed to the neuron's expert.
+        NaN: up of an ungated FFN; all of them where a token was not routed to the neuron's expert.
         """
         parts = []
         for slots, values in self._steps:

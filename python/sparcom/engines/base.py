@@ -111,7 +111,7 @@ class TracingEngine(Engine, Protocol):
         """As `count`, with what some neurons do at each counted token.
 
         index: [n] flat indices of the neurons, each once. Yields counts and, for each of their
-        instructions, [T, n, 3] float32: gate, up and h (`counting.trace.Trace`).
+        instructions, [T, n, 4] float32 (`counting.trace.VALUES`).
         """
         ...
 

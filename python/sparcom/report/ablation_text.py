@@ -30,10 +30,19 @@ def by_dose(rows: Sequence[Row], target: str) -> list[list[Row]]:
     return [[row for row in of if row["how"] == how] for how in distinct(of, "how")]
 
 
+_PARTLY = {
+    "negative": "silenced where the gate is negative",
+    "positive": "silenced where the gate is positive",
+    "resample": "given the outputs of another instruction",
+}
+
+
 def what_is_done(row: Row) -> str:
     """What the components of a row were: "ablated (zero)", or "scaled by 0.5"."""
     if boost := _boost(row):
         return f"boosted by {boost}"
+    if partly := _PARTLY.get(row["how"]):
+        return partly
     return f"scaled by {row['factor']:g}" if _scaled(row) else f"ablated ({row['how']})"
 
 
@@ -188,7 +197,7 @@ def _not_shown(row: Row) -> str:
             f"No effect of {row['target']} beyond that of random sets like it is shown: "
             f"{_without(row)} the {words.what} {moves} by {figure(row, 'effect', 'random')}."
         )
-    done = _scaled(row) or _boost(row)
+    done = _scaled(row) or _boost(row) or row["how"] in _PARTLY
     what = f"{row['target']} {what_is_done(row)}" if done else row["target"]
     of = f"{row['category']} ({row['metric']})" if "metric" in row else row["category"]
     return (
@@ -206,6 +215,8 @@ def _boost(row: Row) -> str:
 def _without(row: Row) -> str:
     if boost := _boost(row):
         return f"with {boost} added to its experts' logits"
+    if partly := _PARTLY.get(row["how"]):
+        return f"with it {partly}"
     return f"with it scaled by {row['factor']:g}" if _scaled(row) else "without it"
 
 

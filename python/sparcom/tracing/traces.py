@@ -19,14 +19,14 @@ from sparcom.tracing.units import name_of
 
 @dataclass(frozen=True, kw_only=True)
 class Traces:
-    """Gate, up and h of some neurons, token by token.
+    """Gate, up and h of some neurons, token by token; of an ablated model, its own pass.
 
     space: of the model. neurons: [u] int64, flat indices of the traced neurons.
     ids: of the instructions. tokens: of each, all tokens that the model read; those that were not
         counted are not traced.
     values: of each, [T, u, 3] float32: gate, up and h, as the model computed them; NaN: up of an
         ungated FFN, all three where a token was not routed to the neuron's expert.
-    fired: of each, [T, u] bool, as they are counted.
+    fired: of each, [T, u] bool, as they are counted: before h is changed by an ablation.
     """
 
     space: ComponentSpace
@@ -123,7 +123,7 @@ def trace_prompts(
                     f"trace: {name_of(engine.space, neuron)} fires at {fires[:, wrong[0]].sum()} "
                     f"tokens of instruction {name}, but {counts[neuron]} were counted"
                 )
-            values[name], fired[name] = traced, fires
+            values[name], fired[name] = traced[:, :, :3], fires
     ids = tuple(prompt.id for prompt in prompts)
     return Traces(
         space=engine.space, neurons=index, ids=ids, tokens=tuple(tokens),
@@ -137,6 +137,6 @@ def _fires(
     """[T, 1] bool for each neuron: the signal exceeds the threshold; NaN does not."""
     for column, neuron in enumerate(index):
         at = int(np.searchsorted(space.neuron_offsets, neuron, side="right")) - 1
-        gate, h = (torch.from_numpy(traced[:, column, v].astype(np.float64)) for v in (0, 2))
+        gate, h = (torch.from_numpy(traced[:, column, v].astype(np.float64)) for v in (0, 3))
         value = activate(space.sites[at].activation, gate) if signal == "gate" else h
         yield (value > threshold).numpy()[:, None]

@@ -35,11 +35,24 @@ def test_words_become_factors(tmp_path: Path) -> None:
     neurons, experts = str(tmp_path / "n=1.csv"), str(tmp_path / "e.csv")
     write_components(neurons, component_table(SPACE, "neurons", np.array([1, 3])))
     write_components(experts, component_table(SPACE, "experts", np.array([2])))
-    index, factors = factors_of([f"{neurons}=0", f"{experts}=-1.5"], SPACE)
+    index, factors, signs = factors_of([f"{neurons}=0", f"{experts}=-1.5"], SPACE)
     assert index.tolist() == [1, 3, 8, 9]
     assert factors.tolist() == [0, 0, -1.5, -1.5]
+    assert signs.tolist() == [0, 0, 0, 0]
+    index, factors, signs = factors_of([f"{neurons}=negative", f"{experts}=2"], SPACE)
+    assert index.tolist() == [1, 3, 8, 9]
+    assert factors[2:].tolist() == [2, 2]
+    assert signs.tolist() == [-1, -1, 0, 0]
+    assert factors_of([f"{experts}=positive"], SPACE)[2].tolist() == [1, 1]
     assert factors_of([], SPACE)[0].tolist() == []
-    for word in (neurons[:-8], f"{experts}", f"{experts}=", f"{experts}=inf", "=1"):
+    for word in (
+        neurons[:-8],
+        f"{experts}",
+        f"{experts}=",
+        f"{experts}=inf",
+        f"{experts}=mean",
+        "=1",
+    ):
         with pytest.raises(InputError, match="expected FILE=FACTOR, as list.csv=0"):
             factors_of([word], SPACE)
     with pytest.raises(InputError, match="two lists name the neuron of flat index 1"):

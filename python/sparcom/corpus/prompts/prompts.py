@@ -10,7 +10,7 @@ A template (`chat_template`) wraps the user's text; the scope says which tokens 
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 from sparcom.corpus.prompts.chat_template import PromptTemplate, Rendered
@@ -36,6 +36,7 @@ class Prompt:
     generate: how many tokens of the model's own answer are counted at most; 0: none is written.
         A token counts when it is read. The last one that is written never is, so one more is
         written than is counted.
+    asked: tokens before the answer; None: all that are read.
     """
 
     id: str
@@ -44,6 +45,13 @@ class Prompt:
     _: KW_ONLY
     truncated: bool = False
     generate: int = 0
+    asked: int | None = field(default=None, compare=False)
+
+    @property
+    def answer_at(self) -> int:
+        """The position at which the answer begins, or would."""
+        read = len(self.token_ids)
+        return read if self.asked is None else min(self.asked, read)
 
     @property
     def n_counted(self) -> int:
@@ -131,7 +139,7 @@ def _prompt(
         "response": ((n, whole),),
         "all": ((0, whole),),
     }[scope]
-    return Prompt(identifier, (*asked.ids, *answer.ids), counted, generate=generate)
+    return Prompt(identifier, (*asked.ids, *answer.ids), counted, generate=generate, asked=n)
 
 
 def with_bos(encoded: Encoded, bos: int | None, rule: str) -> Encoded:
@@ -159,7 +167,7 @@ def _fitting(prompt: Prompt, context: int | None, truncate: bool) -> Prompt:
     ids = prompt.token_ids[: context - bool(prompt.generate)]
     counted = tuple((start, min(stop, len(ids))) for start, stop in prompt.counted)
     generate = min(prompt.generate, context - len(ids))
-    return Prompt(prompt.id, ids, counted, truncated=True, generate=generate)
+    return replace(prompt, token_ids=ids, counted=counted, truncated=True, generate=generate)
 
 
 def _counting(prompt: Prompt, max_tokens: int | None) -> Prompt:

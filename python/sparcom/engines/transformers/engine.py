@@ -1,7 +1,8 @@
 """The embedded engine: a transformers model, prompts packed without padding, exact counts."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -23,6 +24,9 @@ from sparcom.errors import InputError, SparcomError
 from sparcom.models import versions
 from sparcom.quantisation import quantisation_of
 
+Part = tuple[Prompt, int, int]
+"""Rows of a pass that are tokens of one prompt: (it, the position of the first, how many)."""
+
 
 class TransformersEngine:
     """A causal language model of transformers that counts while it reads prompts.
@@ -35,6 +39,7 @@ class TransformersEngine:
     proof: how the pass was proved to be the model's own; None if it was not.
     ffns, instrumentation: what is counted, and the code that counts it. vocabulary: rows of the
     embedding. head: the model has a language model head. recorder: None with count=False.
+    before_pass: called before each pass with (its `Part`s in the order of its rows, how many rows).
 
     Raises InputError for a model that is not supported, weights that do not fill it, or a pass that
     is not the model's own.
@@ -60,6 +65,7 @@ class TransformersEngine:
         self.ffns = loading.find_supported(self.model)
         self.solo_above = rotary.solo_above(config)
         self._passes = 0
+        self.before_pass: Callable[[Sequence[Part], int], None] | None = None
         alone = quantised.why_alone if quantised else None
         self.pack(alone or loading.why_alone(self.model))
         self.instrumentation = sites.Instrumentation()
@@ -161,6 +167,8 @@ class TransformersEngine:
             self.recorder.begin(slot_of_row)
             if self.recorder.trace is not None:
                 self.recorder.trace.step(slot_of_row)
+        if self.before_pass is not None:
+            self.before_pass([(p, 0, len(p.token_ids)) for p in prompts], one.rows)
         if self.solo_above is not None:
             rotary.reset(self.model)
         model = self.model if logits else loading.body_of(self.model)
@@ -188,10 +196,41 @@ class TransformersEngine:
             raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
         loading.check_token_ids(self.options.model, prompts, self.vocabulary)
         check_room(prompts, self.context)
+        with self._as_transformers("an answer is written with a KV cache"):
+            return dict(
+                writing.write(self.model, prompts, self.recorder, self.solo_above, self.before_pass)
+            )
+
+    @contextmanager
+    def batches(self) -> Iterator[Any]:
+        """Within the block, transformers' model itself, to be called and to write, with padded
+        batches if need be; nothing is counted, what is ablated is.
+
+        Raises InputError for a model without a head, and while outputs come from other
+        instructions ("resample"), since nothing says whose the rows are.
+        """
+        if not self.head:
+            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
+        if self.before_pass is not None:
+            raise InputError(
+                "how resample: not in padded batches, which do not say whose tokens they hold; use "
+                "Model.losses and Model.generate"
+            )
+        with (
+            self._as_transformers("batches are padded"),
+            writing.uncounted(self.model, self.recorder),
+        ):
+            if self.solo_above is not None:
+                rotary.reset(self.model)
+            yield self.model
+
+    @contextmanager
+    def _as_transformers(self, why: str) -> Iterator[None]:
+        """Within the block, attention is transformers' own; why: prompts share no pass."""
         alone = self.alone
-        self.pack("an answer is written with a KV cache")
+        self.pack(why)
         try:
-            return dict(writing.write(self.model, prompts, self.recorder, self.solo_above))
+            yield
         finally:
             self.pack(alone)
 

@@ -4,7 +4,7 @@ A prompt alone, without padding, with a KV cache: what is written does not depen
 Nothing is counted; what is ablated stays ablated, since the same modules run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,18 +26,33 @@ def end_tokens(model: Any) -> list[int]:
 
 @torch.inference_mode()
 def write(
-    model: Any, prompts: Sequence[Prompt], recorder: Recorder | None, solo_above: int | None
+    model: Any,
+    prompts: Sequence[Prompt],
+    recorder: Recorder | None,
+    solo_above: int | None,
+    before_pass: Callable[[Sequence[tuple[Prompt, int, int]], int], None] | None = None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(id, token ids of the answer, at most `prompt.generate`, without the one that ends it).
 
     model: transformers' model, with an attention that takes a KV cache.
-    solo_above: as of `rotary.solo_above`.
+    solo_above: as of `rotary.solo_above`. before_pass: as of `TransformersEngine`.
     """
     ends = end_tokens(model)
-    with _greedy(model, ends), _uncounted(model, recorder):
+    reading, read = prompts[0] if prompts else None, 0
+
+    def placed(rows: int) -> None:
+        """Each pass reads one token more; with a KV cache, no others but in the first."""
+        nonlocal read
+        if before_pass is not None and reading is not None:
+            stop = len(reading.token_ids) + read
+            before_pass([(reading, stop - rows, rows)], rows)
+        read += 1
+
+    with _greedy(model, ends), uncounted(model, recorder, placed):
         for prompt in prompts:
             if solo_above is not None:
                 rotary.reset(model)
+            reading, read = prompt, 0
             ids = torch.tensor([prompt.token_ids], device=model.device)
             mask = torch.ones_like(ids)
             out = model.generate(ids, attention_mask=mask, max_new_tokens=prompt.generate)
@@ -59,14 +74,21 @@ def _greedy(model: Any, ends: Sequence[int]) -> Iterator[None]:
 
 
 @contextmanager
-def _uncounted(model: Any, recorder: Recorder | None) -> Iterator[None]:
-    """Within the block, every row of every pass is outside what is counted."""
+def uncounted(
+    model: Any, recorder: Recorder | None, placed: Callable[[int], None] | None = None
+) -> Iterator[None]:
+    """Within the block, every row of every pass is outside what is counted.
 
-    def begin(_: torch.nn.Module, __: tuple[Any, ...], named: dict[str, Any]) -> None:
-        given = named.get("input_ids")
+    placed: called before each pass with its number of rows; None: nothing is.
+    """
+
+    def begin(_: torch.nn.Module, ids: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given = ids[0] if ids else named.get("input_ids")
         rows = (named["inputs_embeds"][..., 0] if given is None else given).numel()
         if recorder is not None:
             recorder.begin(torch.full((rows,), -1, dtype=torch.int32))
+        if placed is not None:
+            placed(rows)
 
     hook = model.register_forward_pre_hook(begin, with_kwargs=True)
     try:

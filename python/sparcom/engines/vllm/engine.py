@@ -45,7 +45,9 @@ class VllmEngine(ProvedByCounts):
         self.options = options if isinstance(options, VllmOptions) else VllmOptions.of(options)
         self._facts = check_launch(self.options)
         self.context = context_of(self.options, self._facts)
-        self._ablated: tuple[np.ndarray, np.ndarray | None, float] = np.zeros(0, np.int64), None, 0
+        self._ablated: tuple[np.ndarray, np.ndarray | None, float, int] = (
+            np.zeros(0, np.int64), None, 0.0, 0,
+        )  # fmt: skip
         self._routed: tuple[np.ndarray, float] = np.zeros(0, np.int64), 0.0
         self._engine = Restartable("engine", self._start, self.options.restarts)
 
@@ -147,13 +149,18 @@ class VllmEngine(ProvedByCounts):
         }
 
     def ablate(
-        self, index: np.ndarray, values: np.ndarray | None = None, factor: float = 0.0
+        self,
+        index: np.ndarray,
+        values: np.ndarray | None = None,
+        factor: float = 0.0,
+        sign: int = 0,
     ) -> None:
         """h of these neurons becomes h * factor + values, and of no others, in every later pass
         (`options.ablation`).
 
         index: [n] flat indices, sorted, each once; none restores the model. values: [n]; None: 0.
-        factor: 0 ablates. Waits for the instructions under way. An engine that starts again keeps
+        factor: 0 ablates. sign: 1 or -1: instead h becomes 0 where the gate has this sign, and
+        stays elsewhere. Waits for the instructions under way. An engine that starts again keeps
         it. Raises InputError for values if the engine does not see h.
         """
         index = np.ascontiguousarray(index, np.int64)
@@ -163,8 +170,8 @@ class VllmEngine(ProvedByCounts):
         if values is not None:
             self._require_h("ablate: values")
         if (running := self._engine.alive()) is not None:  # else the next start sends it
-            self._send_ablated(running, index, values, factor)
-        self._ablated = index, values, factor
+            self._send_ablated(running, index, values, factor, sign)
+        self._ablated = index, values, factor, sign
 
     def route(self, index: np.ndarray, shift: float) -> None:
         """Add `shift` to these experts' logits in their routers, and to no others', in every later
@@ -270,10 +277,11 @@ class VllmEngine(ProvedByCounts):
         index: np.ndarray,
         values: np.ndarray | None,
         factor: float,
+        sign: int,
     ) -> None:
         filled = None if values is None else np.asarray(values, np.float64).tobytes()
         running.call_workers(
-            "sparcom_ablate", self.space.to_json(), index.tobytes(), filled, factor
+            "sparcom_ablate", self.space.to_json(), index.tobytes(), filled, factor, sign
         )
 
     def _send_routed(self, running: RunningEngine, index: np.ndarray, shift: float) -> None:
@@ -282,7 +290,7 @@ class VllmEngine(ProvedByCounts):
 
 
 def _traced(parts: Sequence[dict[str, Any]], name: str, tokens: int, n: int) -> np.ndarray:
-    """[tokens, n, 3] of an instruction, from what each worker kept of its neurons."""
+    """[tokens, n, 4] of an instruction, from what each worker kept of its neurons."""
     out = np.full((tokens, n, len(VALUES)), np.nan, np.float32)
     for part in parts:
         columns = np.frombuffer(part["columns"], np.int64)

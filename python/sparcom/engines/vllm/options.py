@@ -137,12 +137,14 @@ class ServingConfig:
     """What workers that serve need to know; vLLM's `additional_config`, as `CountingConfig` is.
 
     sites: of the whole space, as JSON. index: [n] int64 as bytes, flat in it, sorted. factors: [n]
-    float64 as bytes, what their h is multiplied by. kernel: `fingerprint.kernel_version`.
+    float64 as bytes, what their h is multiplied by. signs: [n] int64 as bytes: 1 or -1 where h is
+    0 at gates of this sign instead. kernel: `fingerprint.kernel_version`.
     """
 
     sites: list[dict[str, Any]]
     index: bytes
     factors: bytes
+    signs: bytes
     kernel: str
 
     def compute_hash(self) -> str:

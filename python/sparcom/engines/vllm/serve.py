@@ -10,6 +10,7 @@ import numpy as np
 
 from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
+from sparcom.counting.signs import GATE_SIGNS
 from sparcom.engines.vllm.options import ServingConfig, VllmOptions
 from sparcom.engines.vllm.process.faults import cause_of
 from sparcom.engines.vllm.process.launch import (
@@ -25,29 +26,37 @@ WORKER = "sparcom.engines.vllm.worker.serving.ServingWorker"
 _CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"  # GiB; vLLM's own default is 4, or half of the memory
 
 
-def factors_of(scales: Sequence[str], space: ComponentSpace) -> tuple[np.ndarray, np.ndarray]:
-    """([n] flat neuron indices, sorted; [n] factors) of words FILE=FACTOR.
+def factors_of(
+    scales: Sequence[str], space: ComponentSpace
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """([n] flat neuron indices, sorted; [n] factors; [n] signs) of words FILE=X.
 
-    An expert of a list is all its neurons. Raises InputError for a word of another form, and for a
-    neuron that two lists name.
+    X is a factor, or "negative" or "positive": the sign of the gates at which h is 0; else the sign
+    is 0. An expert of a list is all its neurons. Raises InputError for a word of another form, and
+    for a neuron that two lists name.
     """
-    found: dict[int, float] = {}
+    found: dict[int, tuple[float, int]] = {}
     for word in scales:
         path, equals, text = word.rpartition("=")
+        sign = GATE_SIGNS.get(text, 0)
         try:
-            factor = float(text) if equals else np.nan
+            factor = float(text) if equals and not sign else np.nan
         except ValueError:
             factor = np.nan
-        if not path or not np.isfinite(factor):
-            raise InputError(f"serve: scale: expected FILE=FACTOR, as list.csv=0, got {word!r}")
+        if not path or not (sign or np.isfinite(factor)):
+            raise InputError(
+                "serve: scale: expected FILE=FACTOR, as list.csv=0, or FILE=negative or "
+                f"FILE=positive, got {word!r}"
+            )
         listed = read_components(path, space)
         of_experts = np.flatnonzero(np.isin(space.neuron_experts, listed.experts))
         for neuron in np.union1d(listed.neurons, of_experts).tolist():
             if neuron in found:
                 raise InputError(f"serve: scale: two lists name the neuron of flat index {neuron}")
-            found[neuron] = factor
+            found[neuron] = factor, sign
     index = np.array(sorted(found), np.int64)
-    return index, np.array([found[one] for one in index.tolist()], np.float64)
+    factors, signs = ([found[one][part] for one in index.tolist()] for part in (0, 1))
+    return index, np.array(factors, np.float64), np.array(signs, np.int64)
 
 
 def serve(
@@ -56,16 +65,16 @@ def serve(
     """Serve a model until it is interrupted.
 
     options: model, dtype, compile, trust_remote_code, tensor_parallel, threads. space: the model's.
-    scales: words FILE=FACTOR; none serves the model as it is, through the same code.
+    scales: words of `factors_of`; none serves the model as it is, through the same code.
     server: further arguments of `vllm serve`.
     Raises InputError if an argument, vLLM or the model does not work; SparcomError if vLLM does not
     start.
     """
     check_launch(options)
-    index, factors = factors_of(scales, space)
+    index, factors, signs = factors_of(scales, space)
     config = ServingConfig(
         sites=space.to_json(), index=index.tobytes(), factors=factors.tobytes(),
-        kernel=kernel_version(),
+        signs=signs.tobytes(), kernel=kernel_version(),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sparcom-serve-") as folder:
         faults = Path(folder, "faults")

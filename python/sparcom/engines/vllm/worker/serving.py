@@ -47,4 +47,5 @@ class ServingWorker(PlainWorker):
         index = np.frombuffer(config.index, np.int64)
         _, local, at = np.intersect1d(mine, index, assume_unique=True, return_indices=True)
         factors = np.frombuffer(config.factors, np.float64)[at]
-        AblationBuffers(recorder, self.model_config.dtype).set(local, None, factors)
+        signs = np.frombuffer(config.signs, np.int64)[at]
+        AblationBuffers(recorder, self.model_config.dtype).set(local, None, factors, signs)

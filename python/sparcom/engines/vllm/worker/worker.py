@@ -142,7 +142,8 @@ class CountingWorker(PlainWorker):
         self.sparcom_recorder = recorder
         self.sparcom_finite = FiniteCheck(config.slots, self.device)
         if config.ablation:
-            self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype)
+            graphs = self.device.type != "cpu" and not self.model_config.enforce_eager
+            self.sparcom_ablation = AblationBuffers(recorder, self.model_config.dtype, graphs)
             for bank in found.banks:
                 bank.open_router(self.device)
         self.sparcom_tracing = ExitStack()
@@ -202,17 +203,18 @@ class CountingWorker(PlainWorker):
         self.sparcom_rows.close(slots)
 
     def sparcom_ablate(
-        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None, factor: float
-    ) -> None:
+        self, sites: Sequence[dict[str, Any]], index: bytes, values: bytes | None, factor: float,
+        sign: int,
+    ) -> None:  # fmt: skip
         """Ablate this rank's part of some neurons, and no others, from the next pass on.
 
         sites: of the whole space, as JSON; index: [n] int64 as bytes, flat in it, sorted;
-        values: [n] float64 as bytes, what is added after the factor, or None for 0.
+        values: [n] float64 as bytes, what is added after the factor, or None for 0. sign: as of
+        `AblationBuffers.set`.
         """
         local, at = self._sparcom_local(sites, index)
-        self.sparcom_ablation.set(
-            local, None if values is None else np.frombuffer(values, np.float64)[at], factor
-        )
+        added = None if values is None else np.frombuffer(values, np.float64)[at]
+        self.sparcom_ablation.set(local, added, factor, sign)
 
     def _sparcom_local(
         self, sites: Sequence[dict[str, Any]], index: bytes
@@ -239,7 +241,7 @@ class CountingWorker(PlainWorker):
 
     def sparcom_traced(self) -> dict[str, Any]:
         """What was kept: `columns`, [n] int64 as bytes, places in the index that was given, and
-        `values`: id -> [T, n, 3] float32 as bytes."""
+        `values`: id -> [T, n, 4] float32 as bytes."""
         return {
             "columns": self.sparcom_columns.astype(np.int64).tobytes(),
             "values": dict(self.sparcom_traces),
