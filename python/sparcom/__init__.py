@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "AblationOptions": "sparcom.ablation.options",
     "AnalysisOptions": "sparcom.analysis.options",
+    "Attribution": "sparcom.attribution.sums",
+    "AttributionOptions": "sparcom.attribution.attribute",
     "ComponentSpace": "sparcom.components",
     "CountError": "sparcom.errors",
     "Counts": "sparcom.api.counts",
@@ -30,6 +32,7 @@ _HOMES = {
     "Traces": "sparcom.tracing.traces",
     "ablate": "sparcom.ablation.ablate",
     "analyse": "sparcom.analysis.analyse",
+    "attribute": "sparcom.attribution.attribute",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.tuning.compare",
     "count": "sparcom.pipeline.run",
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
     from sparcom.analysis.tuning.compare import compare as compare
     from sparcom.analysis.tuning.noise_floor import noise_floor as noise_floor
     from sparcom.analysis.tuning.trajectory import trajectory as trajectory
+    from sparcom.attribution.attribute import AttributionOptions as AttributionOptions
+    from sparcom.attribution.attribute import attribute as attribute
+    from sparcom.attribution.sums import Attribution as Attribution
     from sparcom.api.counts import Counts as Counts
     from sparcom.api.counts import select as select
     from sparcom.api.model import Model as Model
