@@ -56,12 +56,12 @@ if TYPE_CHECKING:
     from sparcom.analysis.tuning.compare import compare as compare
     from sparcom.analysis.tuning.noise_floor import noise_floor as noise_floor
     from sparcom.analysis.tuning.trajectory import trajectory as trajectory
-    from sparcom.attribution.attribute import AttributionOptions as AttributionOptions
-    from sparcom.attribution.attribute import attribute as attribute
-    from sparcom.attribution.sums import Attribution as Attribution
     from sparcom.api.counts import Counts as Counts
     from sparcom.api.counts import select as select
     from sparcom.api.model import Model as Model
+    from sparcom.attribution.attribute import AttributionOptions as AttributionOptions
+    from sparcom.attribution.attribute import attribute as attribute
+    from sparcom.attribution.sums import Attribution as Attribution
     from sparcom.component_list import read_components as read_components
     from sparcom.component_list import write_components as write_components
     from sparcom.components import ComponentSpace as ComponentSpace

@@ -122,7 +122,8 @@ def test_ranked_by_prevalence_is_top(run: str, capsys) -> None:
     assert main(["ablate", run, *both, *few, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     effects = [
-        [r["effect"] for r in rows if r["target"] == name] for name in ("top:4", "rank:prevalence:4")
+        [r["effect"] for r in rows if r["target"] == name]
+        for name in ("top:4", "rank:prevalence:4")
     ]
     assert effects[0] == effects[1]
     assert len(effects[0]) == 4
@@ -168,9 +169,10 @@ def test_identify_leaves_it_and_another_run_does_not_read_it(run: str, tmp_path:
     assert main(["identify", str(other), "--rule", "fixed:0.02"]) == 0
     assert "agreement" not in Run(other).tables
     assert Attribution(Run(other)).rules == ("attribution", "relp")
-    (other / "attribution" / "part-00001.parquet").write_bytes(
-        (other / "attribution" / "part-00002.parquet").read_bytes()
-    )
+    part = other / "attribution" / "part-00001.parquet"
+    part.write_bytes((other / "attribution" / "part-00002.parquet").read_bytes())
+    with pytest.raises(InputError, match="part-00001.parquet: holds the parts 2; write it again"):
+        Attribution(Run(other))
     mine = tmp_path / "mine"
     rows = [row | {"instruction": row["instruction"] + " sea"} for row in corpus_rows()[:24]]
     stranger = counted_again(mine, Run(run).manifest["model"]["path"], rows)
@@ -211,7 +213,10 @@ def test_the_page_says_how_the_rankings_agree(run: str) -> None:
     [
         (["attribute", "--limit", "-1"], "limit: must be at least 1, got -1"),
         (["attribute", "--answer-tokens", "-2"], "answer-tokens: must be at least 1, got -2"),
-        (["ablate", "--target", "rank:saliency:3"], "prevalence, attribution, relp, got 'saliency'"),
+        (
+            ["ablate", "--target", "rank:saliency:3"],
+            "prevalence, attribution, relp, got 'saliency'",
+        ),
         (["ablate", "--target", "rank:relp"], "target 'rank:relp' is not known"),
         (["ablate", "--target", "rank:relp:0"], "expected a number of at least 1, got '0'"),
         (["ablate", "--target", "rank:relp:3:CODE"], "expected a category of the run"),
@@ -228,7 +233,9 @@ def test_a_run_without_answers_or_without_an_attribution(tmp_path: Path, capsys)
     out = counted(tmp_path, rows=rows)
     with pytest.raises(InputError, match="no instruction has a reference answer, whose likelihood"):
         attribute(Run(out))
-    with pytest.raises(InputError, match="nothing is attributed in this run; write it with sparcom"):
+    with pytest.raises(
+        InputError, match="nothing is attributed in this run; write it with sparcom"
+    ):
         Attribution(Run(out))
 
 

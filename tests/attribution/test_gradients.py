@@ -1,48 +1,25 @@
-"""Attributions against plain autograd of unmodified transformers, and against finite differences."""
+"""Attributions against autograd of unmodified transformers, and against finite differences."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_tiny_model
-from transformers import AutoModelForCausalLM
+from plain_attribution import IDS, PROMPT, engine_of, likelihood, plain
 
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.attribution.gradients import Attributor
 from sparcom.corpus.prompts.prompts import Prompt
-from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
 
-IDS = tuple(int(i) for i in np.random.default_rng(0).integers(3, 90, 17))
-PROMPT = Prompt("p", IDS, ((11, 17),))  # an answer of six tokens
 FAMILIES = ["llama", "gpt2", "gemma2", "opt", "phi3", "gpt_neox",
             "qwen2_moe", "mixtral", "gpt_oss", "deepseek_v3"]  # fmt: skip
 
 
-def engine_of(folder: Path, family: str) -> TransformersEngine:
-    save_tiny_model(folder, family, torch.float32)
-    return TransformersEngine(EngineOptions(str(folder), dtype="float32", threads=1, device="cpu"))
-
-
-def likelihood(model: torch.nn.Module, prompt: Prompt = PROMPT) -> torch.Tensor:
-    """Mean log-likelihood of the counted tokens, by transformers alone."""
-    ids = torch.tensor([prompt.token_ids])
-    logits = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
-    ((start, stop),) = prompt.counted
-    return torch.stack([logits[t - 1, prompt.token_ids[t]] for t in range(start, stop)]).mean()
-
-
-def plain(folder: Path) -> torch.nn.Module:
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-
-
 def by_weights(folder: Path, engine: TransformersEngine) -> np.ndarray:
-    """[neurons] sum of w * dL/dw over the weights that read a neuron: to scale them is to scale h."""
+    """[neurons] sum of w * dL/dw over the weights that read h: to scale them is to scale h."""
     model = plain(folder)
     likelihood(model).backward()
     parts = []

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_gradients import IDS, PROMPT, engine_of, plain
+from plain_attribution import IDS, PROMPT, engine_of, plain
 
 from sparcom.attribution.captured import keeping
 from sparcom.attribution.gradients import Attributor
@@ -27,7 +27,9 @@ def plain_lrp(folder: Path) -> np.ndarray:
     model = plain(folder)
     with torch.no_grad():
         ids = torch.tensor([IDS])
-        probabilities = [a[0].double().numpy() for a in model(ids, output_attentions=True).attentions]
+        probabilities = [
+            a[0].double().numpy() for a in model(ids, output_attentions=True).attentions
+        ]
     w = {name: p.detach().double().numpy() for name, p in model.named_parameters()}
     config, eps = model.config, model.config.rms_norm_eps
     heads, groups = config.num_attention_heads, config.num_key_value_heads

@@ -1,6 +1,6 @@
 """What an ablation reads: engines, prompts, and which instructions are scored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any

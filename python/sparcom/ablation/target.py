@@ -191,9 +191,7 @@ def _ranked(
     raise InputError(f"ablate: target {word!r} is not known; expected {WORDS}")
 
 
-def _highest(
-    word: str, rest: list[str], known: Usage, categories: Sequence[str]
-) -> np.ndarray:
+def _highest(word: str, rest: list[str], known: Usage, categories: Sequence[str]) -> np.ndarray:
     """The components that `rank:M:K[:c]` names; rest: M, K and perhaps c."""
     names = rest[2:] or list(categories)
     _check_category(word, names[:1], known, categories)

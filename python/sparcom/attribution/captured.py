@@ -73,8 +73,10 @@ def _keep(kept: list[Kept], at: int, ffn: Ffn, expert: int | None, h: torch.Tens
 def _fused_experts(
     module: Any, hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """y[t] = sum over k of weights[t, k] * down[e](h), h = gating(first[e](hidden[t])), e = ids[t, k];
-    the implementation of transformers' experts interface that keeps h."""
+    """The implementation of transformers' experts interface that keeps h.
+
+    y[t] = sum over k of weights[t, k] * down[e](h), h = gating(first[e](hidden[t])), e = ids[t, k]
+    """
     keep: Callable[..., None] = getattr(module, _KEEP)
     first, down = (getattr(module, name) for name in weight_names(module))
     biases = [getattr(module, name) for name in bias_names(module)] or [None, None]

@@ -85,7 +85,9 @@ def _attribution(engine: TransformersEngine, prompt: Prompt, rule: str) -> np.nd
 def _logits(engine: TransformersEngine, prompt: Prompt) -> torch.Tensor:
     """[tokens, vocabulary] logits that predict the counted tokens."""
     if not predicted(prompt):
-        raise InputError(f"instruction {prompt.id}: it has no answer whose likelihood could be told")
+        raise InputError(
+            f"instruction {prompt.id}: it has no answer whose likelihood could be told"
+        )
     rows = torch.tensor(predicted(prompt)) - 1
     one = Pass((0,), len(prompt.token_ids))
     try:

@@ -3,10 +3,10 @@
 Every operation is replaced by a linear one that has the same value, so that what arrives at h is
 the coefficient of layer-wise relevance propagation, and h times it is h's relevance:
 
-    norms                 x / norm(x)          the norm is a constant                 (LN-rule)
-    attention, routing    softmax, sigmoid     the weights are constants              (AH-rule)
-    activations, clamps   f(x)                 x * [f(x) / x]                         (identity rule)
-    products of two       a * b                a * [b] / 2 + [a] * b / 2              (half rule)
+    norms                 x / norm(x)         the norm is a constant             (LN-rule)
+    attention, routing    softmax, sigmoid    the weights are constants          (AH-rule)
+    activations, clamps   f(x)                x * [f(x) / x]                     (identity rule)
+    products of two       a * b               a * [b] / 2 + [a] * b / 2          (half rule)
 
 [ ]: a constant. Linear layers and sums stay (0-rule); a bias takes its own part of the relevance.
 The forward pass changes no bit. A function without a rule that is not linear would break
@@ -137,7 +137,9 @@ def _norm(
         y = y * given["weight"]
     if given.get("bias") is not None:
         y = y + given["bias"]
-    return _valued(func(*args, **kwargs), y)
+    with torch.no_grad():
+        value = func(*args, **kwargs)
+    return _valued(value, y)
 
 
 def _valued(value: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
@@ -156,9 +158,7 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def conserved(
-    model: nn.Module, ffns: Sequence[Ffn], output: Callable[[], torch.Tensor]
-) -> float:
+def conserved(model: nn.Module, ffns: Sequence[Ffn], output: Callable[[], torch.Tensor]) -> float:
     """The share of an output that the relevance of embeddings and biases makes up; 1 if every part
     of the model has a rule.
 
@@ -191,4 +191,4 @@ def conserved(
         for one, grad in zip(every, found, strict=True)
         if grad is not None
     ]
-    return sum(parts) / float(value)
+    return sum(parts) / float(value.detach())

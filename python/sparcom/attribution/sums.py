@@ -5,6 +5,7 @@ that `sparcom identify` leaves them. Sums by cluster let every later question le
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from sparcom.store.tables import packed_column, stored_matrix, sum_field
 
 FOLDER = "attribution"
 HEADS = ("category", "cluster", "ids")
-_STAMP, _OPTIONS = "sparcom", "sparcom-attribution"
+_STAMP, _PARTS, _OPTIONS = "sparcom", "sparcom-parts", "sparcom-attribution"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class AttributionFiles:
             columns[rule] = packed_column(sums.view(np.uint8))
         table = pa.table(columns, schema=schema_of(self._space, rules))
         # The type of the sums is in their field; the file's own metadata bind it to the run.
-        self._files.write_table(_name(part), table, self._metadata(options))
+        self._files.write_table(_name(part), table, self._metadata(part, options))
 
     def delete(self) -> None:
         """Delete all parts."""
@@ -93,21 +94,21 @@ class AttributionFiles:
         """True if a part is there and holds these instructions, as they were asked for."""
         if part not in self.parts():
             return False
-        found: list[str] = sum(self.read(part, HEADS, options)["ids"].to_pylist(), [])
-        return sorted(found) == sorted(ids)
+        lists = self.read(part, HEADS, options)["ids"].to_pylist()
+        return sorted(itertools.chain.from_iterable(lists)) == sorted(ids)
 
     def read(self, part: int, columns: Sequence[str], options: Mapping[str, Any]) -> pa.Table:
         """Columns of a part; raises InputError if it is of another run, or asked for otherwise."""
         with self._files.parquet(_name(part), self._hint) as file:
             where = f"{self._files.location}/{_name(part)}"
-            check_stamp(file, self._metadata(options), where, self._hint)
+            check_stamp(file, self._metadata(part, options), where, self._hint)
             _check_columns(file, [*HEADS, *options["rules"]], where, self._hint)
             return file.read(columns=list(columns))
 
-    def _metadata(self, options: Mapping[str, Any]) -> dict[str, str]:
+    def _metadata(self, part: int, options: Mapping[str, Any]) -> dict[str, str]:
         text = json.dumps(options, sort_keys=True)
         bound = hashlib.sha256(f"{self._stamp} {text}".encode()).hexdigest()
-        return {_STAMP: bound, _OPTIONS: text}
+        return {_STAMP: bound, _PARTS: str(part), _OPTIONS: text}
 
 
 def _name(part: int) -> str:
@@ -178,7 +179,7 @@ class Attribution:
             start += size
 
     def means(self, rule: str) -> dict[str, np.ndarray]:
-        """category -> [neurons] float64: mean over its instructions, nats per token of the answer."""
+        """category -> [neurons] float64: mean over its instructions, nats per answer token."""
         names = [name for name in self._run.categories if name in set(self.categories)]
         group = np.array([names.index(name) for name in self.categories], np.int64)
         total = self.sums(rule, group, len(names))
@@ -204,7 +205,7 @@ def of_experts(space: ComponentSpace, values: np.ndarray) -> np.ndarray:
 
 
 def stamp_of(run: Run) -> str:
-    """The fingerprint of what decides a run's counts; raises InputError for a run without stamps."""
+    """The fingerprint of what decides a run's counts; InputError for a run without stamps."""
     stamps = run.manifest.get("stamps")
     if stamps is None:
         raise InputError(

@@ -88,7 +88,9 @@ def _pictures(rows: list[Row], family: str) -> list[Picture]:
     out = []
     correlations = [row for row in rows if row["figure"] == FIGURES[0]]
     if any(row["value"] is not None for row in correlations):
-        ordered = [r for n in distinct(rows, "category") for r in correlations if r["category"] == n]
+        ordered = [
+            r for n in distinct(rows, "category") for r in correlations if r["category"] == n
+        ]
         out.append(Picture(
             name=f"{family}-agreement",
             figure=agreement_intervals(ordered, f"{family}: firing specifically and mattering"),
@@ -120,11 +122,12 @@ def _correlations(rows: list[Row], family: str) -> Table:
                 if (r["rule"], r["category"]) == (rule, name) and r["figure"] != "overlap"
             }
             first, second = (of[figure] for figure in FIGURES)
+            trust = [of[f"reliability, {what}"].value for what in ("firing", "attribution")]
             body.append((
                 f"{name}, {rule}",
                 number(first.value, none="undetermined"), interval(first.low, first.high),
                 number(second.value, none="undetermined"), interval(second.low, second.high),
-                *(number(of[f"reliability, {what}"].value, 2) for what in ("firing", "attribution")),
+                *(number(value, 2) for value in trust),
             ))  # fmt: skip
     return Table(head, body)
 

@@ -35,7 +35,7 @@ def test_the_correlation_is_spearmans_within_sites() -> None:
 def test_the_partial_correlation_is_that_of_residuals() -> None:
     rng = np.random.default_rng(1)
     given = rng.normal(size=(1, 400))
-    x, y = (given + rng.normal(size=(2, 1, 400)))
+    x, y = given + rng.normal(size=(2, 1, 400))
     x, y, given = (one - one.mean() for one in (x, y, given))
 
     def left(of: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_intervals_cover_what_as_many_clusters_give_on_average() -> None:
         found.append([[(e.value, e.low, e.high) for e in row] for row in estimates])
     figures = np.array(found)  # [draws, 2, C, 3]
     mean = figures[..., 0].mean(0)
-    assert (mean > 0.2).all()
+    assert (mean[0] > 0.2).all()
     inside = (figures[..., 1] <= mean) & (mean <= figures[..., 2])
     assert 0.9 <= inside.mean() <= 0.99
 

@@ -13,6 +13,7 @@ Noise in either ranking lowers both. *Reliability* says by how much at most: the
 ranking with itself over halves of the clusters, stepped up by Spearman-Brown.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,13 @@ def specificity(frequency: np.ndarray) -> np.ndarray:
 
 
 def site_ranks(values: np.ndarray, sites: np.ndarray) -> np.ndarray:
-    """[C, m] ranks within each site, from -1/2 to 1/2, equals sharing theirs; sites: [m] codes, those
-    of a site one behind the other."""
+    """[C, m] ranks within each site, from -1/2 to 1/2, equals sharing theirs.
+
+    sites: [m] codes, those of a site one behind the other.
+    """
     edges = [0, *(np.flatnonzero(np.diff(sites)) + 1), len(sites)]
     parts = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         width = stop - start
         ranks = stats.rankdata(values[:, start:stop], axis=1, nan_policy="propagate")
         parts.append((ranks - (width + 1) / 2) / width)
@@ -81,9 +84,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out
 
 
-def correlations(
-    frequency: np.ndarray, attribution: np.ndarray, sites: np.ndarray
-) -> np.ndarray:
+def correlations(frequency: np.ndarray, attribution: np.ndarray, sites: np.ndarray) -> np.ndarray:
     """[2, C] rank correlation, and that at equal firing, of means [C, m]."""
     fires, matters, often = (
         site_ranks(one, sites) for one in (specificity(frequency), attribution, frequency)
@@ -119,8 +120,8 @@ def reliabilities(
     frequency: Sums, attribution: Sums, sites: np.ndarray, stratum: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """[2, C] of specificity and of attribution: mean over random halves of the clusters of the rank
-    correlation r of the halves, as 2 r / (1 + r); NaN if a category cannot be halved."""
+    """[2, C] of specificity and of attribution: 2 r / (1 + r), r the mean rank correlation of two
+    random halves of the clusters; NaN if a category cannot be halved."""
     found = []
     for _ in range(HALVINGS):
         half = np.zeros(len(stratum))
@@ -144,7 +145,7 @@ def overlap(
 ) -> tuple[int, Estimate]:  # fmt: skip
     """(K, the share of the K highest of `fires` among the K highest of `matters`).
 
-    fires, matters: [n]; only what is above 0 counts, so that K may be less than `size`. classes: [n]
+    fires, matters: [n]; only what is above 0 counts, so that K may be below `size`. classes: [n]
     codes within which random sets are drawn. K = 0: nothing is known.
     """
     first, second = (_highest(one, size) for one in (fires, matters))

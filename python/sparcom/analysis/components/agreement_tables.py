@@ -29,7 +29,7 @@ from sparcom.store import Run
 AGREEMENT_TABLES = ("attribution_neurons", "attribution_experts", "agreement")
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
 """Members of the lists whose overlap is told."""
-SAMPLE = 16_384
+SAMPLE = 8192
 """Components that intervals and reliabilities rest on, at random if there are more."""
 FIGURES = ("rank correlation", "rank correlation, equal firing")
 
@@ -80,10 +80,10 @@ class _Parts:
 
     def rows(self, names: list[str], categories: list[str], clusters: list[str]) -> np.ndarray:
         """[n] the row of each instruction in sums of part x category; -1 for other categories."""
-        known = [name in names for name in categories]
+        known = np.array([name in names for name in categories], bool)
         code = encode([c if k else names[0] for c, k in zip(categories, known, strict=True)], names)
-        part = np.array([self.of_cluster[cluster] for cluster in clusters], np.int64)
-        return np.where(known, part * len(names) + code, -1)
+        part = np.array([self.of_cluster.get(cluster, -1) for cluster in clusters], np.int64)
+        return np.where(known & (part >= 0), part * len(names) + code, -1)
 
 
 def _parts(loaded: Loaded, seed: int) -> _Parts:
