@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from planted import dense_space, write_run
 from planted_model import ANSWER, DECOYS, PLANTED, corpus_rows, plant
 from tiny_runs import save_tiny_llm, write_corpus
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -173,20 +174,16 @@ def test_identify_leaves_it_and_another_run_does_not_read_it(run: str, tmp_path:
     part.write_bytes((other / "attribution" / "part-00002.parquet").read_bytes())
     with pytest.raises(InputError, match="part-00001.parquet: holds the parts 2; write it again"):
         Attribution(Run(other))
-    mine = tmp_path / "mine"
-    rows = [row | {"instruction": row["instruction"] + " sea"} for row in corpus_rows()[:24]]
-    stranger = counted_again(mine, Run(run).manifest["model"]["path"], rows)
+    stranger = some_run(tmp_path / "mine").store.location
     shutil.copytree(Path(run) / "attribution", Path(stranger) / "attribution")
     with pytest.raises(InputError, match="written by another run; write it again: sparcom attrib"):
         Attribution(Run(stranger))
 
 
-def counted_again(work: Path, model: str, rows: list[dict]) -> str:
-    work.mkdir()
-    corpus, out = write_corpus(work / "c.jsonl", rows), str(work / "run")
-    given = ["--model", model, "--corpus", str(corpus), "--out", out, "--cpus", "1"]
-    assert main(["count", *given, "--template", "raw", "--rule", "fixed:0.01"]) == 0
-    return out
+def some_run(folder: Path) -> Run:
+    """A run of other instructions, without references."""
+    space = dense_space()
+    return write_run(folder, np.ones((6, space.neurons), bool), ["QA", "SUM"] * 3, space)
 
 
 def test_the_page_says_how_the_rankings_agree(run: str) -> None:
@@ -197,11 +194,9 @@ def test_the_page_says_how_the_rankings_agree(run: str) -> None:
         "rank correlation", "rank correlation, equal firing", "overlap", "reliability, firing",
         "reliability, attribution",
     }  # fmt: skip
-    ten = next(
-        r for r in rows
-        if (r["rule"], r["category"], r["figure"], r["k"]) == ("attribution", "MATH", "overlap", 10)
-    )  # fmt: skip
-    assert ten["value"] >= 0.3  # the three planted ones are in both lists
+    shared = [r for r in rows if (r["category"], r["figure"], r["k"]) == ("MATH", "overlap", 3)]
+    assert [(r["rule"], r["value"]) for r in shared] == [("attribution", 1.0), ("relp", 1.0)]
+    assert all(r["chance"] < 0.5 for r in shared)
     table = Run(run).table("attribution_neurons").to_pandas()
     best = table.sort_values("relp_MATH")["unit"].tolist()[-3:]
     assert sorted(best) == PLANTED
@@ -228,17 +223,15 @@ def test_what_is_refused(run: str, capsys, arguments: list[str], message: str) -
     assert message in capsys.readouterr().err
 
 
-def test_a_run_without_answers_or_without_an_attribution(tmp_path: Path, capsys) -> None:
-    rows = [{**row, "reference": ""} for row in corpus_rows()[:12]]
-    out = counted(tmp_path, rows=rows)
-    with pytest.raises(InputError, match="no instruction has a reference answer, whose likelihood"):
-        attribute(Run(out))
-    with pytest.raises(
-        InputError, match="nothing is attributed in this run; write it with sparcom"
-    ):
-        Attribution(Run(out))
+def test_a_run_without_answers_or_without_an_attribution(tmp_path: Path) -> None:
+    other = some_run(tmp_path / "run")
+    with pytest.raises(InputError, match="no instruction has a reference answer, whose"):
+        attribute(other)
+    with pytest.raises(InputError, match="nothing is attributed in this run; write it"):
+        Attribution(other)
 
 
+@pytest.mark.slow  # counts another model
 def test_experts_are_the_sums_of_their_neurons(tmp_path: Path, capsys) -> None:
     out = counted(tmp_path, "qwen2_moe", corpus_rows()[:60])
     options = AttributionOptions(rules=("attribution",), limit=6, threads=1)

@@ -172,7 +172,8 @@ def _ranked(
     kind, *rest = word.split(":")
     q = known.values
     if kind == "rank" and len(rest) in (2, 3):
-        return {(word, (rest[2:] or [None])[0]): _highest(word, rest, known, categories)}
+        own = rest[2] if len(rest) == 3 else None
+        return {(word, own): _highest(word, rest, known, categories)}
     if kind == "general" and not rest:
         return {(word, None): _best(np.where(q.min(0) >= high, q.min(0), 0))}
     if kind == "top" and len(rest) == 1:

@@ -14,8 +14,8 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given("--target", action="append", dest="targets", metavar="TARGET",
           help="general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], "
           "rank:MEASURE:K[:CATEGORY] (prevalence, attribution or relp; see sparcom attribute), "
-          "or a .csv or .parquet file[:CATEGORY]; may be given several times (default: specific:20, each "
-          "category's)")  # fmt: skip
+          "or a .csv or .parquet file[:CATEGORY]; may be given several times (default: "
+          "specific:20, each category's)")  # fmt: skip
     add_renamed(parser, "--set", "--target")
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", default="zero", metavar="HOW",

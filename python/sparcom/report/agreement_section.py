@@ -12,7 +12,7 @@ _RULES = {
     "relp": "relevance (RelP)",
 }
 _FAMILIES = {"neurons": "neurons", "experts": "experts"}
-_SAID = 20  # members of the lists that the statement is about, or the fewest that are told
+_SAID = 20  # members of the lists that the statement is about
 
 
 def agreement_sections(tables: Tables) -> list[Section]:
@@ -49,9 +49,7 @@ def _statement(rows: list[Row], rule: str) -> str:
     of = [row for row in rows if row["rule"] == rule]
     family = _FAMILIES[of[0]["family"]]
     known = [r for r in of if r["figure"] == FIGURES[0] and r["value"] is not None]
-    sizes = sorted({row["k"] for row in of if row["figure"] == "overlap"})
-    size = next((k for k in sizes if k >= _SAID), None)
-    shared = [r for r in of if r["figure"] == "overlap" and r["k"] == size]
+    shared = [r for r in of if r["figure"] == "overlap" and r["k"] == _SAID]
     parts = []
     if known:
         low, high = (min(known, key=_value), max(known, key=_value))
@@ -69,9 +67,9 @@ def _statement(rows: list[Row], rule: str) -> str:
         mean = sum(row["value"] for row in shared) / len(shared)
         chance = sum(row["chance"] for row in shared) / len(shared)
         parts.append(
-            f"of the {size} {family} that fire most specifically, {mean:.0%} are among the {size} "
-            f"of highest attribution (mean over {len(shared)} categories; of random ones that "
-            f"fire as often {chance:.1%})"
+            f"of the {_SAID} {family} that fire most specifically, {mean:.0%} are among the "
+            f"{_SAID} of highest attribution (mean over {len(shared)} categories; of random "
+            f"ones that fire as often {chance:.1%})"
         )
     if not parts:
         return f"Whether {family} that fire specifically matter is undetermined ({_RULES[rule]})."

@@ -121,7 +121,8 @@ def reliabilities(
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
     """[2, C] of specificity and of attribution: 2 r / (1 + r), r the mean rank correlation of two
-    random halves of the clusters; NaN if a category cannot be halved."""
+    random halves of the clusters; r itself if it is negative; NaN if a category cannot be halved.
+    """
     found = []
     for _ in range(HALVINGS):
         half = np.zeros(len(stratum))
@@ -136,7 +137,8 @@ def reliabilities(
     r = np.array(found)
     complete = np.isfinite(r).sum(0) >= HALVINGS // 2
     mean = np.where(complete, np.nansum(r, 0) / np.maximum(np.isfinite(r).sum(0), 1), np.nan)
-    return np.asarray(2 * mean / (1 + mean))
+    # Stepped up only where there is something to step up.
+    return np.where(mean > 0, 2 * mean / (1 + np.maximum(mean, 0)), mean)
 
 
 def overlap(

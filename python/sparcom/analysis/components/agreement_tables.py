@@ -130,10 +130,11 @@ def _agreement(
                     estimates.append(Estimate(known(of_ranking[c])))
                 classes = firing_classes(whole[c], sites)
                 own = specificity(whole)[c]
-                for size in (size for size in SIZES if size <= len(sites) // 4):
-                    k, one = overlap(own, attributed[c], classes, size, rng)
-                    if k == size:
-                        rows.append((*key, "overlap", size))
+                sizes = [size for size in SIZES if size <= len(sites) // 4]
+                told = [overlap(own, attributed[c], classes, size, rng) for size in sizes]
+                for k, one in dict(told).items():  # short lists end at what there is
+                    if k:
+                        rows.append((*key, "overlap", k))
                         estimates.append(one)
     columns = [list(column) for column in zip(*rows, strict=True)]
     heads = dict(zip(("family", "rule", "category", "figure"), columns, strict=False))
