@@ -53,11 +53,9 @@ def _linear_activation(f: Callable[..., torch.Tensor]) -> Callable[[torch.Tensor
 class _Rules(TorchFunctionMode):
     """Applies the rules to torch's functions, by their names."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> torch.Tensor:
-        rule = _RULES.get(getattr(func, "__name__", ""), _as_is)
-        return rule(func, args, kwargs or {})
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given: dict[str, Any] = kwargs or {}
+        return _RULES.get(getattr(func, "__name__", ""), _as_is)(func, args, given)
 
 
 def _as_is(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,19 +69,16 @@ def _constant(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _attention(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Fused attention: without gradients of query and key, its weights are constants."""
     args = tuple(one.detach() if at < 2 else one for at, one in enumerate(args))
-    own = {name: kwargs[name].detach() for name in ("query", "key") if name in kwargs}
-    return func(*args, **{**kwargs, **own})
+    given = {n: one.detach() if n in ("query", "key") else one for n, one in kwargs.items()}
+    return func(*args, **given)
 
 
 def _share(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, rest = args[0], args[1:]
     if not x.requires_grad:
         return func(*args, **kwargs)
-    return _as_share(lambda y: func(y, *rest, **{**kwargs, **_not_in_place(kwargs)}), x)
-
-
-def _not_in_place(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {"inplace": False} if "inplace" in kwargs else {}
+    given = {n: False if n == "inplace" else one for n, one in kwargs.items()}
+    return _as_share(lambda y: func(y, *rest, **given), x)
 
 
 def _as_share(f: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
