@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "AblationOptions": "sparcom.ablation.options",
     "AnalysisOptions": "sparcom.analysis.options",
+    "Attribution": "sparcom.attribution.sums",
+    "AttributionOptions": "sparcom.attribution.attribute",
     "ComponentSpace": "sparcom.components",
     "CountError": "sparcom.errors",
     "Counts": "sparcom.api.counts",
@@ -30,6 +32,7 @@ _HOMES = {
     "Traces": "sparcom.tracing.traces",
     "ablate": "sparcom.ablation.ablate",
     "analyse": "sparcom.analysis.analyse",
+    "attribute": "sparcom.attribution.attribute",
     "build_info": "sparcom.native",
     "compare": "sparcom.analysis.tuning.compare",
     "count": "sparcom.pipeline.run",
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
     from sparcom.api.counts import select as select
     from sparcom.api.lm_eval import lm_eval as lm_eval
     from sparcom.api.model import Model as Model
+    from sparcom.attribution.attribute import AttributionOptions as AttributionOptions
+    from sparcom.attribution.attribute import attribute as attribute
+    from sparcom.attribution.sums import Attribution as Attribution
     from sparcom.component_list import read_components as read_components
     from sparcom.component_list import write_components as write_components
     from sparcom.components import ComponentSpace as ComponentSpace

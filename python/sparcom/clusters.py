@@ -9,6 +9,10 @@ so that they count as one observation. The cluster of an instruction is
    independent, and the analysis warns of it.
 """
 
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
 import pyarrow as pa
 
 OURS = "sparcom:"
@@ -62,3 +66,18 @@ def unclustered(identifier: str) -> str:
 def is_unclustered(cluster: str) -> bool:
     """True if the cluster is an instruction of which no cluster is known."""
     return cluster.startswith("id:")
+
+
+def turns(categories: Sequence[Hashable], clusters: Sequence[str]) -> np.ndarray:
+    """[n] int64: how many instructions of the same category and cluster come before each: of a
+    category, those of the lowest turns are of as many clusters as possible.
+
+    >>> turns(["A", "A", "A"], ["x", "x", "y"]).tolist()
+    [0, 1, 0]
+    """
+    seen: Counter[tuple[Hashable, str]] = Counter()
+    out = np.zeros(len(clusters), np.int64)
+    for row, key in enumerate(zip(categories, clusters, strict=True)):
+        out[row] = seen[key]
+        seen[key] += 1
+    return out

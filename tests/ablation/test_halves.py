@@ -39,10 +39,10 @@ def test_usage_is_of_each_half_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", neurons, labels, space)
     half = rng.integers(2, size=24)
     order = [int(name.rpartition("-")[2]) for name in run.labels["id"].to_pylist()]
-    for h, found in enumerate(usage_of_halves(run, "neurons", half)):
+    for h, found in enumerate(usage_of_halves(run, "neurons", half, "prevalence")):
         for c, name in enumerate(run.categories):
             rows = [k for k, at in zip(order, half, strict=True) if at == h and labels[k] == name]
-            np.testing.assert_allclose(found.prevalence[c], neurons[rows].mean(0))
+            np.testing.assert_allclose(found.values[c], neurons[rows].mean(0))
 
 
 def test_scored_instructions_take_turns_over_clusters() -> None:
@@ -59,7 +59,7 @@ CATEGORIES = ("A", "B", "C")
 
 
 def halves(first: list[list[float]], second: list[list[float]]):
-    return lambda: (Usage(CATEGORIES, np.array(first)), Usage(CATEGORIES, np.array(second)))
+    return lambda measure: (Usage(CATEGORIES, np.array(first)), Usage(CATEGORIES, np.array(second)))
 
 
 def found(word: str, first: list[list[float]], second: list[list[float]], categories=CATEGORIES):
@@ -97,4 +97,4 @@ def test_a_profile_has_no_halves(tmp_path: Path) -> None:
     neurons = np.ones((6, space.neurons), bool)
     run = write_run(tmp_path / "run", neurons, ["QA", "SUM"] * 3, space, retain="profile")
     with pytest.raises(InputError, match="keeps its profile only"):
-        usage_of_halves(run, "neurons", np.zeros(6, np.int64))
+        usage_of_halves(run, "neurons", np.zeros(6, np.int64), "prevalence")

@@ -10,7 +10,6 @@ from tiny_runs import save_tiny_llm, write_corpus
 
 from sparcom.ablation import experiment
 from sparcom.ablation.ablate import ablate
-from sparcom.ablation.measures import prompts_of
 from sparcom.ablation.options import AblationOptions
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
@@ -24,7 +23,7 @@ from sparcom.component_list import (
 from sparcom.config import RunConfig
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.corpus.schema import Instruction
-from sparcom.planning.prompts import PromptMaker
+from sparcom.planning.prompts import PromptMaker, prompts_of
 from sparcom.report.page import write_report
 from sparcom.store import Run
 

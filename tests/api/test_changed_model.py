@@ -321,3 +321,18 @@ def test_an_expert_is_all_its_neurons(tmp_path) -> None:
         with model.ablated(experts, "route"):
             assert not model.count(TEXTS, template="raw").experts[:, [0, 3]].any()
         assert (ours != whole).any()
+
+
+def test_attribution_is_what_a_small_change_of_each_unit_does(model: Model, folder: str) -> None:
+    """The likelihood changes by attribution times the share by which a unit's output changes."""
+    found = model.attribution(CHATS, template="raw")
+    assert found.shape == (3, model.space.neurons)
+    less, more = (plain_losses(folder, factor) for factor in (0.98, 1.02))
+    np.testing.assert_allclose(found[:, UNITS].sum(1), (less - more) / 0.04, rtol=0.02, atol=1e-4)
+    with model.scaled(UNITS, 1.02):
+        np.testing.assert_allclose(model.losses(CHATS, template="raw"), more, rtol=1e-4)
+        with pytest.raises(InputError, match="ablated or scaled; end that block first"):
+            model.attribution(CHATS)
+    with pytest.raises(InputError, match="expected attribution, relp, got 'lime'"):
+        model.attribution(CHATS, rule="lime")
+    assert np.abs(model.attribution(CHATS[:1], rule="relp", template="raw") - found[0]).max() > 0

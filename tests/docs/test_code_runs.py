@@ -15,6 +15,7 @@ PAGES = (
     "README.md",
     "docs/tutorial/in-python.md",
     "docs/howto/ablate.md",
+    "docs/howto/attribute.md",
     "docs/howto/read-a-run.md",
     "docs/howto/use-neurons.md",
 )

@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from planted import mixed_space, write_run
 
-from sparcom import AnalysisOptions, analyse, compare, trajectory
+from sparcom import AnalysisOptions, Run, analyse, compare, trajectory
 from sparcom.ablation.ablation import behaviour_schema
 from sparcom.ablation.ablation import schema as ablation_schema
+from sparcom.attribution.rules import RULES
+from sparcom.attribution.sums import AttributionFiles, Group, stamp_of
 from sparcom.store.tables import FAILED_SCHEMA
 from sparcom.tracing.examples import EXAMPLES_SCHEMA, TOKENS_SCHEMA
 
@@ -56,6 +58,20 @@ def columns(schema: pa.Schema) -> dict[str, str]:
     return {general(field.name): kind_of(field.type) for field in schema}
 
 
+def store_attribution(run: Run) -> None:
+    """An attribution by both rules, of every instruction."""
+    rng, rows = np.random.default_rng(1), run.labels.to_pylist()
+    groups = [
+        Group(
+            category=row["category"], cluster=row["cluster"], ids=[row["id"]],
+            sums={rule: rng.normal(size=run.space.neurons) for rule in RULES},
+        )
+        for row in rows
+    ]  # fmt: skip
+    options = {"rules": list(RULES), "parts": 1}
+    AttributionFiles(run.store, run.space, stamp_of(run)).write(0, groups, options)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Table -> column -> type of a run of a mixture of experts with everything in it."""
@@ -68,6 +84,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
                 folder / name, neurons, labels, space, experts=experts, retain="counts", more=True
             )
         )
+    store_attribution(runs[-1])
     few = AnalysisOptions(permutations=9, bootstraps=9, small_draws=9)
     analyse(runs[-1], few)
     compare(runs[0], runs[-1], few)

@@ -1,5 +1,7 @@
 """`ablate`: what the model loses, category by category, without a set of components."""
 
+from functools import cache
+
 import numpy as np
 
 from sparcom.ablation.ablation import Ablation, summarise
@@ -47,7 +49,8 @@ def ablate(
         metrics, warnings = metrics_of(known, tasks), [*warnings, *more]
     found = targets(
         options.targets, run.space, options.family,
-        lambda: usage_of_halves(run, options.family, half), known.categories,
+        cache(lambda measure: usage_of_halves(run, options.family, half, measure)),
+        known.categories,
         high=options.high, low=options.low,
     )  # fmt: skip
     experiment = Experiment(run, options, known, found, rng, progress, tasks)

@@ -18,7 +18,6 @@ from sparcom.ablation.measures import (
     open_vllm,
     options_of_engine,
     plain_prompts,
-    prompts_of,
 )
 from sparcom.ablation.options import FEWEST_SETS, AblationOptions
 from sparcom.ablation.plain_text import PlainControl, enlarged
@@ -31,7 +30,7 @@ from sparcom.config import RunConfig
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
 from sparcom.models import weights_fingerprint
-from sparcom.planning.prompts import PromptMaker
+from sparcom.planning.prompts import PromptMaker, prompts_of
 from sparcom.store import Run
 
 MOST_MEASURED = 20

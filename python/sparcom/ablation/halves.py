@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparcom.ablation.target import Usage
+from sparcom.attribution.sums import Attribution, of_experts
 from sparcom.errors import InputError
 from sparcom.store import Run
 
@@ -32,12 +33,32 @@ def split_clusters(
     return half[at]
 
 
-def usage_of_halves(run: Run, family: str, half: np.ndarray) -> tuple[Usage, Usage]:
-    """Prevalence of a family in each half of a run's instructions, from their stored sets.
+def usage_of_halves(run: Run, family: str, half: np.ndarray, measure: str) -> tuple[Usage, Usage]:
+    """A measure of a family in each half of a run's instructions.
 
-    half: [n] of the instructions in `run.labels`.
-    Raises InputError if the run keeps no sets.
+    half: [n] of the instructions in `run.labels`. measure: "prevalence", from stored sets, or a
+    rule of attribution, from what `sparcom attribute` has stored.
+    Raises InputError if the run keeps no sets, or no such attribution.
     """
+    if measure == "prevalence":
+        return _prevalence(run, family, half)
+    stored = Attribution(run)
+    half_of = dict(zip(run.labels["cluster"].to_pylist(), half.tolist(), strict=True))
+    names = run.categories
+    group = np.array([
+        half_of[cluster] * len(names) + names.index(name)
+        for name, cluster in zip(stored.categories, stored.clusters, strict=True)
+    ])  # fmt: skip
+    total = stored.sums(measure, group, 2 * len(names))
+    count = np.bincount(group, stored.instructions, 2 * len(names))
+    if family == "experts":
+        total = of_experts(run.space, total)
+    means = np.full(total.shape, np.nan)
+    np.divide(total, count[:, None], out=means, where=count[:, None] > 0)
+    return Usage(names, means[: len(names)]), Usage(names, means[len(names) :])
+
+
+def _prevalence(run: Run, family: str, half: np.ndarray) -> tuple[Usage, Usage]:
     if not run.store.results.parts("sets"):
         raise InputError(
             f"ablate: {run.store.location} keeps its profile only, so nothing can be found on half "

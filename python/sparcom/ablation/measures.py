@@ -1,7 +1,6 @@
 """What an ablation reads: engines, prompts, and which instructions are scored."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from sparcom.ablation.ablator import Ablator
 from sparcom.ablation.options import AblationOptions
 from sparcom.ablation.plain_text import RECORDS, TOKENS
 from sparcom.ablation.transformers_ablator import TransformersAblator
-from sparcom.clusters import with_clusters
+from sparcom.clusters import turns, with_clusters
 from sparcom.config import RunConfig
 from sparcom.corpus.opening import load_corpus
 from sparcom.corpus.prompts.prompts import Prompt
@@ -22,7 +21,7 @@ from sparcom.engines.load import load_engine
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
 from sparcom.planning.options import engine_options
-from sparcom.planning.prompts import PromptMaker
+from sparcom.planning.prompts import PromptMaker, prompts_of
 from sparcom.store import Run
 
 
@@ -97,16 +96,12 @@ def choose(known: Answered, limit: int | None) -> np.ndarray:
 
     Clusters take turns, so that as many as possible are among them.
     """
-    turn: Counter[tuple[int, str]] = Counter()
-    turns = np.zeros(len(known.items), np.int64)
-    for row, (code, cluster) in enumerate(zip(known.codes, known.clusters, strict=True)):
-        turns[row] = turn[code, cluster]
-        turn[code, cluster] += 1
+    turn = turns(known.codes.tolist(), known.clusters.tolist())
     chosen: list[int] = []
     for code in range(len(known.categories)):
         for half, most in ((0, _half_of(limit, 0)), (1, _half_of(limit, 1))):
             rows = np.flatnonzero((known.codes == code) & (known.half == half))
-            chosen += rows[np.argsort(turns[rows], kind="stable")][:most].tolist()
+            chosen += rows[np.argsort(turn[rows], kind="stable")][:most].tolist()
     return np.sort(np.array(chosen))
 
 
@@ -149,16 +144,6 @@ def open_vllm(engine_of: EngineOptions, how: str) -> Iterator[Ablator]:
         yield VllmAblator(engine, how)
     finally:
         engine.close()
-
-
-def prompts_of(
-    maker: PromptMaker, config: RunConfig, items: Sequence[Instruction], **changes: Any
-) -> list[Prompt]:
-    """Prompts of a run's instructions as its config makes them, but for `changes`; what the model
-    reads after the last counted token, which changes nothing, is cut off."""
-    rule = replace(config, **{"generate": 0, "max_tokens": None, **changes})
-    made = maker.changed(rule).prompts(items)
-    return [replace(one, token_ids=one.token_ids[: one.counted[-1][1]]) for one in made]
 
 
 def plain_prompts(maker: PromptMaker, config: RunConfig) -> list[Prompt]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparcom.attribution.rules import MEASURES
 from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.errors import InputError
 
 WORDS = (
-    "general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet "
-    "file[:CATEGORY]"
+    "general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], rank:MEASURE:K[:CATEGORY] with a "
+    "measure of prevalence, attribution or relp, or a .csv or .parquet file[:CATEGORY]"
 )
 _LIST = re.compile(r"(.*\.(?:csv|parquet))(?::(.+))?")
 
@@ -56,13 +57,14 @@ class CrossTarget:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the sets of some instructions say of each component.
+    """A measure of each component on some instructions.
 
-    prevalence: [C, components], share of a category's instructions whose set holds it.
+    values: [C, components] of each category: prevalence, the share of its instructions whose set
+        holds the component, or mean attribution; NaN if nothing is known of the category.
     """
 
     categories: tuple[str, ...]
-    prevalence: np.ndarray
+    values: np.ndarray
 
 
 Halves = tuple[Usage, Usage]
@@ -72,7 +74,7 @@ def targets(
     words: Sequence[str],
     space: ComponentSpace,
     family: str,
-    halves: Callable[[], Halves],
+    halves: Callable[[str], Halves],
     categories: Sequence[str],
     *,
     high: float,
@@ -84,12 +86,14 @@ def targets(
         unique:c       q_c >= high, and q <= low in every other
         top:K          the K of highest mean q
         specific:K:c   the K of highest q_c - max of the other categories' q
+        rank:M:K       the K of highest mean of the measure M: prevalence, attribution, relp
+        rank:M:K:c     the K of highest M in c
         FILE:c         what a list holds, to be tested for c
 
     Without a category, `unique` and `specific:K` name one for each. All editions that one word
     names are of one size, that of the smallest; the strongest are kept.
 
-    halves: makes the usage of the halves; not called if all words are lists.
+    halves: makes the usage of the halves by a measure; not called for lists.
     categories: those with instructions in both halves.
     Raises InputError for an unknown word or category, and for a target that is empty.
     """
@@ -98,12 +102,30 @@ def targets(
         if listed := _LIST.fullmatch(word):
             out.append(_listed(word, listed[1], listed[2], space, family, categories))
             continue
-        ranked = [_ranked(word, one, categories, high, low) for one in halves()]
+        usage = halves(measure_of(word))
+        ranked = [_ranked(word, one, categories, high, low) for one in usage]
         found = {key: (ranked[0][key], ranked[1][key]) for key in ranked[0]}
         if word == "unique":  # those without any are left out
             found = {key: pair for key, pair in found.items() if all(map(len, pair))} or found
         out += _of_one_size(family, found)
     return out
+
+
+def measure_of(word: str) -> str:
+    """What components are ranked by for a word: the M of `rank:M:K`, for all others prevalence.
+
+    Raises InputError for a measure that is not known.
+    """
+    kind, *rest = word.split(":")
+    if kind != "rank":
+        return "prevalence"
+    measure = rest[0] if rest else ""
+    if measure not in MEASURES:
+        raise InputError(
+            f"ablate: target {word!r}: expected rank:MEASURE:K with a measure of "
+            f"{', '.join(MEASURES)}, got {measure!r}"
+        )
+    return measure
 
 
 def _listed(
@@ -148,7 +170,10 @@ def _ranked(
 ) -> dict[Key, np.ndarray]:
     """(name, category) -> flat indices of what a word names, the strongest first."""
     kind, *rest = word.split(":")
-    q = known.prevalence
+    q = known.values
+    if kind == "rank" and len(rest) in (2, 3):
+        own = rest[2] if len(rest) == 3 else None
+        return {(word, own): _highest(word, rest, known, categories)}
     if kind == "general" and not rest:
         return {(word, None): _best(np.where(q.min(0) >= high, q.min(0), 0))}
     if kind == "top" and len(rest) == 1:
@@ -165,6 +190,20 @@ def _ranked(
             for name, own, most in _against_others(word, rest[1:], known, categories)
         }
     raise InputError(f"ablate: target {word!r} is not known; expected {WORDS}")
+
+
+def _highest(word: str, rest: list[str], known: Usage, categories: Sequence[str]) -> np.ndarray:
+    """The components that `rank:M:K[:c]` names; rest: M, K and perhaps c."""
+    names = rest[2:] or list(categories)
+    _check_category(word, names[:1], known, categories)
+    values = known.values[[known.categories.index(name) for name in names]]
+    for name, of in zip(names, values, strict=True):
+        if np.isnan(of).any():
+            raise InputError(
+                f"ablate: target {word!r}: no instruction of {name} is attributed in one half of "
+                "its clusters; attribute more with sparcom attribute --limit"
+            )
+    return _best(values.mean(0), _size(word, rest[1]))
 
 
 def _best(score: np.ndarray, size: int | None = None) -> np.ndarray:
@@ -186,6 +225,19 @@ def _against_others(
     """(category, its q, the largest q of the others) of those that a word means."""
     if len(known.categories) < 2:
         raise InputError(f"ablate: target {word!r} needs two categories; the run has one")
+    _check_category(word, names, known, categories)
+    q = known.values
+    return [
+        (name, q[c], np.delete(q, c, 0).max(0))
+        for c, name in enumerate(known.categories)
+        if name in (names or categories)
+    ]
+
+
+def _check_category(
+    word: str, names: Sequence[str], known: Usage, categories: Sequence[str]
+) -> None:
+    """Raise InputError if the category that a word names is none that can be scored."""
     if names and names[0] not in known.categories:
         have = ", ".join(known.categories)
         raise InputError(f"ablate: target {word!r}: expected a category of the run ({have})")
@@ -195,12 +247,6 @@ def _against_others(
             "answers, so nothing can be found on one half of its clusters and scored on the other; "
             "name clusters with --cluster FIELD when counting"
         )
-    q = known.prevalence
-    return [
-        (name, q[c], np.delete(q, c, 0).max(0))
-        for c, name in enumerate(known.categories)
-        if name in (names or categories)
-    ]
 
 
 def _empty(name: str) -> InputError:

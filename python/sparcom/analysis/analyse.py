@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from sparcom.analysis.components.agreement_tables import AGREEMENT_TABLES, agreement_tables
 from sparcom.analysis.components.always_on import always_on, category_frequencies
 from sparcom.analysis.components.component_tables import TEST_TABLES, component_tables
 from sparcom.analysis.components.conditional import ConditionalFrequency, conditional_frequency
@@ -34,8 +35,10 @@ from sparcom.clusters import is_unclustered
 from sparcom.selection.rules import Selection
 from sparcom.store import Run
 
-OPTIONAL_TABLES = ("decoding", "stability", "examples", *INSTRUCTION_TABLES)
-"""Tables that need sets, or counts."""
+OPTIONAL_TABLES = (
+    "decoding", "stability", "examples", *INSTRUCTION_TABLES, *AGREEMENT_TABLES
+)  # fmt: skip
+"""Tables that need sets, counts, or an attribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
     warnings += decoding_warnings(decoded, labels)
     left_out = why_no_stability(run, loaded)
     warnings += [f"stability is left out: {left_out}"] if left_out else []
+    agreement = agreement_tables(run, loaded, options, warnings)
     comparable = overlap_share(everyone.category, everyone.stratum, everyone.count)
     warnings += _stratum_warnings(labels, comparable)
     tables = {
@@ -89,6 +93,7 @@ def analyse(run: Run, options: AnalysisOptions | None = None, *, write: bool = T
         **component_tables(components, loaded.memberships, run.space),
         **({"decoding": decoding_table(decoded)} if decoded else {}),
         **_explored(run, loaded, components, frequencies, options),
+        **agreement,
         **({} if left_out else {"stability": stability_table(stability(run, loaded, options))}),
     }
     if write:

@@ -201,6 +201,49 @@ class Model:
         with self._lock:
             return self._ablator("zero").losses(prompts)
 
+    def attribution(
+        self,
+        inputs: Inputs,
+        *,
+        rule: str = "attribution",
+        answer_tokens: int | None = None,
+        template: str = RunConfig.template,
+        system: str | None = None,
+        date: str | None = None,
+        truncate: bool = False,
+    ) -> np.ndarray:
+        """[n, neurons] float64: what each neuron adds to the likelihood of each reference answer.
+
+            a = sum over the tokens read of h * dL/dh,  L in nats per token of the answer
+
+        To first order it is what `losses` rise by if the neuron is silenced. By one forward and one
+        backward pass for each input; transformers engine only.
+        inputs, answer_tokens and the others: as of `losses`. rule: "attribution", gradient times
+            activation, or "relp", coefficients of relevance in place of gradients (arXiv
+            2508.21258).
+        Raises InputError for an input without an answer, another engine, within `ablated`, and for
+        a model of which no gradient can be taken or, with "relp", whose relevance is not conserved.
+
+        >>> model.attribution([chat])[0].argsort()[-20:]  # the 20 that help most
+        """
+        from sparcom.attribution.gradients import Attributor
+        from sparcom.engines.transformers.engine import TransformersEngine
+
+        if not isinstance(self.engine, TransformersEngine):
+            raise InputError(
+                'attribution: gradients need Model(..., engine="transformers"), got '
+                f"{self.engine.info.name}"
+            )
+        if self._changed:
+            raise InputError("attribution: this model is ablated or scaled; end that block first")
+        attributor = Attributor(self.engine, rule)
+        prompts = self._read(
+            inputs, scope="response", template=template, system=system, date=date,
+            max_tokens=answer_tokens, truncate=truncate,
+        ).prompts  # fmt: skip
+        with self._lock:
+            return np.stack([attributor(prompt) for prompt in prompts])
+
     def generate(
         self,
         inputs: Inputs,

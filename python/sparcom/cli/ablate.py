@@ -12,9 +12,10 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     given = parser.add_argument
     given("run", help="run directory, of a corpus with reference answers")
     given("--target", action="append", dest="targets", metavar="TARGET",
-          help="general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], or a .csv or .parquet "
-          "file[:CATEGORY]; may be given several times (default: specific:20, each "
-          "category's)")  # fmt: skip
+          help="general, unique[:CATEGORY], top:K, specific:K[:CATEGORY], "
+          "rank:MEASURE:K[:CATEGORY] (prevalence, attribution or relp; see sparcom attribute), "
+          "or a .csv or .parquet file[:CATEGORY]; may be given several times (default: "
+          "specific:20, each category's)")  # fmt: skip
     add_renamed(parser, "--set", "--target")
     given("--family", choices=("neurons", "experts"), default="neurons")
     given("--how", default="zero", metavar="HOW",

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from sparcom.cli.ablate import ablate_command, add_ablate
+from sparcom.cli.attribute import add_attribute, attribute_command
 from sparcom.cli.compare import add_compare, compare_command
 from sparcom.cli.corpus import add_corpus_commands
 from sparcom.cli.doctor import add_doctor, doctor_command
@@ -91,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     add_report(add("report", report_command, "write the page and the figures of a run"))
     add_view(add("view", view_command, "serve the page of stored runs on this machine"))
     add_compare(add("compare", compare_command, "how tuning changed a model's sets"))
+    add_attribute(
+        add("attribute", attribute_command, "what every neuron adds to an answer's likelihood")
+    )
     add_ablate(add("ablate", ablate_command, "whether a set of components matters"))
     add_trace(add("trace", trace_command, "what some neurons do, token by token"))
     add_export(add("export", export_command, "what a run found, as other tools read it"))

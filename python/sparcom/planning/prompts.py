@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from sparcom.components import ComponentSpace
 from sparcom.config import RunConfig
@@ -114,3 +115,13 @@ class PromptMaker:
             bos=config.bos,
             date=parse_date(config.date) if config.date else None,
         )
+
+
+def prompts_of(
+    maker: PromptMaker, config: RunConfig, items: Sequence[Instruction], **changes: Any
+) -> list[Prompt]:
+    """Prompts of a run's instructions as its config makes them, but for `changes`; what the model
+    reads after the last counted token, which changes nothing, is cut off."""
+    rule = replace(config, **{"generate": 0, "max_tokens": None, **changes})
+    made = maker.changed(rule).prompts(items)
+    return [replace(one, token_ids=one.token_ids[: one.counted[-1][1]]) for one in made]

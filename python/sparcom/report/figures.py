@@ -324,6 +324,50 @@ def _doses(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_title(shorten(rows[0]["target"], 2 * _LABEL), loc="left")
 
 
+def agreement_curves(rows: Sequence[Row], title: str) -> Figure:
+    """Overlap of the most specific components with those of highest attribution, by size.
+
+    rows: of `agreement`, the overlaps of one family and rule.
+    """
+    with _drawing(6.8, 3.4, title) as (figure, axes):
+        names = distinct(rows, "category")
+        for at, name in enumerate(names):
+            of = [row for row in rows if row["category"] == name]
+            k, colour = [row["k"] for row in of], PALETTE[at % len(PALETTE)]
+            value = [row["value"] for row in of]
+            axes.plot(k, value, color=colour, marker=".", label=shorten(name, _LABEL))
+            axes.plot(k, [row["chance"] for row in of], color=colour, linestyle=":")
+        axes.plot([], [], color="#999999", linestyle=":", label="random, firing as often")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("components of each list")
+        axes.set_ylabel("share in both")
+        axes.legend(frameon=False, ncols=2)
+    return figure
+
+
+def agreement_intervals(rows: Sequence[Row], title: str) -> Figure:
+    """Rank correlations of specificity and attribution, one row for each category and rule.
+
+    rows: of `agreement`, one figure of one family.
+    """
+    with _drawing(6.4, 1.2 + 0.3 * len(rows), title) as (figure, axes):
+        rules = distinct(rows, "rule")
+        for at, row in enumerate(rows):
+            colour = PALETTE[rules.index(row["rule"]) % len(PALETTE)]
+            if row["low"] is not None:
+                axes.plot([row["low"], row["high"]], [at, at], color=colour, linewidth=2)
+            if row["value"] is not None:
+                axes.plot([row["value"]], [at], color=colour, marker="o", linestyle="")
+        names = [f"{shorten(row['category'], _LABEL)}, {row['rule']}" for row in rows]
+        axes.set_yticks(range(len(rows)), names)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_xlim(-1, 1)
+        axes.invert_yaxis()
+        axes.set_xlabel("rank correlation within layers")
+    return figure
+
+
 def _band(
     axes: Axes,
     x: Sequence[float],

@@ -8,6 +8,7 @@ from sparcom.config import stored
 from sparcom.errors import InputError
 from sparcom.report import figures
 from sparcom.report.ablation_section import ablation_sections
+from sparcom.report.agreement_section import agreement_sections
 from sparcom.report.alteration_section import alteration_sections
 from sparcom.report.category_section import category_section
 from sparcom.report.component_section import component_sections
@@ -80,6 +81,7 @@ def run_view(location: str) -> RunView:
         *stability_sections(tables),
         *decoding_sections(tables),
         *component_sections(tables),
+        *agreement_sections(tables),
         *alteration_sections(tables),
         *trajectory_sections(tables),
         *ablation_sections(tables),

@@ -136,7 +136,17 @@ class TransformersEngine:
         logits: bool = False,
         keep: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Run one pass.
+        """Run one pass; what it returns has no gradient (see `read`)."""
+        return self.read(prompts, one, logits, keep)
+
+    def read(
+        self,
+        prompts: Sequence[Prompt],
+        one: Pass,
+        logits: bool = False,
+        keep: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Run one pass, with gradients unless the caller has them off.
 
         prompts: those of the pass, in its order; the rows after them are filled and not counted.
         logits: run the language model head too.
