@@ -12,9 +12,11 @@ from tiny_models import tiny_config
 from tiny_runs import records, save_tiny_llm, write_corpus
 from transformers import AutoModelForCausalLM
 
-from sparcom.component_list import COMPONENT_SCHEMA, write_components
+from sparcom.component_list import COMPONENT_SCHEMA, Components, write_components
+from sparcom.engines.transformers.sites import find_ffns, space_of
 from sparcom.errors import InputError
 from sparcom.testbed.fine_tune import fine_tune
+from sparcom.testbed.masks import weights_of_units
 
 FILE = "model.safetensors"
 
@@ -87,13 +89,10 @@ def test_a_mixture_trains_rows_of_its_experts(tmp_path: Path, corpus: str) -> No
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "gpt2", "opt", "qwen2_moe", "gpt_oss"])
 def test_masked_entries_are_those_a_neuron_depends_on(family: str) -> None:
-    """Against autograd: of h alone, only these entries of the first weights have a gradient."""
-    from sparcom.component_list import Components
-    from sparcom.engines.transformers.sites import find_ffns, space_of
-    from sparcom.testbed.masks import weights_of_units
-
+    """Without its column of the down projection a neuron adds nothing; then no masked entry of the
+    first weights is of any consequence, whatever stands there."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(tiny_config(family)).float()
+    model = AutoModelForCausalLM.from_config(tiny_config(family)).float().eval()
     ffns = find_ffns(model)
     space = space_of(ffns)
     at = len(ffns) - 1
@@ -101,8 +100,6 @@ def test_masked_entries_are_those_a_neuron_depends_on(family: str) -> None:
     chosen = Components(np.array([start + unit]), np.zeros(0, np.int64))
     masks = weights_of_units(model, chosen)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    # Zero the masked entries: the neuron is gone, so its contribution is. Everything else that is
-    # zeroed would change the output of a model in which the neuron is silenced by its own down.
     ids = torch.arange(3, 40)[None]
     whole = model(ids).logits
     down = next(p for p in masks if "down" in names[p] or "c_proj" in names[p] or "fc2" in names[p])
