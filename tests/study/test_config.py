@@ -38,7 +38,7 @@ def test_the_small_study_tunes_its_own_siblings() -> None:
     for pair in study.pairs:
         assert pair.tune is not None
         assert pair.tuned.model == f"elsewhere/models/{pair.name}-tuned"
-        assert pair.base.limit == pair.tuned.limit == 40
+        assert pair.base.limit == pair.tuned.limit == 20
     assert study.ablate is not None
     assert study.ablate.targets == ("specific:20:MATH",)
 
@@ -102,6 +102,10 @@ BAD = {
     "no such config": (GOOD.replace("default", "gone.toml"), "base: cannot be read"),
     "a number": (GOOD.replace('"default"', "3"), "base: expected a model, a config"),
     "noise floor": (f"noise_floor = 'int8'\n{GOOD}", "noise_floor: expected bfloat16"),
+    "no other dtype": (
+        f"noise_floor = 'float32'\n[run]\ndtype = 'float32'\n{GOOD}",
+        "the base of a is counted in float32 already; give another dtype",
+    ),
     "not TOML": ("out = ", "not TOML"),
     "a remote folder": (
         "out = 's3://b/x'\n[[pair]]\nname = 'a'\nbase = 'b'\ntune = {}",

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counted_here import counted_here
 from safetensors.torch import load_file
 from tiny_runs import records, save_tiny_llm, write_corpus
 
 from sparcom.cli.main import main
-from sparcom.config import RunConfig
 from sparcom.errors import InputError, SparcomError
-from sparcom.pipeline.ray.session import ray_session
 from sparcom.report import figures
 from sparcom.store import Run
 from sparcom.study.config import load_study
@@ -31,8 +30,8 @@ STEPS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """One Ray for all runs; the pages of runs without drawn figures, which take seconds."""
-    with pytest.MonkeyPatch.context() as patch, ray_session(RunConfig(cpus=1)):
+    """Counts without Ray, and pages without drawn figures: both take seconds."""
+    with pytest.MonkeyPatch.context() as patch, counted_here():
         patch.setattr(figures, "_save", lambda *_, **__: b"<svg></svg>")
         yield
 
@@ -328,7 +327,10 @@ def test_a_failed_model_does_not_stop_the_others(work: Path, capsys: pytest.Capt
     assert "no such model folder" in out
     assert "not done: mixed/compare: left out: it needs mixed/count base" in out
     assert out.splitlines()[-1] == f"study: {work}/broken/study.html"
-    assert "[2/5] dense/count base" in err.replace("[2/10]", "[2/5]")
+    said = re.findall(r"^ *[\d.]+ s  \[(\d+/\d+)\] (\S.*?)(?: \((.*)\))?$", err, re.MULTILINE)
+    assert said[:3] == [("1/12", "dense/tune", ""), ("2/12", "dense/count base", ""),
+                        ("3/12", "dense/count tuned", "")]  # fmt: skip
+    assert said[-1] == ("8/12", "mixed/count base", "less than a minute left")
     html = (work / "broken/study.html").read_text("utf-8")
     assert "mixed/tune: model" in html
     assert Page(html).figures_of("Figure 6", "dense: ISNs", "all")["noise floor"] == "-"
@@ -368,7 +370,7 @@ def test_steps_come_after_what_they_need(work: Path) -> None:
     assert {kind: sum(step.kind == kind for step in steps) for kind in STEPS} == STEPS
     seen: set[str] = set()
     for step in steps:
-        assert set(step.needs) <= seen, step.name
+        assert {*step.needs, *step.shows} <= seen, step.name
         seen.add(step.name)
 
 
@@ -394,6 +396,25 @@ def test_a_key_changes_with_settings_and_with_what_it_is_made_from(work: Path) -
     made = dict.fromkeys(compare.needs, "x")
     assert compare.key(made) == compare.key(dict(made))
     assert len({compare.key(made | {name: "y"}) for name in made} | {compare.key(made)}) == 4
-    assert steps["mixed/report base"].key({"mixed/count base": "x", "mixed/ablate base": "x"}) != (
-        steps["mixed/ablate base"].key({"mixed/count base": "x"})
-    )
+    report, run = steps["mixed/report base"], {"mixed/count base": "x"}
+    assert report.key(run) != report.key(run | {"mixed/ablate base": "x"})
+    assert report.key(run) != steps["mixed/ablate base"].key(run)
+
+
+def test_a_comparison_that_fails_leaves_the_runs_on_the_page(
+    work: Path, studied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise SparcomError("no comparison")
+
+    monkeypatch.setattr("sparcom.analysis.tuning.compare.compare", fails)
+    changed = work / "uncompared.toml"
+    changed.write_text(config(work).replace("high = 0.4", "high = 0.41"), "utf-8")
+    summary = run_study(load_study(changed))
+    assert dict(summary.problems) == {f"{pair}/compare": "no comparison" for pair in PAIRS}
+    assert {f"{pair}/report tuned" for pair in PAIRS} <= set(summary.done)
+    html = (studied / "study.html").read_text("utf-8")
+    assert "dense/compare: no comparison" in html
+    assert Page(html).figures_of("Figure 3", "dense, tuned")
+    monkeypatch.undo()
+    assert run_study(load_study(work / "study.toml")).problems == {}

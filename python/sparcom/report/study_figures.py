@@ -92,6 +92,8 @@ def _overlaps(axes: Axes, rows: Sequence[Row]) -> None:
             floor = found[name, "noise floor"]["value"]
             marks.append((floor, "base in another dtype", PALETTE[1]))
         for value, label, colour in marks:
+            if value is None:
+                continue
             label = None if at else label
             axes.plot(value, at, "|", color=colour, markersize=12, markeredgewidth=2, label=label)
     axes.set_yticks(range(len(names)), [shorten(name, LABEL) for name in names])

@@ -116,6 +116,11 @@ def load_study(path: str | Path, *, out: str | None = None) -> StudyConfig:
         _pair(one, shared, folder, Path(path).parent, f"{where}: pair {number}")
         for number, one in enumerate(listed, 1)
     )
+    if same := next((pair.name for pair in pairs if pair.base.dtype == dtype), None):
+        raise InputError(
+            f"{where}: noise_floor: the base of {same} is counted in {dtype} already; give another "
+            "dtype"
+        )
     names = [pair.name for pair in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{where}: two pairs are called {twice!r}; give each its own name")

@@ -198,8 +198,12 @@ def _left(session: _Session, steps: Sequence[Step]) -> str:
     taken: dict[str, list[float]] = {}
     for note in session.notes.values():
         taken.setdefault(note.kind, []).append(note.seconds)
-    left = time_left([step.kind for step in steps], taken)
-    return "" if left is None else f" (about {left / 60:.0f} min left)"
+    # What is noted is most likely there still, and costs nothing.
+    kinds = [step.kind for step in steps if step is steps[0] or step.name not in session.notes]
+    left = time_left(kinds, taken)
+    if left is None:
+        return ""
+    return f" (about {left / 60:.0f} min left)" if left >= 60 else " (less than a minute left)"
 
 
 def time_left(kinds: Sequence[str], taken: Mapping[str, Sequence[float]]) -> float | None:

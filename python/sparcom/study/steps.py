@@ -42,7 +42,8 @@ class Step:
     """One unit of work.
 
     name: "PAIR/what". kind: the first word of it, which steps that cost alike share.
-    needs: steps whose results it takes. settings: what decides its result besides these, as JSON.
+    needs: steps whose results it takes. shows: steps whose results it shows if they are there.
+    settings: what decides its result besides these, as JSON.
     do: makes the result; raises SparcomError. files: (folder, file) of what must be there.
     recognises: True if `do` knows by itself what is there already, and is always called.
     kept: True if a result of other settings must not be replaced, since runs rest on it.
@@ -52,14 +53,16 @@ class Step:
     kind: str
     do: Callable[["Show"], Done]
     needs: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[tuple[str, str], ...] = ()
     recognises: bool = False
     kept: bool = False
 
     def key(self, made_from: Mapping[str, str]) -> str:
-        """Digest of the settings and of the identities of what it needs."""
-        parts = [self.kind, self.settings, [made_from[name] for name in self.needs]]
+        """Digest of the settings and of the identities of what it needs and shows."""
+        used = [made_from.get(name) for name in (*self.needs, *self.shows)]
+        parts = [self.kind, self.settings, used]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -92,11 +95,11 @@ def _steps_of_pair(study: StudyConfig, pair: Pair) -> list[Step]:
     compared = _compare(study, pair, [base, tuned, *floor])
     out = [*made, *tune, base, *floor, tuned, compared]
     for side, run in ((BASE, base), (TUNED, tuned)):
-        shown = [run, compared] if side == TUNED else [run]
+        ablated = []
         if study.ablate is not None:
-            shown.append(_ablate(study.ablate, pair, side, run.name))
-        report = _report(study, pair, side, tuple(step.name for step in shown))
-        out += [step for step in (*shown, report) if step not in out]
+            ablated = [_ablate(study.ablate, pair, side, run.name)]
+        shown = [*((compared,) if side == TUNED else ()), *ablated]
+        out += [*ablated, _report(study, pair, side, run.name, shown)]
     return out
 
 
@@ -186,7 +189,7 @@ def _ablate(options: AblationOptions, pair: Pair, side: str, run: str) -> Step:
     )  # fmt: skip
 
 
-def _report(study: StudyConfig, pair: Pair, side: str, needs: tuple[str, ...]) -> Step:
+def _report(study: StudyConfig, pair: Pair, side: str, run: str, shown: Sequence[Step]) -> Step:
     location = pair.sides[side].run_dir()
 
     def do(show: Show) -> Done:
@@ -196,7 +199,8 @@ def _report(study: StudyConfig, pair: Pair, side: str, needs: tuple[str, ...]) -
         return Done()
 
     return Step(
-        name=f"{pair.name}/report {side}", kind="report", do=do, needs=needs,
+        name=f"{pair.name}/report {side}", kind="report", do=do, needs=(run,),
+        shows=tuple(step.name for step in shown),
         settings=_settings(study.analysis) | {"examples": pair.sides[side].examples},
         files=((location, "analysis/categories.parquet"), (location, "report.html")),
     )  # fmt: skip
