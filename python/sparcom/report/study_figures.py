@@ -5,6 +5,7 @@ rows of the runs' tables; `None` stands for a run that there is not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
@@ -51,8 +52,7 @@ def layer_grid(grid: Grid, title: str, what: str) -> Figure:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
-        if axes.get_subplotspec().is_first_col():
-            axes.set_ylabel(f"{what} of an instruction (mean)")
+        axes.set_ylabel(f"{what} of an instruction (mean)")
 
     return _grid(grid, draw, (4.6, 2.9), title, legend=True)
 
@@ -92,10 +92,9 @@ def _overlaps(axes: Axes, rows: Sequence[Row]) -> None:
             floor = found[name, "noise floor"]["value"]
             marks.append((floor, "base in another dtype", PALETTE[1]))
         for value, label, colour in marks:
-            if value is None:
-                continue
-            label = None if at else label
-            axes.plot(value, at, "|", color=colour, markersize=12, markeredgewidth=2, label=label)
+            if value is not None:
+                axes.plot(value, at, "|", color=colour, markersize=12, markeredgewidth=2,
+                          label=None if at else label)  # fmt: skip
     axes.set_yticks(range(len(names)), [shorten(name, LABEL) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
@@ -116,7 +115,7 @@ def _grid(
         size = (cell[0] * len(grid) + 0.6, cell[1] * len(SIDES) + 0.6)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(SIDES), len(grid), squeeze=False)
-        handles: dict[str, object] = {}
+        handles: dict[str, Any] = {}
         for column, (name, sides) in enumerate(grid.items()):
             for row, side in enumerate(SIDES):
                 axes = panels[row, column]
