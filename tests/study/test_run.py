@@ -131,6 +131,7 @@ def test_a_finished_study_has_nothing_to_do(
     assert written_at(studied) == before
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_done_again(studied: Path, work: Path) -> None:
     changed = work / "changed.toml"
     changed.write_text(config(work).replace("high = 0.4", "high = 0.45"), "utf-8")
@@ -401,6 +402,7 @@ def test_a_key_changes_with_settings_and_with_what_it_is_made_from(work: Path) -
     assert report.key(run) != steps["mixed/ablate base"].key(run)
 
 
+@pytest.mark.slow
 def test_a_comparison_that_fails_leaves_the_runs_on_the_page(
     work: Path, studied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
