@@ -12,7 +12,11 @@ from sparcom.config_file import load_config
 from sparcom.errors import InputError
 from sparcom.selection.rules import Selection
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
+    if "[[pair]]" not in path.read_text("utf-8")  # of a study: tests/study
+]
 
 
 def written(folder: Path, text: str) -> Path:

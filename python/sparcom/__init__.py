@@ -40,8 +40,10 @@ _HOMES = {
     "identify": "sparcom.pipeline.identify",
     "lm_eval": "sparcom.api.lm_eval",
     "load_corpus": "sparcom.corpus.opening",
+    "load_study": "sparcom.study.config",
     "noise_floor": "sparcom.analysis.tuning.noise_floor",
     "read_components": "sparcom.component_list",
+    "run_study": "sparcom.study.run",
     "select": "sparcom.api.counts",
     "trace": "sparcom.tracing.of_run",
     "trajectory": "sparcom.analysis.tuning.trajectory",
@@ -81,6 +83,8 @@ if TYPE_CHECKING:
     from sparcom.report.page import write_report as write_report
     from sparcom.selection.sets import Sets as Sets
     from sparcom.store.run import Run as Run
+    from sparcom.study.config import load_study as load_study
+    from sparcom.study.run import run_study as run_study
     from sparcom.tracing.of_run import trace as trace
     from sparcom.tracing.traces import Traces as Traces
 

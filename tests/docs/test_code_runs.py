@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A generous alpha: the pages need specific neurons of MATH, and ten instructions have few.
     few = sparcom.AnalysisOptions(alpha=0.5, permutations=50, bootstraps=50, small_draws=20)
     sparcom.analyse(sparcom.Run(first), few)
+    sparcom.export(sparcom.Run(first), "neurons-json", folder / "neurons.json")
     return folder
 
 

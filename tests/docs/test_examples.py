@@ -17,6 +17,7 @@ import sparcom
 from sparcom import RunConfig
 from sparcom.cli.main import _parser as cli_parser
 from sparcom.corpus.hexainst.recipes import load_recipe
+from sparcom.study.config import load_study
 
 
 def test_examples_are_found() -> None:
@@ -63,6 +64,9 @@ def test_configs_are_known(page: Path, tmp_path: Path) -> None:
         if "[[source]]" in code:
             (tmp_path / "recipe.toml").write_text(code)
             load_recipe(tmp_path / "recipe.toml")
+        elif "[[pair]]" in code:
+            (tmp_path / "study.toml").write_text(code)
+            load_study(tmp_path / "study.toml")
         else:
             assert tomllib.loads(code).keys() <= {f.name for f in fields(RunConfig)}
 

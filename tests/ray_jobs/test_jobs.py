@@ -170,3 +170,25 @@ def test_a_sweep_and_a_wrong_job_by_the_sdk(work: Path, head: str) -> None:
     assert "no such model folder" in result[f"{work}/none"]["error"]
     assert ended["status"] == "FAILED"  # one of the models could not be counted
     assert Run(work / "sweep/00-model").manifest["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_a_study_as_a_job_and_again(work: Path, head: str) -> None:
+    rows = [row | {"reference": "the sea is blue"} for row in records(12)]
+    write_corpus(work / "answers.jsonl", rows)
+    (work / "study.toml").write_text(
+        f"out = '{work}/study'\n[run]\ncorpus = '{work}/answers.jsonl'\ncpus = 1\n"
+        "batch_tokens = 64\nexamples = 0\n[analysis]\npermutations = 20\nbootstraps = 20\n"
+        f"[[pair]]\nname = 'one'\nbase = '{work}/model'\ntuned = '{work}/tuned'\n"
+        f"[[pair]]\nname = 'none'\nbase = '{work}/none'\ntuned = '{work}/tuned'\n"
+    )
+    done = submitted(head, "study.py", "--config", work / "study.toml")
+    assert done.returncode != 0  # one of the models is not there
+    result = result_of(done.stdout)
+    assert result["page"] == f"{work}/study/study.html"
+    assert "no such model folder" in result["problems"]["none/count base"]
+    assert "one/compare" in result["done"]
+    assert "none/count tuned" in result["done"]
+    again = result_of(submitted(head, "study.py", "--config", work / "study.toml").stdout)
+    assert again["done"] == []
+    assert set(again["there"]) == set(result["done"])

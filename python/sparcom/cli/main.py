@@ -21,6 +21,7 @@ from sparcom.cli.options import add_config, config_of
 from sparcom.cli.report import add_report, add_view, report_command, view_command
 from sparcom.cli.run import count_command, run_command
 from sparcom.cli.serve import add_serve, serve_command
+from sparcom.cli.study import add_study, study_command
 from sparcom.cli.trace import add_trace, trace_command
 from sparcom.cli.verify import add_verify, verify_command
 from sparcom.errors import InputError, RayDiedError, SparcomError
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _left(arguments: argparse.Namespace) -> str:
     """What can be done about what an interrupted command leaves."""
+    if arguments.handler is study_command:
+        return "; the same command finishes the study"
     if arguments.handler not in (run_command, count_command):
         return ""
     from sparcom.store import RunStore
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         add("attribute", attribute_command, "what every neuron adds to an answer's likelihood")
     )
     add_ablate(add("ablate", ablate_command, "whether a set of components matters"))
+    add_study(add("study", study_command, "several models, base and tuned, on one page"))
     add_trace(add("trace", trace_command, "what some neurons do, token by token"))
     add_export(add("export", export_command, "what a run found, as other tools read it"))
     add_serve(add("serve", serve_command, "serve a model with components scaled, by vLLM"))

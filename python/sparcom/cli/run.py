@@ -25,36 +25,17 @@ def run_command(arguments: argparse.Namespace) -> Result:
     summary = _count(arguments)
     page = _page_as_it_is(summary)
     if page is None:
-        page = _write_page(summary.location, arguments.progress)
+        from sparcom.report.of_run import write_page  # imports what only a page needs
+
+        page = write_page(summary.location, say=_say if arguments.progress else None)
     shown = _shown(summary, arguments.json)
     if arguments.json:
         return {**shown, "report": page}, _code(summary)
     return f"{shown}\nreport: {page}", _code(summary)
 
 
-def _write_page(location: str, progress: bool) -> str:
-    """Analyse a run, trace its examples, write its page."""
-    from sparcom.analysis.analyse import analyse  # imports what only a page needs
-    from sparcom.config import RunConfig
-    from sparcom.report.page import render_report
-    from sparcom.store import Run
-    from sparcom.tracing.examples import why_not, write_examples
-
-    def say(text: str) -> None:
-        if progress:
-            print(text, file=sys.stderr, flush=True)
-
-    run = Run(location)
-    say("analysing")
-    analyse(run)
-    config = RunConfig.from_json(run.manifest["config"])
-    if (reason := why_not(config)) is None:
-        say("reading examples again, token by token")
-        write_examples(run, config.examples, threads=config.cpus)
-    elif config.examples:
-        say(f"no traced examples: {reason}")
-    say("writing the page")
-    return render_report(location)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _count(arguments: argparse.Namespace) -> "RunSummary":

@@ -1,8 +1,4 @@
-"""The figures of a run. Each function takes rows or columns of its tables and returns a Figure.
-
-Colours: one sequential map (cividis, also readable in grey) for values; categories keep their
-colour in every figure (Okabe and Ito's set, told apart by colour-blind readers too).
-"""
+"""The figures of a run. Each function takes rows or columns of its tables and returns a Figure."""
 
 import io
 import re
@@ -17,40 +13,31 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from sparcom.formatting import shorten
+from sparcom.report.axes import (
+    LABEL,
+    PALETTE,
+    STYLE,
+    band,
+    by_layer,
+    changes,
+    common_range,
+    curves,
+    heatmap,
+)
 from sparcom.report.tables import Row, array, distinct
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#000000")
-_LABEL = 24  # characters of a category's name
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "sparcom",
-    "text.parse_math": False,  # a category named "$x$" is no formula
-}
 
 
 @contextmanager
 def _drawing(width: float, height: float, title: str) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one pair of axes, in the style of all; the title comes last."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         yield figure, axes
         axes.set_title(title, loc="left")
-
-
-def _by_layer(axes: Axes, y: str) -> None:
-    axes.set_xlabel("layer")
-    axes.set_ylabel(y)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
 
 
 def category_heatmaps(
@@ -60,14 +47,14 @@ def category_heatmaps(
 
     parts: (what was held fixed, mean [C, C]) each, on one scale.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         n = len(categories)
         size = (len(parts) * max(0.8 + 0.62 * n, 2.4) + 0.8, max(1.5 + 0.56 * n, 3.0))
         figure = Figure(figsize=size, layout="constrained")
         row = np.atleast_1d(figure.subplots(1, len(parts)))
-        bounds = _range([mean for _, mean in parts])
+        bounds = common_range([mean for _, mean in parts])
         for axes, (name, mean) in zip(row, parts, strict=True):
-            image = _heatmap(axes, categories, mean, *bounds)
+            image = heatmap(axes, categories, mean, *bounds)
             axes.set_title(name)
         figure.colorbar(image, ax=row, shrink=0.85, label="mean Jaccard of two instructions")
         figure.suptitle(title, x=0.01, ha="left")
@@ -81,15 +68,15 @@ def source_heatmaps(
 
     parts: (first source, second, mean [C, C]) each.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         n = len(categories)
         size = (len(parts) * max(0.8 + 0.6 * n, 2.0) + 0.8, max(1.5 + 0.56 * n, 3.0))
         figure = Figure(figsize=size, layout="constrained")
         row = np.atleast_1d(figure.subplots(1, len(parts)))
-        bounds = _range([mean for _, _, mean in parts])
+        bounds = common_range([mean for _, _, mean in parts])
         for axes, (first, second, mean) in zip(row, parts, strict=True):
-            image = _heatmap(axes, categories, mean, *bounds)
-            names = [shorten(name, _LABEL) for name in (first, second)]
+            image = heatmap(axes, categories, mean, *bounds)
+            names = [shorten(name, LABEL) for name in (first, second)]
             within = first == second
             axes.set_title(f"within {names[0]}" if within else f"{names[0]} against {names[1]}")
             if not within:
@@ -98,32 +85,6 @@ def source_heatmaps(
         figure.colorbar(image, ax=row, shrink=0.85, label="mean Jaccard of two instructions")
         figure.suptitle(title, x=0.01, ha="left")
         return figure
-
-
-def _range(matrices: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Lowest and highest mean, for a common scale."""
-    means = np.concatenate([mean.reshape(-1) for mean in matrices])
-    known = means[np.isfinite(means)]
-    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-
-
-def _heatmap(
-    axes: Axes, categories: Sequence[str], mean: np.ndarray, low: float, high: float
-) -> AxesImage:
-    n = len(categories)
-    image = axes.imshow(mean, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9))
-    for a in range(n):
-        for b in range(n):
-            value = mean[a, b]
-            dark = np.isfinite(value) and value < (low + high) / 2
-            text = f"{value:.3f}" if np.isfinite(value) else "no pair"
-            axes.text(b, a, text, ha="center", va="center", color="w" if dark else "k")
-    names = [shorten(name, _LABEL) for name in categories]
-    axes.set_xticks(range(n), names)
-    axes.set_yticks(range(n), names)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return image
 
 
 def same_different(bins: Sequence[Row], summary: Sequence[Row], title: str) -> Figure:
@@ -151,35 +112,13 @@ def same_different(bins: Sequence[Row], summary: Sequence[Row], title: str) -> F
 def layer_curves(rows: Sequence[Row], title: str, what: str) -> Figure:
     """Components per layer and category, against an even spread: rows of `layers`, one family."""
     with _drawing(6.8, 3.4, title) as (figure, axes):
-        _curves(axes, rows)
+        curves(axes, rows)
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(f"{what} of an instruction (mean)")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, ncols=2)
     return figure
-
-
-def _curves(axes: Axes, rows: Sequence[Row]) -> None:
-    names = distinct(rows, "category")
-    of = {name: [row for row in rows if row["category"] == name] for name in names}
-    sites = of[names[0]]
-    layers, at = np.unique(array(sites, "layer").astype(int), return_inverse=True)
-
-    def per_layer(values: np.ndarray) -> np.ndarray:
-        return np.bincount(at, values, len(layers))
-
-    for row, name in enumerate(names):
-        colour = PALETTE[row % len(PALETTE)]
-        label = shorten(name, _LABEL)
-        mean = per_layer(array(of[name], "mean"))
-        axes.plot(layers, mean, color=colour, label=label, marker=".")
-        low, high = array(of[name], "low"), array(of[name], "high")
-        if np.isfinite(low).all() and len(layers) == len(sites):
-            axes.fill_between(layers, low, high, color=colour, alpha=0.15, linewidth=0)
-    total = array(rows, "mean").reshape(len(names), -1).sum(1).mean()
-    even = per_layer(array(sites, "chance")) * total
-    axes.plot(layers, even, color="#999999", linestyle=":", label="even spread")
 
 
 def effect_by_layer(rows: Sequence[Row], title: str) -> Figure:
@@ -192,31 +131,19 @@ def effect_by_layer(rows: Sequence[Row], title: str) -> Figure:
             colour = PALETTE[number % len(PALETTE)]
             label = kind if len(kinds) > 1 else "same minus different type"
             axes.plot(layers, [row["value"] for row in of], color=colour, marker=".", label=label)
-            _band(axes, layers, [r["low"] for r in of], [r["high"] for r in of], colour)
+            band(axes, layers, [r["low"] for r in of], [r["high"] for r in of], colour)
             if all(row["chance_low"] is not None for row in of):
                 low, high = ([row[f"chance_{end}"] for row in of] for end in ("low", "high"))
-                _band(axes, layers, low, high, "#999999", None if number else "permuted clusters")
+                band(axes, layers, low, high, "#999999", None if number else "permuted clusters")
         axes.axhline(0, color="#999999", linewidth=0.8)
-        _by_layer(axes, "difference of mean Jaccard")
+        by_layer(axes, "difference of mean Jaccard")
     return figure
 
 
 def change_by_layer(rows: Sequence[Row], title: str) -> Figure:
     """Components gained and lost per layer: rows of `alteration_layers_*` of one category."""
     with _drawing(6.8, 3.2, title) as (figure, axes):
-        kinds = distinct(rows, "kind")
-        styles = dict(zip(kinds, ("-", "--", ":"), strict=False))
-        for colour, name in zip(PALETTE, ("gained", "lost"), strict=False):
-            for kind in kinds:
-                of = [row for row in rows if row["kind"] == kind]
-                layers = [row["layer"] for row in of]
-                label = name if len(kinds) == 1 else f"{name}, {kind}"
-                values = [row[name] for row in of]
-                axes.plot(layers, values, styles[kind], color=colour, marker=".", label=label)
-                low, high = ([row[f"{name}_{end}"] for row in of] for end in ("low", "high"))
-                _band(axes, layers, low, high, colour)
-        axes.set_ylim(bottom=0)
-        _by_layer(axes, "mean of an instruction")
+        changes(axes, rows)
     return figure
 
 
@@ -228,16 +155,16 @@ def overlap_by_step(rows: Sequence[Row], title: str) -> Figure:
             of = [r for r in rows if (r["category"], r["figure"]) == (name, "overlap")]
             colour = PALETTE[at % len(PALETTE)]
             steps = [row["step"] for row in of]
-            label = shorten(name, _LABEL)
+            label = shorten(name, LABEL)
             axes.plot(steps, [r["value"] for r in of], color=colour, marker=".", label=label)
-            _band(axes, steps, [r["low"] for r in of], [r["high"] for r in of], colour)
+            band(axes, steps, [r["low"] for r in of], [r["high"] for r in of], colour)
         noise = [r for r in rows if (r["category"], r["figure"]) == ("all", "noise floor")]
         if noise:
             steps = [row["step"] for row in noise]
             style: dict[str, Any] = {"color": "#999999", "linestyle": ":", "label": "noise floor"}
             axes.plot(steps, [row["value"] for row in noise], **style)
         runs = {row["step"]: row["run"] for row in rows}
-        axes.set_xticks(list(runs), [shorten(name, _LABEL) for name in runs.values()])
+        axes.set_xticks(list(runs), [shorten(name, LABEL) for name in runs.values()])
         axes.set_ylabel("mean Jaccard with the first")
         axes.legend(frameon=False, ncols=2)
     return figure
@@ -267,7 +194,7 @@ def random_set_intervals(rows: Sequence[Row], title: str, unit: str) -> Figure:
              f"{row['target']}, {row['category']}") + (f", {row['how']}" if several else "")
             for row in rows
         ]  # fmt: skip
-        axes.set_yticks(range(len(rows)), [shorten(label, 2 * _LABEL) for label in labels])
+        axes.set_yticks(range(len(rows)), [shorten(label, 2 * LABEL) for label in labels])
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         if axes.patches:
@@ -283,7 +210,7 @@ def dose_response(rows: Sequence[Row], title: str, unit: str) -> Figure:
     targets = distinct(rows, "target")
     across = min(3, len(targets))
     down = -(-len(targets) // across)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.0 * across, 0.6 + 2.5 * down), layout="constrained")
         panels = figure.subplots(down, across, sharex=True, squeeze=False).reshape(-1)
         for axes, name in zip(panels, targets, strict=False):
@@ -312,16 +239,16 @@ def _doses(axes: Axes, rows: Sequence[Row]) -> None:
         y = [points[one][0] for one in x]
         colour = "#000000" if category == "all" else PALETTE[at % len(PALETTE)]
         bold = 2.0 if category == own else 1.0
-        axes.plot(x, y, color=colour, marker=".", linewidth=bold, label=shorten(category, _LABEL))
+        axes.plot(x, y, color=colour, marker=".", linewidth=bold, label=shorten(category, LABEL))
         if category != own:
             continue
-        _band(axes, x, [points[one][1] for one in x], [points[one][2] for one in x], colour)
+        band(axes, x, [points[one][1] for one in x], [points[one][2] for one in x], colour)
         for row in of:
             if row["random_low"] is not None:
                 ends = [row["random_low"], row["random_high"]]
                 axes.plot([row["factor"]] * 2, ends, color="#bbbbbb", linewidth=5, zorder=0)
     axes.axhline(0, color="#999999", linewidth=0.8)
-    axes.set_title(shorten(rows[0]["target"], 2 * _LABEL), loc="left")
+    axes.set_title(shorten(rows[0]["target"], 2 * LABEL), loc="left")
 
 
 def agreement_curves(rows: Sequence[Row], title: str) -> Figure:
@@ -335,7 +262,7 @@ def agreement_curves(rows: Sequence[Row], title: str) -> Figure:
             of = [row for row in rows if row["category"] == name]
             k, colour = [row["k"] for row in of], PALETTE[at % len(PALETTE)]
             value = [row["value"] for row in of]
-            axes.plot(k, value, color=colour, marker=".", label=shorten(name, _LABEL))
+            axes.plot(k, value, color=colour, marker=".", label=shorten(name, LABEL))
             axes.plot(k, [row["chance"] for row in of], color=colour, linestyle=":")
         axes.plot([], [], color="#999999", linestyle=":", label="random, firing as often")
         axes.set_xscale("log")
@@ -359,26 +286,13 @@ def agreement_intervals(rows: Sequence[Row], title: str) -> Figure:
                 axes.plot([row["low"], row["high"]], [at, at], color=colour, linewidth=2)
             if row["value"] is not None:
                 axes.plot([row["value"]], [at], color=colour, marker="o", linestyle="")
-        names = [f"{shorten(row['category'], _LABEL)}, {row['rule']}" for row in rows]
+        names = [f"{shorten(row['category'], LABEL)}, {row['rule']}" for row in rows]
         axes.set_yticks(range(len(rows)), names)
         axes.axvline(0, color="#999999", linewidth=0.8)
         axes.set_xlim(-1, 1)
         axes.invert_yaxis()
         axes.set_xlabel("rank correlation within layers")
     return figure
-
-
-def _band(
-    axes: Axes,
-    x: Sequence[float],
-    low: Sequence[float | None],
-    high: Sequence[float | None],
-    colour: str,
-    label: str | None = None,
-) -> None:
-    """A band between two curves; nothing where there is no interval."""
-    lower, upper = (np.array(bound, np.float64) for bound in (low, high))
-    axes.fill_between(x, lower, upper, color=colour, alpha=0.18, linewidth=0, label=label)
 
 
 def to_png(figure: Figure) -> bytes:
@@ -398,7 +312,7 @@ def to_pdf(figure: Figure) -> bytes:
 
 
 def _save(figure: Figure, kind: str, **options: Any) -> bytes:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, facecolor="white", **options)
         return buffer.getvalue()

@@ -97,12 +97,13 @@ def run_view(location: str) -> RunView:
         warnings=[row["warning"] for row in tables.rows("analysis_warnings")],
         findings=findings(tables),
         sections=sections,
-        drawings=_drawings(sections),
+        drawings=drawings_of(sections),
         facts=[*_facts(run), _drawn(tables.row("analysis_options"))],
     )
 
 
-def _drawings(sections: Sequence[Section]) -> dict[str, Drawing]:
+def drawings_of(sections: Sequence[Section]) -> dict[str, Drawing]:
+    """The figures of some sections, by name, in every form."""
     return {
         picture.name: Drawing(
             svg=figures.to_svg(picture.figure),
