@@ -53,8 +53,10 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 
 SPECIAL: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE,
                                                 "sliding_attention": _ROPE}},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8}},
     "falcon_h1": {"mamba_d_ssm": 128},
     "gemma3n_text": {"num_kv_shared_layers": 1, "activation_sparsity_pattern": [0.0] * LAYERS},
+    "gemma4_text": {"enable_moe_block": True, "moe_intermediate_size": 48},
     "glm4v_text": {"rope_parameters": _ROPE},
     "glm4v_moe_text": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5,
                                            "mrope_section": [2, 1, 1]}},
@@ -64,6 +66,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "llama4_text": {"num_experts_per_tok": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "longcat_flash": {"head_dim": 8, "zero_expert_num": 4},
     "mamba2": {"head_dim": 32, "num_heads": 4},
     "qwen2_vl_text": {"rope_parameters": _ROPE},
     "qwen2_5_vl_text": {"rope_parameters": _ROPE},
@@ -71,14 +74,40 @@ SPECIAL: dict[str, dict[str, Any]] = {
                        "indexer_kv_heads": 1, "indexer_head_dim": 16, "hc_lowrank": 8,
                        "ngram_vocab_size_base": 512, "ple_embed_dim": 16},
     "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
-    "zamba2": {"layer_types": ["mamba", "hybrid"] * 2},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
     "zaya": {"num_experts_per_tok": 1},
     "reformer": {"axial_pos_embds": False},
 }  # fmt: skip
-# What vLLM's kernels for CPU need beside.
+# What vLLM reads beside: keys that configs of the hub have and transformers' classes do not, by the
+# hub's names, and sizes that vLLM's kernels for CPU are made for.
+_LATENT = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+           "v_head_dim": 128, "q_lora_rank": 24}  # fmt: skip
+_UNGROUPED = {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}
 FOR_VLLM: dict[str, dict[str, Any]] = {
+    "afmoe": {"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
+    "deepseek_v2": {**_LATENT, "scoring_func": "softmax"},
+    "deepseek_v3": {**_LATENT, **_UNGROUPED},
+    "falcon": {"ffn_hidden_size": 256},  # vLLM knows four times the hidden size alone
+    "glm4_moe": {"head_dim": 32},
+    "glm4_moe_lite": {**_LATENT, **_UNGROUPED, "first_k_dense_replace": 1},
+    "hy_v3": {"first_k_dense_replace": 1, "expert_hidden_dim": 48, "route_norm": True,
+              "qk_norm": True},
+    "lfm2": {"block_dim": 64, "conv_dim": 64},
     "llama4_text": {"attention_chunk_size": 128},  # whole blocks of the KV cache
-}
+    "longcat_flash": {**_LATENT, "head_dim": 64, "zero_expert_type": "identity"},
+    "mimo_v2_flash": {"hybrid_layer_pattern": [0, 1] * 2, "moe_layer_freq": [0, 1, 1, 1],
+                      "num_key_value_heads": 1, "swa_num_attention_heads": 2,
+                      "swa_num_key_value_heads": 2, "swa_head_dim": 32, "swa_v_head_dim": 16,
+                      "sliding_window_size": 8, "layernorm_epsilon": 1e-5,
+                      "add_swa_attention_sink_bias": True, "rope_theta": 5000000.0,
+                      "swa_rope_theta": 10000.0, "partial_rotary_factor": 0.334},
+    "minicpm3": {"qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16},
+    "minimax_m2": {"rotary_dim": 16, "use_routing_bias": True, "scoring_func": "sigmoid"},
+}  # fmt: skip
+
+
+# vLLM's gated delta rule for CPU takes bfloat16 alone.
+BFLOAT16 = {"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_5", "qwen3_5_moe"}
 
 
 def tiny_config(family: str, *, for_vllm: bool = False, **changes: Any) -> PreTrainedConfig:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText
 
 import models
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers import scaled_experts
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError
-from tiny_configs import tiny_config
 
 GEMMA_EXPERTS = {
     "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 48
@@ -52,19 +50,6 @@ def test_the_space_says_which_layers_have_no_ffn(tmp_path) -> None:
 # -- models that read images too, given text ------------------------------------------------------
 
 
-def save_whole(family: str, folder: Path) -> None:
-    """A tiny random model with its image tower, as its checkpoints hold it."""
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(
-        tiny_config(family), attn_implementation="eager"
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0.0, parameter.shape[-1] ** -0.5)
-    model.save_pretrained(folder)
-
-
 @pytest.mark.parametrize(
     ("family", "result"),
     [
@@ -78,16 +63,15 @@ def save_whole(family: str, folder: Path) -> None:
         ("llama4", models.ALONE),
     ],
 )
-def test_a_multimodal_model_counts_on_text(tmp_path, monkeypatch, family, result) -> None:
-    save_whole(family, tmp_path)
-    monkeypatch.setattr(models, "AutoModelForCausalLM", AutoModelForImageTextToText)
+def test_a_multimodal_model_counts_on_text(tmp_path, family, result) -> None:
+    models.save_tiny(family, tmp_path, whole=True)
     outcome = models.compare(family, "", tmp_path)
     assert (outcome.result, outcome.differ) == (result, outcome.near), outcome.why
 
 
 def test_layers_that_only_images_reach_are_refused(tmp_path) -> None:
     """Llama 3.2 Vision skips its cross attention layers, FFNs and all, if there is no image."""
-    save_whole("mllama", tmp_path)
+    models.save_tiny("mllama", tmp_path, whole=True)
     with pytest.raises(
         InputError, match=r"layers\.3\.mlp .*does not run on a prompt of text alone"
     ):

@@ -43,6 +43,32 @@ def test_what_an_mlp_is_taken_for(sites, projections, gated):
     assert parts.act_fn is counting
 
 
+def whole_mlp(sites, up: int = 8) -> nn.Module:
+    """An MLP of vLLM's transformers backend, of a model that names no way to split it."""
+
+    class Whole(sites.ReplicatedLinear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            nn.Module.__init__(self)
+            self.input_size, self.output_size = inputs, outputs
+
+    made = nn.Module()
+    made.c_fc, made.c_proj, made.act = Whole(4, up), Whole(8, 4), nn.GELU()
+    return made
+
+
+def test_products_that_are_not_split_are_an_mlp_too(sites, monkeypatch):
+    workers = 1
+    monkeypatch.setattr(sites, "get_tensor_model_parallel_world_size", lambda: workers)
+    parts = whole_mlp(sites)
+    ((local, counting),) = sites._exchange("transformer.h.1.mlp", parts, "dense", "gate")
+    assert (local.site.name, local.units, local.site.gated) == ("layer1.dense", (0, 8), False)
+    assert parts.act is counting
+    assert sites._exchange("transformer.h.1.attn", whole_mlp(sites, up=7), "dense", "gate") == []
+    workers = 2
+    with pytest.raises(InputError, match=r"h\.1\.mlp: every worker holds this MLP whole"):
+        sites._exchange("transformer.h.1.mlp", whole_mlp(sites), "dense", "gate")
+
+
 def test_the_product_is_refused_where_it_is_made_outside(sites):
     parts = mlp(sites, "gate_proj", "up_proj")
     with pytest.raises(InputError, match="layers.2.mlp multiplies gate and up outside"):

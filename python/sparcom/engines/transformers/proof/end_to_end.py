@@ -2,7 +2,8 @@
 
 Another engine rounds otherwise in every layer, and what differs adds up from layer to layer. How
 much may differ is measured, not guessed: on the same prompts the proved transformers engine, too,
-lies some way from transformers' own modules, and a right engine lies about as far.
+lies some way from transformers' own modules, and a right engine lies about as far. One that reads
+prompts alone runs those very modules: for it, what its layers take in is rounded otherwise.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ weights (`passes.compare_passes`).
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from sparcom.engines.transformers.proof.end_to_end import Expected, expected_cou
 from sparcom.engines.transformers.proof.passes import compare_passes
 from sparcom.engines.transformers.proof.prompts import make_prompts, short_windows
 from sparcom.engines.transformers.proof.reference import Reference, read_reference
-from sparcom.engines.transformers.proof.trace import Points
+from sparcom.engines.transformers.proof.trace import Points, rounded_otherwise
 from sparcom.engines.transformers.sites import Ffn, Instrumentation
 from sparcom.errors import InputError, SparcomError
 
@@ -81,8 +81,11 @@ def expect(engine: Provable, longest: int) -> Expected:
     """`TransformersEngine.expect`."""
     recorder = engine.counting()
     prompts = make_prompts(engine.model.config, engine.vocabulary, longest)
-    references = _references(engine, Points.of(engine.model, engine.ffns), prompts)
-    with _plain_gates(recorder):
+    points = Points.of(engine.model, engine.ffns)
+    references = _references(engine, points, prompts)
+    # One that reads prompts alone runs transformers' own modules, and would differ by nothing.
+    other = nullcontext() if engine.alone is None else rounded_otherwise(points)
+    with _plain_gates(recorder), other:
         expected = expected_counts(engine.forward, recorder, references, engine.space)
     if (recorder.threshold, recorder.signal) == (0.0, "gate"):
         return expected

@@ -163,6 +163,24 @@ def forced(points: Points, trace: Trace, given: Mapping[int, Trace]) -> Iterator
         yield
 
 
+@contextmanager
+def rounded_otherwise(points: Points) -> Iterator[None]:
+    """Within the block, what each layer takes in is off by up to one unit in the last place, at
+    random: as an implementation of the layers before it might have it that rounds elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+
+    def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        hidden = _hidden(args, kwargs)
+        units = torch.rand(hidden.shape, generator=generator).mul_(2).sub_(1).to(hidden.device)
+        moved = hidden.float() * (1 + torch.finfo(hidden.dtype).eps * units)
+        return _replaced(args, kwargs, hidden, moved.to(hidden.dtype))
+
+    with ExitStack() as stack:
+        for _, module in points.layers:
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
 def _refuse(name: str) -> Callable[[nn.Module, tuple], None]:
     def hook(module: nn.Module, args: tuple) -> None:
         raise InputError(

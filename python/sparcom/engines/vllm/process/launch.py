@@ -148,6 +148,7 @@ def engine_args(
         "async_scheduling": None if options.schedules_ahead else False,
         "skip_tokenizer_init": True,
         "disable_log_stats": True,
+        "language_model_only": True,  # prompts are text: what reads images is left out
         "worker_cls": (
             "sparcom.engines.vllm.worker.worker."
             f"{'PlainWorker' if counting is None else 'CountingWorker'}"

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sparcom.models import versions
 
 SELF_TEST = "sparcom-self-test"  # the id of an instruction
 _REFUSED = f"{InputError.__name__}: "  # in a worker's note: it cannot count this model
+_NOT_IMPORTED = "failed to be inspected"  # vLLM's word for a model class that it cannot import
 
 
 class RunningEngine:
@@ -105,6 +107,12 @@ class RunningEngine:
         cause = cause_of(error, self._faults)
         if cause.startswith(_REFUSED):
             return InputError(cause.removeprefix(_REFUSED))
+        if _NOT_IMPORTED in cause and find_spec("torchvision") is None:
+            return InputError(
+                f"model {self._options.model}: vllm {launch.installed_version()} could not import "
+                "its class for a model that reads images too, even to count text: torchvision is "
+                "not installed; install the one that fits torch"
+            )
         if quantised := self._facts.quantised:
             return InputError(
                 f"model {self._options.model}: its weights are quantised ({quantised}), and vllm "

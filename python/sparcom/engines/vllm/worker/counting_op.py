@@ -95,7 +95,8 @@ class StepCounter:
     def count_token_order(
         self, site: int, x: Tensor, ids: Tensor, place: Tensor | None, out: Tensor
     ) -> None:
-        """out [rows * top_k, width] = f(gate) * up of x [rows * top_k, 2 width].
+        """out [rows * top_k, width] = f(gate) * up of x [rows * top_k, 2 width], or f(x) of x
+        [rows * top_k, width] without a gate.
 
         ids: [rows, top_k]; place: [experts] index of each among the local ones, or -1; None: all
         are local, in their order.
@@ -108,8 +109,10 @@ class StepCounter:
             expert = place[expert.long()]
         self.recorder.count_routed(site, *self._split(site, x), token, expert.to(torch.int32), out)
 
-    def _split(self, site: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """gate and up of x [rows, 2 width]."""
+    def _split(self, site: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """gate and up of x [rows, 2 width]; x [rows, width] itself at a site without a gate."""
+        if not self.recorder.sites[site].gated:
+            return x, None
         if site in self.turns:
             return x[:, ::2], x[:, 1::2]
         gate, up = x.chunk(2, dim=1)

@@ -32,6 +32,11 @@ _PLAIN = {
     MoEActivation.SILU: "silu",
     MoEActivation.GELU: "gelu",
     MoEActivation.GELU_TANH: "gelu_tanh",
+    MoEActivation.RELU2: "relu2",
+    MoEActivation.SILU_NO_MUL: "silu",
+    MoEActivation.GELU_NO_MUL: "gelu",
+    MoEActivation.GELU_TANH_NO_MUL: "gelu_tanh",
+    MoEActivation.RELU2_NO_MUL: "relu2",
 }
 _COUNTED = {
     *_PLAIN, MoEActivation.SWIGLUOAI, MoEActivation.SWIGLUOAI_UNINTERLEAVE,
@@ -120,6 +125,7 @@ class Bank:
             layer,
             width * parallel.tp_size,
             _activation(config),
+            gated=config.is_act_and_mul,
             experts=config.num_logical_experts,
             top_k=config.experts_per_token,
         )
@@ -209,18 +215,37 @@ def bind_experts(banks: Sequence[Bank], counter: counting_op.StepCounter, rows: 
 
 @contextmanager
 def counted_experts() -> Iterator[None]:
-    """Within the block, the experts that vLLM makes of weights in full precision are ours."""
+    """Within the block, the experts that vLLM makes of weights in full precision are ours.
+
+    On CPU, ours need no gate, which vLLM's do: it refuses a config without one as it is made.
+    """
     if not hasattr(method, "select_unquantized_moe_backend"):
         raise InputError(
             "vllm: fused_moe.unquantized_fused_moe_method.select_unquantized_moe_backend, which "
             "counting hooks into, is gone; install the tested version"
         )
-    select = method.select_unquantized_moe_backend
+    select, check = method.select_unquantized_moe_backend, FusedMoEConfig.__post_init__
     method.select_unquantized_moe_backend = lambda moe_config: implementation()
+    if current_platform.is_cpu():
+        FusedMoEConfig.__post_init__ = _permitting_no_gate(check)
     try:
         yield
     finally:
         method.select_unquantized_moe_backend = select
+        FusedMoEConfig.__post_init__ = check
+
+
+def _permitting_no_gate(check: Any) -> Any:
+    """`FusedMoEConfig.__post_init__`, whose last check is that experts on CPU have a gate."""
+
+    def permitting(config: FusedMoEConfig) -> None:
+        try:
+            check(config)
+        except NotImplementedError as error:
+            if config.is_act_and_mul or "is_act_and_mul" not in str(error):
+                raise
+
+    return permitting
 
 
 def implementation() -> tuple[UnquantizedMoeBackend, type]:

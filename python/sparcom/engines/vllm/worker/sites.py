@@ -5,14 +5,15 @@ compiled passes both meet them: what is exchanged or hooked later, a compiled gr
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from vllm.distributed.parallel_state import get_tensor_model_parallel_world_size
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
-from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
+from vllm.model_executor.layers.linear import LinearBase, ReplicatedLinear, RowParallelLinear
 
 from sparcom.components import LocalSite, Site, site_order
 from sparcom.counting.activations import name_activation
@@ -87,20 +88,39 @@ def _exchange(
     """The site of the MLP that `parent` is, and what counts there now; [] if it is no MLP."""
     children = dict(parent.named_children())
     act = next((n for n in _ACT_NAMES if n in children), None)
-    downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
-    if act is None or len(downs) != 1:
+    down = _down_projection(name, children) if act else None
+    if act is None or down is None:
         return []
     f, paired = _function(f"{name}.{act}", children[act])
-    down = downs[0]
     # An `up_proj` alone makes no gate: Nemotron has up_proj, activation, down_proj.
     gives_h = paired or {"gate_proj", "gate_up_proj"}.isdisjoint(children)
     if not gives_h and signal == "product":
         raise InputError(f"signal product: {name} multiplies gate and up outside its activation")
-    start = down.tp_rank * down.input_size_per_partition
     site = Site(kind, layer_of(name), down.input_size, f, gated=paired or not gives_h)
+    units = 0, down.input_size
+    if isinstance(down, RowParallelLinear):
+        start = down.tp_rank * down.input_size_per_partition
+        units = start, start + down.input_size_per_partition
     counting = CountedActivation(paired, gives_h)
     setattr(parent, act, counting)
-    return [(LocalSite(site, (start, start + down.input_size_per_partition)), counting)]
+    return [(LocalSite(site, units), counting)]
+
+
+def _down_projection(name: str, children: Mapping[str, nn.Module]) -> LinearBase | None:
+    """What follows the activation of an MLP; None if its children are not those of an MLP.
+
+    vLLM's transformers backend leaves products whole in models that name no way to split them: the
+    last one is down. Raises InputError if several workers hold it whole: each would count it.
+    """
+    downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
+    if downs:
+        return downs[0] if len(downs) == 1 else None
+    whole = [c for c in children.values() if isinstance(c, ReplicatedLinear)]
+    if not (2 <= len(whole) <= 3 and whole[0].output_size == whole[-1].input_size):
+        return None
+    if get_tensor_model_parallel_world_size() > 1:
+        raise InputError(f"{name}: every worker holds this MLP whole; use tensor-parallel 1")
+    return whole[-1]
 
 
 def _is_shared(name: str) -> bool:
