@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sparcom.formatting import shorten
-from sparcom.report.axes import LABEL, PALETTE, STYLE, changes, common_range, curves, heatmap
+from sparcom.report.axes import LABEL, PALETTE, STYLE, changes, common_range, heatmap
+from sparcom.report.axes import curves as layer_curves
 from sparcom.report.tables import Row, distinct, square
 
 SIDES = ("tuned", "base")
@@ -48,13 +49,13 @@ def layer_grid(grid: Grid, title: str, what: str) -> Figure:
     """Components per layer and category: rows of `layers` of one family. what: their name."""
 
     def draw(axes: Axes, column: str, rows: Sequence[Row]) -> None:
-        curves(axes, rows)
+        layer_curves(axes, rows)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
         axes.set_ylabel(f"{what} of an instruction (mean)")
 
-    return _grid(grid, draw, (4.6, 2.9), title, legend=True)
+    return _grid(grid, draw, (4.6, 2.9), title, curves=True)
 
 
 def alteration_grid(
@@ -74,6 +75,8 @@ def alteration_grid(
             upper.set_title(shorten(name, 2 * LABEL))
             _overlaps(upper, overlaps[name])
             changes(lower, layers[name])
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
         figure.suptitle(title, x=0.01, ha="left")
         return figure
 
@@ -99,7 +102,6 @@ def _overlaps(axes: Axes, rows: Sequence[Row]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("mean Jaccard of an instruction's two sets")
-    axes.legend(frameon=False, loc="best", fontsize="small")
 
 
 def _grid(
@@ -108,13 +110,17 @@ def _grid(
     cell: tuple[float, float],
     title: str,
     *,
-    legend: bool = False,
+    curves: bool = False,
 ) -> Figure:
-    """A figure with a column for each pair and a row for each side; cell: inches of one panel."""
+    """A figure with a column for each pair and a row for each side.
+
+    cell: inches of one panel. curves: one legend for all; the models of a pair on one scale.
+    """
     with matplotlib.rc_context(STYLE):
         size = (cell[0] * len(grid) + 0.6, cell[1] * len(SIDES) + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(SIDES), len(grid), squeeze=False)
+        share: Any = "col" if curves else False
+        panels = figure.subplots(len(SIDES), len(grid), squeeze=False, sharey=share)
         handles: dict[str, Any] = {}
         for column, (name, sides) in enumerate(grid.items()):
             for row, side in enumerate(SIDES):
@@ -127,7 +133,7 @@ def _grid(
                 draw(axes, name, rows)
                 of, labels = axes.get_legend_handles_labels()
                 handles |= dict(zip(labels, of, strict=True))
-        if legend and handles:
+        if handles:
             figure.legend(
                 list(handles.values()), list(handles), frameon=False, loc="outside lower center",
                 ncols=len(handles),

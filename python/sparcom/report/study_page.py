@@ -120,14 +120,9 @@ def _models(pairs: Sequence[PairView]) -> Section:
         "tuned model above its base. Every table, the tests behind the figures and what limits "
         "them are on the page of each run, below."
     )
-    found = [(name, {f.kind: f.headline for f in findings(side.tables)})
-             for name, side in _each(pairs)]  # fmt: skip
-    kinds = ("overlap", "depth", "units")
-    section.tables.append(
-        Table(("model", "overlap", "depth", "units"),
-              [(name, *(of.get(kind, "-") for kind in kinds)) for name, of in found],
-              "What each model shows, in words.")
-    )  # fmt: skip
+    for name, side in _each(pairs):
+        headlines = "; ".join(finding.headline for finding in findings(side.tables))
+        section.statements.append(f"{name}: {headlines}.")
     return section
 
 
