@@ -55,7 +55,7 @@ def _class_of_harness() -> Any:
         def __init__(self, model: Model, **options: Any) -> None:
             self._of = model
             engine: Any = model.engine
-            with _padded(model):
+            with model.exclusive():
                 super().__init__(
                     pretrained=engine.model, tokenizer=engine.options.model,
                     trust_remote_code=engine.options.trust_remote_code, **options,

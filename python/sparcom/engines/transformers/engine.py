@@ -227,6 +227,7 @@ class TransformersEngine:
                 "Model.losses and Model.generate"
             )
         with (
+            torch.inference_mode(),
             self._as_transformers("batches are padded"),
             writing.uncounted(self.model, self.recorder),
         ):
