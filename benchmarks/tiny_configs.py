@@ -82,6 +82,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 # hub's names, and sizes that vLLM's kernels for CPU are made for.
 _LATENT = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
            "v_head_dim": 128, "q_lora_rank": 24}  # fmt: skip
+_DELTA = {"linear_key_head_dim": 32, "linear_value_head_dim": 32}
 _UNGROUPED = {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}
 FOR_VLLM: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
@@ -103,6 +104,10 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
                       "swa_rope_theta": 10000.0, "partial_rotary_factor": 0.334},
     "minicpm3": {"qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16},
     "minimax_m2": {"rotary_dim": 16, "use_routing_bias": True, "scoring_func": "sigmoid"},
+    "nemotron_h": {"time_step_min": 1e-9},  # transformers raises time steps to it, vLLM does not
+    "qwen3_5_moe_text": _DELTA,
+    "qwen3_5_text": _DELTA,
+    "qwen3_next": _DELTA,
 }  # fmt: skip
 
 
