@@ -31,7 +31,8 @@ def flushed(x: np.ndarray) -> np.ndarray:
 
 def fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a * b + c in float64, rounded to odd. The product of two float32 is exact there."""
-    product, c = np.float64(a) * np.float64(b), np.float64(c)
+    a, b, c = (np.asarray(x, np.float64) for x in (a, b, c))
+    product = a * b
     total = np.asarray(product + c)
     other = total - product
     lost = (product - (total - other)) + (c - other)

@@ -105,8 +105,9 @@ def near(out: np.ndarray, gate: np.ndarray, up: np.ndarray, dtype: torch.dtype) 
     off = 4 if dtype is torch.float32 else 1
     with np.errstate(invalid="ignore", over="ignore"):
         ends = np.stack([rounded((f + k * unit) * up, dtype) for k in range(-off, off + 1)])
-        inside = (ends.min(0) <= out) & (out <= ends.max(0))
-        return inside | (np.isnan(out) & np.isnan(f * up))
+    unknown = np.isnan(ends)  # an f' of 0 times infinity is none
+    low, high = np.where(unknown, np.inf, ends).min(0), np.where(unknown, -np.inf, ends).max(0)
+    return np.where(np.isnan(out), unknown.any(0), (low <= out) & (out <= high))
 
 
 BINS = {
@@ -165,6 +166,7 @@ def test_odd_and_empty_shapes(architecture: str, rows: int, width: int) -> None:
         compare(machine(architecture), rows, width, dtype, "edges", signs=True, striped=False)
 
 
+@pytest.mark.slow
 @both_architectures
 def test_runs_longer_than_a_word_of_signs(architecture: str) -> None:
     """A thread with 1,100 rows of one bin: three counts of 10 bits do not hold them."""
@@ -187,7 +189,7 @@ def kernel_call(architecture: str, striped: bool, **more: object) -> Callable:
 
 
 @both_architectures
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(case=cases(), multiprocessors=st.integers(1, 3), striped=st.booleans())
 def test_property_any_case(
     architecture: str, case: Case, multiprocessors: int, striped: bool
@@ -281,7 +283,7 @@ def test_a_wrong_instruction_is_found(
 
 # --- requests -------------------------------------------------------------------------------------
 
-WIDTHS = (11008, 1536, 1408, 1376, 264, 128)
+WIDTHS = (11008, 1536, 1408, 1376, 264, 256)
 
 
 @both_architectures

@@ -141,7 +141,8 @@ def fuse_halves(m: Machine, s: Step) -> None:
 @operation("HMUL2", modifiers="BF16_V2")
 def multiply_halves(m: Machine, s: Step) -> None:
     a, b = halves(m, s, 2)
-    set_halves(m, s, [np.float64(a[k]) * np.float64(b[k]) for k in range(2)])
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    set_halves(m, s, [a[k] * b[k] for k in range(2)])
 
 
 @operation("HADD2", modifiers="F32 BF16_V2")
