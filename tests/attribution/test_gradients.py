@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain_attribution import IDS, PROMPT, engine_of, likelihood, plain
+from plain_attribution import IDS, PROMPT, engine_of, likelihood, load, plain
 
+import models
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.attribution.gradients import Attributor
@@ -24,13 +25,13 @@ def by_weights(folder: Path, engine: TransformersEngine) -> np.ndarray:
     likelihood(model).backward()
     parts = []
     for ffn in engine.ffns:
-        name = ffn.parts[-1] if ffn.form != "routed" else "down_proj"
-        down = model.get_submodule(ffn.name).get_parameter(
-            name if ffn.form == "routed" else f"{name}.weight"
-        )
+        fused = ffn.form in ("routed", "scaled")
+        name = "experts.down_proj" if ffn.form == "scaled" else "down_proj"
+        down = model.get_parameter(f"{ffn.name}.{name if fused else f'{ffn.parts[-1]}.weight'}")
         product = (down.detach() * down.grad).double()
-        if ffn.form == "routed":
-            parts.append(product.sum(2 if ffn.module.is_transposed else 1).reshape(-1))
+        if fused:  # [experts, out, in], or turned round
+            turned = ffn.form == "scaled" or ffn.module.is_transposed
+            parts.append(product.sum(2 if turned else 1).reshape(-1))
         else:  # GPT-2 keeps its weights as [in, out]
             parts.append(product.sum(1 if product.shape[0] == ffn.site.width else 0))
     return torch.cat(parts).numpy()
@@ -43,6 +44,17 @@ def test_gradient_times_activation_is_that_of_the_unmodified_model(
     engine = engine_of(tmp_path, family)
     found = Attributor(engine, "attribution")(PROMPT)
     expected = by_weights(tmp_path, engine)
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("family", ["llama4_text", "jamba", "lfm2"])
+def test_experts_that_weigh_their_input_and_layers_that_are_not_packed(
+    tmp_path: Path, family: str
+) -> None:
+    models.save_tiny(family, tmp_path)
+    engine = load(tmp_path)
+    found, expected = Attributor(engine, "attribution")(PROMPT), by_weights(tmp_path, engine)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 

@@ -17,6 +17,10 @@ PROMPT = Prompt("p", IDS, ((11, 17),))  # an answer of six tokens
 
 def engine_of(folder: Path, family: str) -> TransformersEngine:
     save_tiny_model(folder, family, torch.float32)
+    return load(folder)
+
+
+def load(folder: Path) -> TransformersEngine:
     return TransformersEngine(EngineOptions(str(folder), dtype="float32", threads=1, device="cpu"))
 
 

@@ -17,7 +17,7 @@ from sparcom.engines.transformers import loading
 from sparcom.engines.transformers.engine import TransformersEngine
 from sparcom.errors import InputError, SparcomError
 
-_OFF = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.05}
+_OFF = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """How far from 1 rounding may bring what is conserved, by the model's dtype."""
 
 
