@@ -76,7 +76,8 @@ def alteration_grid(
             _overlaps(upper, overlaps[name])
             changes(lower, layers[name])
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
+        figure.legend(handles, labels, frameon=False, loc="outside upper right",
+                      ncols=3 if len(overlaps) > 1 else 1)  # fmt: skip
         figure.suptitle(title, x=0.01, ha="left")
         return figure
 
@@ -136,7 +137,7 @@ def _grid(
         if handles:
             figure.legend(
                 list(handles.values()), list(handles), frameon=False, loc="outside lower center",
-                ncols=len(handles),
+                ncols=min(len(handles), 4 * len(grid)),
             )  # fmt: skip
         figure.suptitle(title, x=0.01, ha="left")
         return figure
