@@ -88,6 +88,9 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**_LATENT, "scoring_func": "softmax"},
     "deepseek_v3": {**_LATENT, **_UNGROUPED},
     "falcon": {"ffn_hidden_size": 256},  # vLLM knows four times the hidden size alone
+    "gemma4": {"vision_config": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16,
+                                 "num_hidden_layers": 2, "num_attention_heads": 4,
+                                 "num_key_value_heads": 4}},
     "gemma4_text": {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
                     "moe_intermediate_size": 48},
     "glm4_moe": {"head_dim": 32},
