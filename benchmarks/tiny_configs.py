@@ -56,7 +56,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8}},
     "falcon_h1": {"mamba_d_ssm": 128},
     "gemma3n_text": {"num_kv_shared_layers": 1, "activation_sparsity_pattern": [0.0] * LAYERS},
-    "gemma4_text": {"enable_moe_block": True, "moe_intermediate_size": 48},
     "glm4v_text": {"rope_parameters": _ROPE},
     "glm4v_moe_text": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5,
                                            "mrope_section": [2, 1, 1]}},
@@ -82,13 +81,18 @@ SPECIAL: dict[str, dict[str, Any]] = {
 # hub's names, and sizes that vLLM's kernels for CPU are made for.
 _LATENT = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
            "v_head_dim": 128, "q_lora_rank": 24}  # fmt: skip
-_DELTA = {"linear_key_head_dim": 32, "linear_value_head_dim": 32}
+_DELTA = {"linear_key_head_dim": 128, "linear_value_head_dim": 128}
 _UNGROUPED = {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}
 FOR_VLLM: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
     "deepseek_v2": {**_LATENT, "scoring_func": "softmax"},
     "deepseek_v3": {**_LATENT, **_UNGROUPED},
     "falcon": {"ffn_hidden_size": 256},  # vLLM knows four times the hidden size alone
+    "gemma4": {"vision_config": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16,
+                                 "num_hidden_layers": 2, "num_attention_heads": 4,
+                                 "num_key_value_heads": 4}},
+    "gemma4_text": {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+                    "moe_intermediate_size": 48},
     "glm4_moe": {"head_dim": 32},
     "glm4_moe_lite": {**_LATENT, **_UNGROUPED, "first_k_dense_replace": 1},
     "hy_v3": {"first_k_dense_replace": 1, "expert_hidden_dim": 48, "route_norm": True,
