@@ -82,9 +82,9 @@ def test_scaling_a_neuron_changes_the_likelihood_by_it(tmp_path: Path, family: s
     for neuron in some.tolist():
         target, losses = Target("one", "neurons", np.array([neuron])), []
         for factor in (1 + step, 1 - step):
-            ablator._ablate(target.index, None, factor)
+            ablator._ablate(target.index, None, factor, 0)
             losses.append(ablator.losses([PROMPT])[0])
-        ablator._ablate(np.zeros(0, np.int64), None, 0.0)
+        ablator._ablate(np.zeros(0, np.int64), None, 0.0, 0)
         slope = (losses[1] - losses[0]) / (2 * step)
         assert slope == pytest.approx(found[neuron], rel=0.03, abs=3e-5)
 
