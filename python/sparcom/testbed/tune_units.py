@@ -132,7 +132,8 @@ def score(model: Any, prompts: Sequence[Prompt]) -> tuple[float, float]:
 def _target(run: Run, word: str, known: Answered, half: np.ndarray) -> CrossTarget:
     options = AblationOptions()
     found = targets(
-        [word], run.space, "neurons", lambda: usage_of_halves(run, "neurons", half),
+        [word], run.space, "neurons",
+        lambda measure: usage_of_halves(run, "neurons", half, measure),
         known.categories, high=options.high, low=options.low,
     )  # fmt: skip
     if len(found) != 1:
