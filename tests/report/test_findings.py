@@ -49,6 +49,13 @@ def test_too_few_clusters_are_undetermined_in_the_headlines(tmp_path: Path) -> N
     assert not any("+" in item.headline for item in said.values())
 
 
+def test_the_types_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    """All instructions of two categories are of one cluster each."""
+    clusters = tuple(f"of {name}" if name in SIX[:2] else "" for name in SIX)
+    said, _ = found(stored(tmp_path / "run", SIX * 20, clusters=clusters))
+    assert said["units"].headline.endswith(f" ({SIX[0]}, {SIX[1]}: undetermined)")
+
+
 @pytest.mark.parametrize("retain", ["sets", "profile"])
 def test_less_retained_is_less_said(tmp_path: Path, retain: str) -> None:
     said, tables = found(stored(tmp_path / "run", SIX * 6, MOE, retain=retain))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparcom.analysis.overlap.overlap_tables import PRIMARY
+from sparcom.formatting import shorten
 from sparcom.report.component_section import general_statement, tested_statement
 from sparcom.report.overlap_section import effect_statement, layer_statement
 from sparcom.report.paired_text import paired_statement
@@ -120,9 +121,12 @@ def _units(counts: list[Row], categories: list[str], tested: bool) -> str:
         )
 
     general = f"{value('general') or 0:,.0f} neurons serve every type"
-    known = [n for name in categories if (n := value("specific", name)) is not None]
+    found = {name: value("specific", name) for name in categories}
+    known = [n for n in found.values() if n is not None]
     if tested and known:
-        return f"{general}; {sum(known):,.0f} are specific to one"
+        unknown = [shorten(name, 20) for name, n in found.items() if n is None]
+        rest = f" ({', '.join(unknown)}: undetermined)" if unknown else ""
+        return f"{general}; {sum(known):,.0f} are specific to one{rest}"
     if tested:
         return f"{general}; which are specific to one is undetermined"
     unique = sum(value("unique", name) or 0 for name in categories)
