@@ -89,3 +89,13 @@ def test_bytes_of_the_buffers_and_of_a_message() -> None:
     got = Magnitudes.from_bytes(sent.to_bytes(), 2, neurons, experts)
     for name in (*NEURONS, *EXPERTS):
         np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
+
+
+def test_a_pass_that_chooses_none_of_the_experts_here_adds_nothing() -> None:
+    """As a worker sees it that holds some of the experts."""
+    recorder, plain = passed(torch.float32)
+    nowhere = torch.full((9, 2), -1)
+    recorder.add_outputs(1, torch.zeros(0, 7), nowhere, torch.rand(9, 2), nowhere)
+    found = recorder.take(("a",), (0,), (3,)).magnitudes
+    for name in EXPERTS:
+        np.testing.assert_allclose(getattr(found, name), [plain["a"][name]], rtol=1e-14, atol=1e-14)

@@ -54,6 +54,8 @@ class MagnitudeBuffers:
         or -1; weights: [tokens, top_k]; experts: [tokens, top_k] local index of each, or -1;
         slots: [tokens] int32, or -1.
         """
+        if not len(y):  # none of a worker's experts was chosen
+            return
         buffers = self._experts[site]
         last = len(buffers[0]) - 1
         counted = (row >= 0) & (experts >= 0) & (slots >= 0)[:, None]
