@@ -20,6 +20,7 @@ models_counted_vllm.
 """
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -221,8 +222,8 @@ def sweep(families: Sequence[str], engine: str = "transformers") -> list[Outcome
     """Try each family in a forked process, so that a crash or a hang is the family's own."""
     context = multiprocessing.get_context("fork")
     if engine == "vllm":  # once, instead of once in each process
-        import vllm.model_executor.models.registry
-        import vllm.v1.engine.llm_engine  # noqa: F401
+        for name in ("model_executor.models.registry", "v1.engine.llm_engine"):
+            importlib.import_module(f"vllm.{name}")
     outcomes = []
     for family in families:
         ours, theirs = context.Pipe(duplex=False)

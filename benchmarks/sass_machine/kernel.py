@@ -57,7 +57,10 @@ def act_mul_count(
     used = {x: may for x, may in (given | written).items() if x is not None}
     memory = Memory(sum(x.untyped_storage().nbytes() + 256 for x in used))
     here = {x: memory.copy(x, may) for x, may in used.items()}
-    at = lambda x: None if x is None else here[x]  # noqa: E731
+
+    def at(x: torch.Tensor | None) -> int | None:
+        return None if x is None else here[x]
+
     inputs = (
         at(gate), at(up), at(bins), at(counts), at(rows), activation, threshold, signal,
         at(keep), at(fill), at(expert), at(signs), at(out),

@@ -1,5 +1,6 @@
 """What this machine can do, and why not more."""
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -52,7 +53,7 @@ def _kernels() -> Fact:
     info = native.build_info()
     if not info["cpu"]:
         return Fact("cpu kernels", "broken", str(info["cpu_cause"]))
-    import torch  # noqa: F401  (loads the OpenMP runtime whose threads the kernels run on)
+    importlib.import_module("torch")  # loads the OpenMP runtime whose threads the kernels run on
 
     info = native.build_info()
     threads = f"threads of {info['openmp']}" if info["openmp"] else "serial: no OpenMP runtime"

@@ -38,8 +38,8 @@ def fuse(m: Machine, s: Step) -> None:
 def number_bound(m: Machine, s: Step) -> None:
     to, a, b, least = s.operands
     x, y = m.number(a), m.number(b)
-    order = lambda z: np.where(np.signbit(z), -1, 1)  # noqa: E731  of zeros: -0 is the smaller
-    less = (x < y) | (x == y) & (order(x) < order(y))
+    # Of two zeros, -0 is the smaller.
+    less = (x < y) | (x == y) & np.signbit(x) & ~np.signbit(y)
     result = np.where(less == m.predicate(least), x, y)
     if "NAN" in s.modifiers:
         result = np.where(np.isnan(x) | np.isnan(y), np.float32(np.nan), result)

@@ -49,7 +49,7 @@ def _class_of_harness() -> Any:
             "pip install 'sparcom[lm-eval]'"
         ) from error
 
-    class CountedLM(HFLM):  # type: ignore[misc]
+    class CountedLM(HFLM):  # type: ignore[misc]  # the optional package may not be there to check
         """HFLM whose passes are those of a `Model`."""
 
         def __init__(self, model: Model, **options: Any) -> None:

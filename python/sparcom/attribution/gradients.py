@@ -69,7 +69,9 @@ def _attribution(engine: TransformersEngine, prompt: Prompt, rule: str) -> np.nd
         gradients = torch.autograd.grad(likelihood, [one.h for one in kept])
     except SparcomError:
         raise
-    except (RuntimeError, NotImplementedError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what torch raises for an operator without a backward pass
         reason = loading.first_line(error)
         raise InputError(
             f"model {engine.options.model}: no gradient can be taken of it: {reason}"
@@ -109,6 +111,7 @@ def _activations_alone(model: nn.Module) -> Iterator[None]:
         return out.detach().requires_grad_()
 
     before = [(p, p.requires_grad) for p in model.parameters()]
+    # nn.Module declares no methods of the transformers class that the model is.
     embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     with ExitStack() as stack:
         for parameter, known in before:

@@ -89,7 +89,8 @@ class TokenOrder:
         topk_ids: Tensor, *others: Any, expert_map: Tensor | None, **more: Any,
     ) -> None:  # fmt: skip
         self._routing = topk_ids, expert_map
-        super().apply(  # type: ignore[misc]  # of the class that this is mixed into
+        # mypy does not see the class of vLLM that this is mixed into.
+        super().apply(  # type: ignore[misc]
             output, hidden_states, w1, w2, topk_weights, topk_ids, *others,
             expert_map=expert_map, **more,
         )  # fmt: skip
@@ -241,7 +242,7 @@ def _permitting_no_gate(check: Any) -> Any:
     def permitting(config: FusedMoEConfig) -> None:
         try:
             check(config)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # what vLLM raises for this one reason among others
             if config.is_act_and_mul or "is_act_and_mul" not in str(error):
                 raise
 
