@@ -7,16 +7,12 @@ browser by the libraries in vendor/, from the blocks in the page (`report.blocks
 import base64
 import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any
-
-import jinja2
 
 from sparcom.analysis.analyse import analyse
 from sparcom.analysis.options import AnalysisOptions
-from sparcom.formatting import printable
 from sparcom.report.blocks import block_names, block_of, packed
 from sparcom.report.run_view import RunView, run_view
+from sparcom.report.templates import asset, template
 from sparcom.store import Run
 
 SCRIPTS = ("vendor/echarts.min.js", "vendor/ag-grid-community.min.js")
@@ -56,23 +52,16 @@ def render_report(location: str | Sequence[str]) -> str:
 
 def render_page(views: Sequence[RunView], *, live: bool = False) -> str:
     """The HTML of a page. live: its blocks are asked of the server, in place of lying in it."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_visible,
-    )
-    scripts = [_asset(name) for name in SCRIPTS] + [app_script()]
+    scripts = [asset(name) for name in SCRIPTS] + [app_script()]
     held = [] if live else [
         (f"data-{at}-{name}", packed(block_of(view.run, view.tables, name)))
         for at, view in enumerate(views)
         for name in block_names(view.tables)
     ]  # fmt: skip
-    return environment.from_string(_asset("page.html")).render(
+    return template("page.html").render(
         title=views[0].title if len(views) == 1 else " | ".join(view.title for view in views),
         views=views,
-        style=_asset("app/page.css"),
+        style=asset("app/page.css"),
         scripts=scripts,
         policy=_policy(scripts, live=live),
         blocks=held,
@@ -83,12 +72,8 @@ def render_page(views: Sequence[RunView], *, live: bool = False) -> str:
 
 def app_script() -> str:
     """The page's own scripts as one."""
-    body = "\n".join(_asset(f"app/{name}.js") for name in APP)
+    body = "\n".join(asset(f"app/{name}.js") for name in APP)
     return f'(() => {{\n"use strict";\n{body}}})();'
-
-
-def _asset(name: str) -> str:
-    return files("sparcom.report").joinpath(name).read_text("utf-8")
 
 
 def _policy(scripts: Sequence[str], *, live: bool) -> str:
@@ -103,8 +88,3 @@ def _policy(scripts: Sequence[str], *, live: bool) -> str:
         f"img-src data: blob:; font-src data:; connect-src {connect}; base-uri 'none'; "
         "form-action 'none'; object-src 'none'"
     )
-
-
-def _visible(value: Any) -> str:
-    """A text with invisible characters, which could reorder what surrounds it, as escapes."""
-    return value if hasattr(value, "__html__") else printable(str(value))

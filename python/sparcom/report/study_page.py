@@ -6,13 +6,9 @@ ISEs. Figure 6: what tuning changed. Models stand side by side, each base under 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-
-import jinja2
 
 from sparcom.analysis.overlap.overlap_tables import PRIMARY
 from sparcom.analysis.stats.estimate import estimate_of
-from sparcom.formatting import printable
 from sparcom.report import study_figures as figures
 from sparcom.report.ablation_text import sentences
 from sparcom.report.findings import findings
@@ -20,6 +16,7 @@ from sparcom.report.format import interval, number, p_value
 from sparcom.report.run_view import Drawing, drawings_of
 from sparcom.report.section import FAMILY_NAMES, Picture, Section, Table
 from sparcom.report.tables import Row, Tables, distinct
+from sparcom.report.templates import asset, template
 from sparcom.store import Run
 
 _MORE = "more than the others"
@@ -69,19 +66,11 @@ def render_study(
     """(the page, its figures by name). problems: step -> why it was not done."""
     sections = study_sections(pairs)
     drawings = drawings_of(sections)
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
-    )
-    here = files("sparcom.report")
     models = [f"{pair.name}, {side}" for pair in pairs for side in pair.sides]
-    html = environment.from_string(here.joinpath("study.html").read_text("utf-8")).render(
+    html = template("study.html").render(
         title=title,
         lead=f"{len(models)} models: {'; '.join(models)}.",
-        style=here.joinpath("app/page.css").read_text("utf-8"),
+        style=asset("app/page.css"),
         sections=sections,
         drawings=drawings,
         problems=problems,
