@@ -13,8 +13,8 @@ from sparcom.cli.main import main
 from sparcom.config import RunConfig
 from sparcom.planning.options import engine_options
 from sparcom.planning.prompts import PromptMaker
-from sparcom.tracing.examples import named_units, why_not, write_examples
-from sparcom.tracing.of_run import top_instructions
+from sparcom.tracing.examples import few_instructions, named_units, why_not, write_examples
+from sparcom.tracing.of_run import Top, top_instructions
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,19 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_named_neuron_has_its_top_instructions(work: Path) -> None:
+def test_every_named_neuron_has_two_of_the_six_instructions_in_which_it_fires_most(
+    work: Path,
+) -> None:
     run = Run(work / "run")
     units = named_units(run)
     assert {run.space.describe_neuron(index)[0] for index in units} == {0, 1, 2}
     rows = run.table("traced_examples").to_pylist()
-    for index, tops in zip(units, top_instructions(run, np.array(list(units)), 2), strict=True):
+    for index, tops in zip(units, top_instructions(run, np.array(list(units)), 6), strict=True):
         layer, kind, _, unit = run.space.describe_neuron(index)
         mine = [r for r in rows if (r["layer"], r["kind"], r["unit"]) == (layer, kind, unit)]
-        assert [(r["rank"], r["id"]) for r in mine] == [(n, top.id) for n, top in enumerate(tops)]
+        assert len(mine) == min(2, len(tops))
+        assert [r["id"] for r in mine] == [tops[r["rank"]].id for r in mine]
+        assert mine == sorted(mine, key=lambda r: -r["frequency"])
         assert {r["why"] for r in mine} == {units[index]}
         for row in mine:
             assert len(row["text"]) == len(row["fired"]) == row["tokens"]
@@ -45,6 +49,25 @@ def test_every_named_neuron_has_its_top_instructions(work: Path) -> None:
             assert row["category"] == run.labels["category"][
                 run.labels["id"].to_pylist().index(row["id"])
             ].as_py()  # fmt: skip
+
+
+def test_few_instructions_serve_all_units() -> None:
+    a, b, c = (Top(name, tokens, 0.5) for name, tokens in (("a", 90), ("b", 30), ("c", 20)))
+    assert few_instructions([[a, b], [b], [c, b]], 1) == ["b"]
+    assert few_instructions([[a, b], [b], [c, b]], 2) == ["b", "c", "a"]
+    assert few_instructions([[a, c], []], 1) == ["c"]
+
+
+def test_few_instructions_cost_less_than_the_first_of_each() -> None:
+    rng = np.random.default_rng(0)
+    every = [Top(str(n), int(rng.integers(5, 200)), 0.5) for n in range(40)]
+    tops = [[every[i] for i in rng.permutation(40)[:6]] for _ in range(30)]
+    chosen = few_instructions(tops, 2)
+    assert all(sum(top.id in chosen for top in best) >= 2 for best in tops)
+    cost = sum(top.tokens for top in every if top.id in chosen)
+    plain = {top.id: top.tokens for best in tops for top in best[:2]}
+    assert len(set(chosen)) == len(chosen)
+    assert cost < sum(plain.values())
 
 
 def test_tokens_are_marked_where_the_plain_model_fires(work: Path) -> None:

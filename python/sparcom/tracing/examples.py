@@ -1,7 +1,8 @@
-"""Examples: for each neuron that the report names, the texts in which it fires most.
+"""Examples: for each neuron that the report names, texts in which it fires much.
 
-The instructions are chosen from the stored counts, then read once more, each once for all neurons,
-to see at which of their tokens the neurons fire.
+The instructions are chosen from the stored counts, then read once more, each once for all units,
+to see at which of their tokens these fire. To read few tokens again, they are chosen together:
+each unit takes its own from those in which it fires most, and first what others take too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ GENERAL = 10  # general neurons named
 LONGEST = 256  # counted tokens of an example that are stored
 TOP_TOKENS = 8  # tokens stored of each neuron
 FEWEST = 3  # times that a top token must occur
+AMONG = 3  # instructions of each neuron that are considered for one that is taken
 _TOGETHER = 16  # instructions whose traces are held in memory at once
 
 EXAMPLES_SCHEMA = pa.schema(
@@ -157,17 +159,20 @@ def write_examples(run: Run, most: int, *, threads: int | None = None) -> int:
 
     most: instructions of each neuron. threads: CPU threads; None: all cores.
     Writes the tables `traced_examples` and `example_tokens`. Reads each chosen instruction once, at
-    most `most` for each neuron of `named_units`. Raises InputError if the run did not retain its
-    counts, or the model is not there or has other weights.
+    most `most` for each neuron of `named_units`, each from the `AMONG` times as many in which it
+    fires most. Raises InputError if the run did not retain its counts, or the model is not there or
+    has other weights.
     """
     units = named_units(run)
     index = np.array(list(units), np.int64)
-    tops = top_instructions(run, index, most)
-    wanted = list(dict.fromkeys(top.id for best in tops for top in best))
+    tops = top_instructions(run, index, AMONG * most)
+    wanted = few_instructions(tops, most)
+    read_again = set(wanted)
     counted, rows = _Tokens(len(index)), []
     places: dict[str, list[tuple[int, int, Top]]] = {}
     for column, best in enumerate(tops):
-        for rank, top in enumerate(best):
+        taken = [(rank, top) for rank, top in enumerate(best) if top.id in read_again]
+        for rank, top in taken[:most]:
             places.setdefault(top.id, []).append((column, rank, top))
     if wanted:
         with tracing(run, threads=threads, prove=False) as read:
@@ -185,6 +190,29 @@ def write_examples(run: Run, most: int, *, threads: int | None = None) -> int:
     run.store.write_table("traced_examples", _table(run.space, index, why, category, rows))
     run.store.write_table("example_tokens", counted.table(run.space, index))
     return len(wanted)
+
+
+def few_instructions(tops: Sequence[Sequence[Top]], most: int) -> list[str]:
+    """Ids of few and short instructions of which each unit finds `most` among its own, or all.
+
+    tops: of each unit, those to choose from. Greedy: the next is the one that the most units lack
+    for its tokens; of equal ones the first.
+    """
+    tokens = {top.id: max(top.tokens, 1) for best in tops for top in best}
+    units: dict[str, set[int]] = {name: set() for name in tokens}
+    for column, best in enumerate(tops):
+        for top in best:
+            units[top.id].add(column)
+    lacks = [min(most, len(best)) for best in tops]
+    chosen: list[str] = []
+    while any(lacks):
+        of = {name: sum(lacks[u] > 0 for u in units[name]) / tokens[name] for name in tokens}
+        best_one = max(of, key=of.__getitem__)
+        chosen.append(best_one)
+        for unit in units[best_one]:
+            lacks[unit] = max(lacks[unit] - 1, 0)
+        del tokens[best_one]
+    return chosen
 
 
 _Row = tuple[int, int, Top, list[str], list[bool]]

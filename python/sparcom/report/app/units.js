@@ -135,7 +135,7 @@ async function showUnit(run, family, unit) {
     if (!found.length && !traced.length) body.append(el("p", { class: "hint" }, "No examples are stored of this unit: they are kept of specific, enriched, depleted and unique units, and of those that most sets of each layer hold."));
     const instruction = new Map(rowsOf(text.instructions).map((row) => [row.id, row]));
     if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires."));
-    for (const row of [...traced, ...found]) body.append(example(run, row, instruction.get(row.id)));
+    for (const row of [...traced, ...found].sort((a, b) => shareOf(b) - shareOf(a))) body.append(example(run, row, instruction.get(row.id)));
     if (of === "neurons" && traced.length) topTokens(body, rowsOf(text.top_tokens).filter((row) => row.unit === unit));
     if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace RUN --unit ${unit}`)));
   });
@@ -164,9 +164,12 @@ function topTokens(body, rows) {
     table(["token", "read", "fired", "lift"], rows.map((row) => [JSON.stringify(row.token), row.read, row.fired, fixed(row.lift, 1)])));
 }
 
+/** The share of its tokens at which a unit fires in an example. */
+const shareOf = (row) => row.frequency ?? row.count / row.tokens;
+
 /** One text example; the tokens on which the unit fires are marked where they were traced. */
 function example(run, row, of) {
-  const text = el("p", { class: "text" }), share = row.frequency ?? row.count / row.tokens;
+  const text = el("p", { class: "text" }), share = shareOf(row);
   if (row.fired) {
     row.text.forEach((piece, k) => text.append(row.fired[k] ? el("mark", {}, piece) : piece));
     if (row.tokens > row.text.length) text.append(" …");
