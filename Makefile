@@ -103,6 +103,7 @@ $(VENV)/.cuda: $(VENV)/.built requirements/cuda.txt
 build/newest/.installed: $(VENV)/.built requirements/newest.txt
 	@rm -rf build/newest
 	@$(PIP) --no-deps --target build/newest -r requirements/newest.txt
+	@$(BIN)/python -m compileall -q -j 0 build/newest >/dev/null || true # as above
 	@touch $@
 
 build/lm-eval/.installed: $(VENV)/.built requirements/lm-eval.txt
