@@ -20,7 +20,7 @@ run: env         ## count 240 of the bundled instructions on the default model, 
 	$(BIN)/sparcom run --limit 40 --out runs/first --overwrite
 
 test: env $(VENV)/.cuda $(VENV)/.docs lint   ## everything that takes seconds: the linter and the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 # The page's tests need chromium (apt-get install chromium).
 test-all: env $(VENV)/.docs newest lm-eval   ## the slow tests too, those of the newest transformers and of lm-eval

@@ -49,6 +49,16 @@ def test_property_any_shape_layout_bins_and_option(case: Case) -> None:
         check(act_mul_count, case)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_product_is_counted_before_it_is_ablated(activation: str) -> None:
+    gate, up = draw(9, 41, torch.float32, 1), draw(9, 41, torch.float32, 2)
+    keep = torch.zeros(1, 41)
+    options = {"activation": activation, "signal": "product", "keep": keep}
+    out, counts, _ = check(act_mul_count, Case(gate, up, runs(9), 1, options))
+    assert int(counts.sum()) > 0
+    assert not out.any()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_strides_between_rows(dtype: torch.dtype) -> None:
     both = draw(18, 2 * 41, dtype, 0)
