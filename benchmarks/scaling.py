@@ -108,7 +108,8 @@ def measure_all(work: Path, arguments: argparse.Namespace) -> tuple[dict, Rows, 
     if "actors" in arguments.parts:
         small_parts = (work, "small", ACTORS_SIZE, 64)
         more["pairs"] = [
-            [in_process(*small_parts, actors=n) for n in (1, 2)] for _ in range(arguments.rounds)
+            [in_process(*small_parts, actors=n, memory=False) for n in (1, 2)]
+            for _ in range(arguments.rounds)
         ]
         rates = [[one["tokens_per_s"] for one in pair] for pair in more["pairs"]]
         one, two = (statistics.median(column) for column in zip(*rates, strict=True))
@@ -172,7 +173,13 @@ def in_process(
 
 
 def measure(
-    work: str, model: str, size: int, part_size: int, actors: int = 1, plain: bool = False
+    work: str,
+    model: str,
+    size: int,
+    part_size: int,
+    actors: int = 1,
+    plain: bool = False,
+    memory: bool = True,
 ) -> dict[str, float]:
     """One run, or the same work in a plain loop."""
     torch.set_num_threads(1)
@@ -181,18 +188,21 @@ def measure(
             model=f"{work}/{model}", corpus=f"{work}/{size}.jsonl", out=f"{out}/run",
             template="raw", cpus=1, actors=actors, part_size=part_size, retain="profile",
         )  # fmt: skip
-        return plain_loop(config) if plain else service(config)
+        return plain_loop(config) if plain else service(config, memory)
 
 
-def service(config: RunConfig) -> dict[str, float]:
-    """Rates between the first part of every actor and the end, merging included; memory then."""
+def service(config: RunConfig, looked_at: bool) -> dict[str, float]:
+    """Rates between the first part of every actor and the end, merging included; memory then.
+
+    looked_at: look at the memory, which takes 3 % of a core.
+    """
     plan = prepare(config)
     merger = TimedMerger(plan, remote=False)
     marks: list[tuple[float, int, int]] = []
     with ray_session(config, plan.parts), merger, Memory() as memory:
         for result in count_parts(plan):
             marks.append((time.perf_counter(), result.tokens, result.instructions))
-            memory.on = len(marks) >= config.actors
+            memory.on = looked_at and len(marks) >= config.actors
             merger.add(result.part)
         merger.finish()
         ended = time.perf_counter()
