@@ -276,7 +276,7 @@ class Memory:
                 self._take("driver", driver)
                 for child in driver.children(recursive=True):
                     try:
-                        if "MapWorker" in "".join(child.cmdline()[:1]):
+                        if "CountActor" in "".join(child.cmdline()[:1]):
                             self._take("actor", child)
                     except psutil.Error:
                         continue

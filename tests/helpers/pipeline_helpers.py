@@ -72,7 +72,7 @@ def actors(of: psutil.Process | None = None) -> list[psutil.Process]:
     found = []
     for child in (of or psutil.Process()).children(recursive=True):
         with suppress(psutil.Error):
-            if any("MapWorker" in word for word in child.cmdline()[:1]):
+            if any("CountActor" in word for word in child.cmdline()[:1]):
                 found.append(child)
     return found
 

@@ -1,7 +1,7 @@
-"""The pipeline: a corpus is planned into parts, Ray Data maps them over actors, parts are stored.
+"""The pipeline: a corpus is planned into parts, Ray actors count them, parts are stored.
 
     plan       corpus -> prompts -> corpus.parquet, run.json         the driver, streaming
-    ray.pool   part numbers -> actors                                Ray Data
+    ray.pool   part numbers -> actors                                the driver
     actor      part -> engine -> counts, sets, profile -> files      actors, each with a model
     merging    profiles of parts -> profile of the run               the driver, or Ray tasks
     run        all of it, under one lock; run.json says complete     the driver

@@ -41,11 +41,19 @@ class PartResult:
     proof_seconds: float = 0.0
 
 
-class CountActor:
-    """A Ray Data actor: holds one engine, turns part numbers into stored parts.
+@dataclass(frozen=True)
+class PartError:
+    """An error of ours that stopped a part. kind: one of `ERRORS`."""
 
-    Our own errors travel as rows: raised, Ray would wrap them into its own kinds with their text
-    lost in a traceback. The engine is loaded with the first part, so that its errors do too.
+    kind: str
+    text: str
+
+
+class CountActor:
+    """A Ray actor: holds one engine, turns part numbers into stored parts.
+
+    Our own errors are returned: raised, Ray would wrap them into its own kinds with their text
+    lost in a traceback. The engine is loaded with the first part, so that its errors are too.
     `run` may be called from several threads: one counts while another reads or writes.
     """
 
@@ -56,15 +64,19 @@ class CountActor:
         self._engine: Engine | None = None
         self._turn = threading.Lock()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def ready(self) -> None:
+        """Returns once the actor has its place."""
+
+    def count(self, part: int) -> PartResult | PartError:
+        """`run`, with an error of ours returned."""
         log_to_stderr(self._work.run_id)
         try:
-            return {**asdict(self.run(int(row["part"]))), "error": "", "text": ""}
+            return self.run(part)
         except SparcomError as error:
-            _logger.error("part failed", extra={"part": int(row["part"]), "error": str(error)})
+            _logger.error("part failed", extra={"part": part, "error": str(error)})
             self._metrics.failed(error)
             kind = next(k.__name__ for k in type(error).__mro__ if k.__name__ in ERRORS)
-            return {"part": int(row["part"]), "error": kind, "text": str(error)}
+            return PartError(kind, str(error))
 
     def run(self, part: int) -> PartResult:
         """Count, identify and store one part."""

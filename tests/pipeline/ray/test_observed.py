@@ -44,8 +44,8 @@ def test_an_actor_exports_what_it_has_counted(tmp_path: Path, ray_local: None) -
     write_corpus(tmp_path / "corpus.jsonl", rows)
     plan = prepare(slow_config(tmp_path, tmp_path / "run"))
     actor = ray.remote(num_cpus=1)(CountActor).remote(plan.work)
-    row = ray.get(actor.__call__.remote({"part": 0}))
-    assert (row["error"], row["instructions"], row["failed"]) == ("", 3, 1)
+    result = ray.get(actor.count.remote(0))
+    assert (result.instructions, result.failed) == (3, 1)
     (prompt,) = (p for p in plan.store.corpus.prompts(0)[0] if p.id == rows[1]["id"])
     counted = plan.manifest["corpus"]["counted_tokens"] - prompt.n_counted
     expected = {

@@ -4,7 +4,7 @@ import pytest
 
 from sparcom.config import RunConfig
 from sparcom.errors import InputError
-from sparcom.pipeline.ray.pool import actor_arguments, namer
+from sparcom.pipeline.ray.pool import actor_arguments
 from sparcom.pipeline.ray.resources import Resources, missing_resources, resources_of
 from sparcom.pipeline.ray.session import check_resources, local_options
 
@@ -16,7 +16,7 @@ def test_resources_follow_the_config() -> None:
     assert resources_of(config, 3).actors == 3  # no more than there are parts
     assert actor_arguments(config) == {
         "num_cpus": 2.0, "num_gpus": 1, "memory": 3.5e9, "resources": {"A100": 1.0, "fast": 0.5},
-        "max_restarts": 3, "max_task_retries": 3,
+        "max_concurrency": 2, "max_restarts": 3, "max_task_retries": 3,
     }  # fmt: skip
 
 
@@ -68,15 +68,8 @@ def test_a_local_ray_refuses_what_this_machine_has_not(tmp_path, monkeypatch) ->
     with pytest.raises(InputError, match="only a cluster's machines have further resources"):
         check_resources(RunConfig(resources="A100=1"))
     options = local_options(RunConfig(actors=2, cpus=3), 5, tmp_path)
-    assert (options["num_cpus"], options["include_dashboard"]) == (7, False)
+    assert (options["num_cpus"], options["include_dashboard"]) == (6, False)
     assert options["_node_ip_address"] == options["dashboard_host"] == "127.0.0.1"
-
-
-def test_actors_have_names_of_their_own() -> None:
-    name = namer("run1")
-    names = [name()["name"] for _ in range(3)]
-    assert len(set(names)) == 3
-    assert all(n.startswith("sparcom-run1-") for n in names)
 
 
 @pytest.mark.parametrize(

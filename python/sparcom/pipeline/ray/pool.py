@@ -1,17 +1,16 @@
-"""Ray Data maps the parts that are not done over a pool of actors."""
+"""A pool of Ray actors counts the parts that are not done."""
 
-import itertools
 import logging
 import uuid
-import warnings
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
 from sparcom.config import RunConfig
 from sparcom.engines.vllm.shards.placement_groups import free_placement_groups_of_job
 from sparcom.errors import SparcomError
-from sparcom.pipeline.actor import ERRORS, CountActor, PartResult
+from sparcom.pipeline.actor import ERRORS, CountActor, PartError, PartResult
 from sparcom.pipeline.plan import Plan
 from sparcom.pipeline.ray.resources import resources_of
 
@@ -21,8 +20,8 @@ _logger = logging.getLogger("sparcom.pipeline")
 def count_parts(plan: Plan) -> Generator[PartResult, None, None]:
     """Count what is not done; yields as parts finish, in any order.
 
-    Ray restarts actors; what it gives up (a lost node may take helpers of Ray Data with it) is
-    begun again with the parts that are left, as often as an actor is restarted.
+    Ray restarts actors and gives them their parts again; what it gives up is begun again with the
+    parts that are left, as often as an actor is restarted.
     Raises the SparcomError that stopped an actor.
     """
     import ray
@@ -47,48 +46,67 @@ def count_parts(plan: Plan) -> Generator[PartResult, None, None]:
 
 
 def _one_pool(plan: Plan, parts: list[int]) -> Generator[PartResult, None, None]:
-    """Count parts with one pool of actors."""
+    """Count parts with one pool of actors, which are gone when it ends.
+
+    An actor gets parts once it has its place, so that a pool grows as far as there is room. While
+    parts are left for all, each has its next one at hand; an actor that gets none any more leaves.
+    """
     import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    numbers = ray.data.from_items([{"part": n} for n in parts], override_num_blocks=len(parts))
-    with warnings.catch_warnings():  # Ray 2.60 has no other way to name actors, bound restarts
-        warnings.simplefilter("ignore", DeprecationWarning)
-        dataset = numbers.map(
-            CountActor,
-            fn_constructor_args=(plan.work,),
-            compute=pool_of(plan.config, len(parts)),
-            ray_remote_args_fn=namer(plan.work.run_id),
-            **actor_arguments(plan.config),
-        )
-    with closing(iter(dataset.iter_rows())) as rows:  # which ends Ray Data's own threads
-        for row in rows:
-            if row["error"]:
-                raise ERRORS[row["error"]](row["text"])
-            yield PartResult(**{k: v for k, v in row.items() if k not in ("error", "text")})
+    waiting, calls = deque(parts), calls_of(plan.config)
+    joining = {actor.ready.remote(): actor for actor in _start_actors(plan, len(parts))}
+    under_way: dict[Any, Any] = {}  # what a part will result in -> its actor
+    held: dict[Any, int] = {}  # actor -> parts that it was given
+    try:
+        while waiting or under_way:
+            (done,), _ = ray.wait([*under_way, *joining])
+            if done in joining:
+                actor = joining.pop(done)
+                ray.get(done)
+                held[actor] = 0
+            else:
+                actor = under_way.pop(done)
+                held[actor] -= 1
+                result = ray.get(done)
+                if isinstance(result, PartError):
+                    raise ERRORS[result.kind](result.text)
+                yield result
+            while waiting and held[actor] < calls + (len(waiting) > len(held) + len(joining)):
+                under_way[actor.count.remote(waiting.popleft())] = actor
+                held[actor] += 1
+            if not held[actor]:
+                del held[actor]
+            del actor  # Ray ends an actor to which nothing refers, in order
+    finally:
+        for actor in [*held, *joining.values()]:  # with parts that nobody waits for, or no place
+            ray.kill(actor)
 
 
-def pool_of(config: RunConfig, parts: int) -> Any:
-    """The pool: of fixed size, or growing to `max_actors`; each actor has its next part at hand."""
+def _start_actors(plan: Plan, parts: int) -> list[Any]:
+    """Actors named `sparcom-RUN-POOL-0`, `sparcom-RUN-POOL-1`, ...; no more than parts."""
     import ray
 
-    # An actor with a GPU, or a serving engine, reads and writes one part while it counts another.
-    calls = 2 if config.gpus or config.engine == "vllm" else 1
-    threads = {"max_concurrent_calls_per_actor": calls, "enable_true_multi_threading": calls > 1}
-    least = min(config.actors, parts)
-    most = min(config.max_actors or config.actors, parts)
-    if most > least:
-        return ray.data.ActorPoolStrategy(min_size=least, max_size=most, **threads)
-    return ray.data.ActorPoolStrategy(size=least, **threads)
+    most = max(plan.config.actors, plan.config.max_actors or 0)
+    kind: Any = ray.remote(CountActor)
+    pool = f"sparcom-{plan.work.run_id}-{uuid.uuid4().hex[:4]}"
+    return [
+        kind.options(name=f"{pool}-{number}", **actor_arguments(plan.config)).remote(plan.work)
+        for number in range(min(most, parts))
+    ]
+
+
+def calls_of(config: RunConfig) -> int:
+    """Parts that an actor has at once: with a GPU, or a serving engine, it reads and writes one
+    while it counts another."""
+    return 2 if config.gpus or config.engine == "vllm" else 1
 
 
 def actor_arguments(config: RunConfig) -> dict[str, Any]:
-    """Resources and restarts of an actor, as Ray takes them."""
+    """Resources, threads and restarts of an actor, as Ray takes them."""
     each = dict(resources_of(config, 1).each)
     out: dict[str, Any] = {
         "num_cpus": each.pop("CPU"),
+        "max_concurrency": calls_of(config),
         "max_restarts": config.restarts,
         "max_task_retries": config.restarts,
     }
@@ -98,12 +116,6 @@ def actor_arguments(config: RunConfig) -> dict[str, Any]:
     if each:
         out["resources"] = each
     return out
-
-
-def namer(run_id: str) -> Callable[[], dict[str, str]]:
-    """Gives each actor of a pool a name: `sparcom-RUN-POOL-0`, `sparcom-RUN-POOL-1`, ..."""
-    pool, numbers = uuid.uuid4().hex[:4], itertools.count()
-    return lambda: {"name": f"sparcom-{run_id}-{pool}-{next(numbers)}"}
 
 
 def first_cause(error: Exception) -> str:

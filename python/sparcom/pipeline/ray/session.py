@@ -207,8 +207,7 @@ def local_options(config: RunConfig, parts: int, folder: Path) -> dict[str, Any]
     """What a local Ray is started with: room for all actors, and no more machine than there is."""
     resources = resources_of(config, parts)
     return {
-        # One logical CPU more than the actors take: Ray Data has small tasks of its own.
-        "num_cpus": int(resources.total("CPU")) + 1,
+        "num_cpus": int(resources.total("CPU")),
         "include_dashboard": config.dashboard,
         "dashboard_host": "127.0.0.1",
         "object_store_memory": _STORE_BYTES,
@@ -248,7 +247,6 @@ def ray_folder() -> Iterator[Path]:
 def _quiet_ray() -> None:
     """Keep Ray's own remarks out of our output; its errors still come as exceptions."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
