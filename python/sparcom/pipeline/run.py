@@ -11,6 +11,7 @@ from sparcom.config import RunConfig
 from sparcom.engines.count_part import Failure
 from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline.actor import PartResult
+from sparcom.pipeline.batch_choice import AUTO, KEY, read_choice, with_choice
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
 from sparcom.pipeline.plan import Plan, check_location, prepare
@@ -40,6 +41,7 @@ class RunSummary:
     proof: whether and how the model was proved (`EngineInfo.proof`), and the `seconds` of the
         longest proof of this session.
     parts: how many were counted in this session; 0: nothing was left to do.
+    chosen: with `batch_tokens = "auto"`, the number and what was measured (`BatchSize`); else {}.
     """
 
     location: str
@@ -50,6 +52,7 @@ class RunSummary:
     seconds: float
     proof: dict[str, Any] = field(default_factory=dict)
     parts: int = 0
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -241,6 +244,7 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         seconds=time.perf_counter() - session.started,
         proof=_proof(plan, session),
         parts=len(session.results),
+        chosen=_manifest(plan).get(KEY, {}),
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay
@@ -262,6 +266,13 @@ def _proof(plan: Plan, session: Session) -> dict[str, Any]:
     return {**engine.get("proof", {}), "seconds": round(seconds, 2)}
 
 
+def _manifest(plan: Plan) -> dict[str, Any]:
+    """The manifest of a plan, with the rows of a pass that its actors have chosen."""
+    if plan.config.batch_tokens != AUTO:
+        return plan.manifest
+    return with_choice(plan.manifest, read_choice(plan.store))
+
+
 def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any]) -> None:
     """Write run.json with a session added and the sums over all of them."""
     stored = plan.store.manifest()
@@ -269,7 +280,7 @@ def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any])
     engine = session.results[0].engine if session.results else stored.get("engine", {})
     plan.store.write_manifest(
         {
-            **plan.manifest,
+            **_manifest(plan),
             "engine": engine,
             "sessions": sessions,
             "seconds": round(sum(s["seconds"] for s in sessions), 3),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -73,9 +74,6 @@ class TransformersEngine:
         self.proof: Proof | None = None
         if options.count:
             self._instrument()
-            if options.prove:
-                self.proof = prove(self)
-        why = "--no-prove" if options.count else "nothing is counted"
         self.info = EngineInfo(
             name="transformers",
             dtype=str(self.model.dtype).removeprefix("torch."),
@@ -83,8 +81,23 @@ class TransformersEngine:
             threads=torch.get_num_threads(),
             batch_tokens=options.batch_tokens,
             versions=versions(),
-            proof=self.proof.facts() if self.proof else not_proved(why),
+            proof=not_proved("--no-prove" if options.count else "nothing is counted"),
         )
+        if options.count and options.prove:
+            self.prove()
+
+    def prove(self) -> None:
+        """Prove that the pass is the model's own; raises InputError if it is not."""
+        self.proof = prove(self)
+        self.info = replace(self.info, proof=self.proof.facts())
+
+    def set_batch_tokens(self, rows: int) -> None:
+        """Read passes of so many rows from now on, as an engine does that is loaded with them. What
+        was proved was proved of other passes: prove it again."""
+        self.options = replace(self.options, batch_tokens=rows)
+        self.info = replace(self.info, batch_tokens=rows)
+        if self.recorder is not None:
+            sites.prepare_experts(self.ffns, self.recorder, rows)
 
     @property
     def context(self) -> int | None:
