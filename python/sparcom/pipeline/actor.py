@@ -15,6 +15,7 @@ from sparcom.engines.base import Engine
 from sparcom.engines.count_part import Failure, count_part
 from sparcom.engines.load import check_sites, load_engine
 from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.imports import import_without_sklearn, uncollected
 from sparcom.pipeline.batch_choice import chooser
 from sparcom.pipeline.plan import Work
 from sparcom.pipeline.ray.logs import log_to_stderr
@@ -97,7 +98,10 @@ class CountActor:
         """The engine, once it is known to count what the run was laid out for."""
         work = self._work
         choose = chooser(self._store, work.measuring, part, prompts, work.options)
-        engine = load_engine(work.engine, work.options, work.gpus, choose=choose)
+        with uncollected():
+            if work.engine == "transformers":
+                import_without_sklearn()
+            engine = load_engine(work.engine, work.options, work.gpus, choose=choose)
         try:
             check_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
         except SparcomError:

@@ -7,6 +7,7 @@ number of tokens of each part.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sparcom.components import ComponentSpace
@@ -42,10 +43,15 @@ from sparcom.store.run_store import RESULT_FOLDERS
 
 Begin = Callable[[str], object]
 """What is told the name of each stage as it begins."""
+MakePrompts = Callable[[], PromptMaker]
 
 
 def _nothing(*_: str) -> None:
     pass
+
+
+def _alone(make: MakePrompts) -> PromptMaker:
+    return make()
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,14 @@ def prepare(
     whole: bool = False,
     check: Check = check_here,
     begin: Begin = _nothing,
-    before_planning: Callable[[], object] = _nothing,
+    beside: Callable[[MakePrompts], PromptMaker] = _alone,
 ) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
     The corpus is read and judged first, before torch is imported.
     store: of the run directory, if it is open already. whole: read the stored files of a run that
     is resumed to their end, and not their footers alone; check: does that. begin: is told which
-    stage begins. before_planning: is called before the model and the tokenizer are looked at, once
+    stage begins. beside: calls what looks at the model and the tokenizer, beside other work, once
     what can be refused without them has passed.
     Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, if a
     resumed run differs from the stored one, or if the rule is lift.
@@ -132,9 +138,8 @@ def prepare(
     texts = judge_corpus(config)
     options = _options(config)
     if before is None:
-        before_planning()
-        begin("planning: the model's shapes, the prompts' tokens")
-        maker = PromptMaker(config, options)
+        maker = beside(partial(PromptMaker, config, options))
+        begin("planning: the prompts' tokens")
         _check_signs(config, maker.space)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
         store.bind(manifest["stamps"])

@@ -1,5 +1,6 @@
 """One run from a config to a finished run directory."""
 
+import importlib
 import logging
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from sparcom.pipeline.actor import PartResult
 from sparcom.pipeline.batch_choice import AUTO, KEY, read_choice, with_choice
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
-from sparcom.pipeline.plan import Plan, check_location, prepare
+from sparcom.pipeline.plan import MakePrompts, Plan, check_location, prepare
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.pool import count_parts
@@ -23,8 +24,8 @@ from sparcom.pipeline.ray.session import check_resources, ray_runs, ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import stop_on_sigterm
 from sparcom.pipeline.stages import Stages
-from sparcom.planning.imports import import_planning, not_imported
 from sparcom.planning.options import cluster_address
+from sparcom.planning.prompts import PromptMaker
 from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.profiles.spans import part_name
@@ -108,10 +109,19 @@ def count(
             reader = check_by_tasks
         begin = Stages(shown=progress)
 
-        def start_ray() -> None:
-            if not_imported() and cluster_address(config) is None:
-                begin("starting Ray, and importing torch beside it")
-                stack.enter_context(ray_session(config, meanwhile=import_planning))
+        def beside_ray(make: MakePrompts) -> PromptMaker:
+            if cluster_address(config) is not None or ray_runs():
+                begin("planning: the model's shapes")
+                return make()
+            begin("starting Ray, and planning beside it")
+            made: list[PromptMaker] = []
+
+            def meanwhile() -> None:
+                made.append(make())
+                importlib.import_module("pandas")  # which Ray Data needs next
+
+            stack.enter_context(ray_session(config, meanwhile=meanwhile))
+            return made[0]
 
         plan = prepare(
             config,
@@ -121,7 +131,7 @@ def count(
             whole=check,
             check=reader,
             begin=begin,
-            before_planning=start_ray,
+            beside=beside_ray,
         )
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:

@@ -15,6 +15,7 @@ from sparcom.counting import nvtx
 from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError, check_room
+from sparcom.engines.model_facts import NO_HEAD, check_token_ids
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.proof import Proof, not_proved
 from sparcom.engines.transformers import attention, loading, rotary, sites, writing
@@ -118,7 +119,7 @@ class TransformersEngine:
         prompts whose hidden states are not finite.
         """
         recorder = self.counting()
-        loading.check_token_ids(self.options.model, prompts, self.vocabulary)
+        check_token_ids(self.options.model, prompts, self.vocabulary)
         for one in self.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             try:
@@ -169,7 +170,7 @@ class TransformersEngine:
         """
         if logits and not self.head:
             raise InputError(
-                f"model {self.options.model}: {loading.NO_HEAD}, so it has no losses; counts do "
+                f"model {self.options.model}: {NO_HEAD}, so it has no losses; counts do "
                 "not need one"
             )
         if self.alone is not None and len(prompts) > 1:
@@ -216,8 +217,8 @@ class TransformersEngine:
         without a head, and for a prompt that leaves no room for its answer.
         """
         if not self.head:
-            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
-        loading.check_token_ids(self.options.model, prompts, self.vocabulary)
+            raise InputError(f"model {self.options.model}: {NO_HEAD}, so it writes nothing")
+        check_token_ids(self.options.model, prompts, self.vocabulary)
         check_room(prompts, self.context)
         with self._as_transformers("an answer is written with a KV cache"):
             return dict(
@@ -233,7 +234,7 @@ class TransformersEngine:
         instructions ("resample"), since nothing says whose the rows are.
         """
         if not self.head:
-            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
+            raise InputError(f"model {self.options.model}: {NO_HEAD}, so it writes nothing")
         if self.before_pass is not None:
             raise InputError(
                 "how resample: not in padded batches, which do not say whose tokens they hold; use "
