@@ -1,7 +1,7 @@
 """`--batch-tokens auto`: one number for all actors and sessions of a run, and the counts of it."""
 
 import json
-import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def long_run(monkeypatch: pytest.MonkeyPatch) -> None:
         plan_module,
         "_measuring",
         lambda config, _, todo: (
-            Measuring(todo[0], 10**9) if config.batch_tokens == "auto" and todo else None
+            Measuring(10**9, uuid.uuid4().hex) if config.batch_tokens == "auto" and todo else None
         ),
     )
 
@@ -118,20 +118,28 @@ def test_two_actors_of_ray_take_one_number_which_run_json_has(
         prepare(config_of(work, out, batch_tokens=64), resume=True)
 
 
-def test_the_other_actor_waits_for_the_number(work, tmp_path, choosing_96) -> None:
-    plan = prepare(config_of(work, tmp_path / "run"))
-    results: dict[int, dict] = {}
-    later = threading.Thread(
-        target=lambda: results.update({1: CountActor(plan.work)({"part": 1})}), daemon=True
+def test_actors_that_measure_at_once_take_what_the_first_has_found(
+    work, tmp_path, long_run, ray_local, monkeypatch
+) -> None:
+    """Neither waits for the other, whichever parts they get."""
+    found = iter((96, 64))
+    monkeypatch.setattr(
+        batch_choice, "choose_batch_tokens", lambda *_: BatchSize(next(found), {1024: 1.0})
     )
-    later.start()
-    later.join(1.0)
-    assert later.is_alive()
-    assert not results
-    results[0] = CountActor(plan.work)({"part": 0})
-    later.join(60)
-    assert [results[part]["engine"]["batch_tokens"] for part in (0, 1)] == [96, 96]
-    assert choosing_96 == [10**9]
+    monkeypatch.setattr(
+        batch_choice, "read_choice", lambda _: None
+    )  # both look before either wrote
+    plan = prepare(config_of(work, tmp_path / "run"))
+    results = [CountActor(plan.work)({"part": part}) for part in (3, 1)]
+    assert [result["engine"]["batch_tokens"] for result in results] == [96, 96]
+    assert list(found) == []
+    written = json.loads((tmp_path / "run/batch_tokens.json").read_text())
+    assert written["batch_tokens"] == 96
+    again = prepare(
+        config_of(work, tmp_path / "run"), overwrite=True
+    )  # another session, another key
+    monkeypatch.setattr(batch_choice, "choose_batch_tokens", lambda *_: BatchSize(128))
+    assert CountActor(again.work)({"part": 0})["engine"]["batch_tokens"] == 128
 
 
 def test_a_run_that_was_killed_keeps_its_number(work, tmp_path, choosing_96, ray_local) -> None:
@@ -174,7 +182,7 @@ def test_a_number_that_is_lost_or_damaged_is_an_error(work, tmp_path, choosing_9
     with pytest.raises(InputError, match="batch_tokens.json is gone: .* --overwrite"):
         prepare(config_of(work, out), resume=True)
     plan = prepare(config_of(work, out), overwrite=True)
-    assert plan.work.measuring == Measuring(0, 10**9)
+    assert plan.work.measuring.tokens == 10**9
 
 
 def test_a_small_run_takes_the_default_and_says_why(work, tmp_path, ray_local, capsys) -> None:

@@ -77,7 +77,7 @@ class CountActor:
         with self._turn:
             loaded_here = self._engine is None
             if self._engine is None:
-                self._engine = self._load(part, prompts)
+                self._engine = self._load(prompts)
             engine = self._engine
             counted, failures = count_part(engine, prompts, self._metrics.under_way)
         self._write(part, counted, failures, labels, engine.space)
@@ -94,10 +94,10 @@ class CountActor:
         _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})
         return result
 
-    def _load(self, part: int, prompts: list[Prompt]) -> Engine:
+    def _load(self, prompts: list[Prompt]) -> Engine:
         """The engine, once it is known to count what the run was laid out for."""
         work = self._work
-        choose = chooser(self._store, work.measuring, part, prompts, work.options)
+        choose = chooser(self._store, work.measuring, prompts, work.options)
         with uncollected():
             if work.engine == "transformers":
                 import_without_sklearn()

@@ -1,12 +1,13 @@
 """`--batch-tokens auto`: one number for a whole run, whoever counts which part of it.
 
-The actor that counts the first part to do measures, and writes the number into the run directory;
-whoever has another part waits for it. So no two actors can differ, and neither can a resumed run.
-The driver copies the number into run.json, beside what was measured.
+An actor measures when it loads its engine, unless the run directory has the number. What the first
+of them finds is taken by all: Ray's store of keys and values takes one value for a key, once. It is
+written into the run directory before anything is counted, for actors and sessions that come later;
+the driver copies it into run.json, beside what was measured.
 """
 
+import importlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,21 +23,21 @@ from sparcom.engines.batch_size import (
     too_few,
 )
 from sparcom.errors import InputError, SparcomError
+from sparcom.pipeline.ray.session import ray_runs
 from sparcom.store import RunStore
 
 AUTO = "auto"
 KEY = "chosen"
 """In run.json: what was chosen by measuring, and from what."""
 _FILE = "batch_tokens.json"
-_LOOK_EVERY = 0.2  # seconds
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """part: the part whose actor measures. tokens: that an actor reads in the run, about."""
+    """tokens: that an actor reads in the run, about. key: of this session, for `first_of_all`."""
 
-    part: int
     tokens: int
+    key: str
 
 
 def chosen_before(tokens: int, actors: int) -> dict[str, Any] | None:
@@ -102,27 +103,33 @@ def read_choice(store: RunStore) -> dict[str, Any] | None:
 
 
 def chooser(
-    store: RunStore,
-    measuring: Measuring | None,
-    part: int,
-    prompts: Sequence[Prompt],
-    options: EngineOptions,
+    store: RunStore, measuring: Measuring | None, prompts: Sequence[Prompt], options: EngineOptions
 ) -> Callable[[Resizable], int] | None:
     """What `load_engine` takes to choose the rows of a pass; None: they are those of the options.
 
-    measuring: of the run; part, prompts: with which the engine is loaded.
+    measuring: of the run; prompts: of the part with which the engine is loaded.
     """
     if measuring is None:
         return None
 
     def choose(engine: Resizable) -> int:
-        while (found := read_choice(store)) is None:
-            if part == measuring.part:
-                size = choose_batch_tokens(engine, prompts, options.batch_tokens, measuring.tokens)
-                store.files.write_bytes(_FILE, json.dumps(size.to_json()).encode())
-            else:
-                time.sleep(_LOOK_EVERY)
+        found = read_choice(store)
+        if found is None:
+            size = choose_batch_tokens(engine, prompts, options.batch_tokens, measuring.tokens)
+            found = first_of_all(measuring.key, size.to_json())
+            store.files.write_bytes(_FILE, json.dumps(found).encode())
         rows: int = found["batch_tokens"]
         return rows
 
     return choose
+
+
+def first_of_all(key: str, proposal: dict[str, Any]) -> dict[str, Any]:
+    """What any process of this Ray proposed first under a key; without Ray, the proposal."""
+    if not ray_runs():
+        return proposal
+    # Ray 2.60 has no other way to write what is not there yet, and only that.
+    kv: Any = importlib.import_module("ray.experimental.internal_kv")
+    kv._internal_kv_put(key, json.dumps(proposal), overwrite=False)
+    first: dict[str, Any] = json.loads(kv._internal_kv_get(key))
+    return first

@@ -5,6 +5,7 @@ digest of each id, by which one that comes twice is found (scaling.md has the by
 number of tokens of each part.
 """
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -310,7 +311,8 @@ def _plan(
 def _measuring(config: RunConfig, manifest: dict[str, Any], todo: list[int]) -> Measuring | None:
     if config.batch_tokens != AUTO or not todo:
         return None
-    return Measuring(todo[0], manifest["corpus"]["prompt_tokens"] // config.actors)
+    tokens = manifest["corpus"]["prompt_tokens"] // config.actors
+    return Measuring(tokens, key=f"sparcom-{manifest['run']}-{uuid.uuid4().hex}")
 
 
 def _check_signs(config: RunConfig, space: ComponentSpace) -> None:
