@@ -38,6 +38,7 @@ def test_a_file_sets_values_and_flags_override_it(tmp_path: Path) -> None:
 
 def test_keys_may_be_written_as_flags_are(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "batch-tokens = 64\n"), {}).batch_tokens == 64
+    assert load_config(written(tmp_path, "batch_tokens = 'auto'\n"), {}).batch_tokens == "auto"
 
 
 def test_an_int_may_stand_for_a_float(tmp_path: Path) -> None:
@@ -67,9 +68,9 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, key: str, near: str) -
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("batch_tokens = '64'", "batch_tokens: expected int, got str '64'"),
-        ("batch_tokens = 64.0", "batch_tokens: expected int, got float 64.0"),
-        ("batch_tokens = true", "batch_tokens: expected int, got bool True"),
+        ("batch_tokens = '64'", "batch_tokens: expected int or auto, got str '64'"),
+        ("batch_tokens = 64.0", "batch_tokens: expected int or auto, got float 64.0"),
+        ("batch_tokens = true", "batch_tokens: expected int or auto, got bool True"),
         ("verify = 1", "verify: expected bool, got int 1"),
         ("limit = 'all'", "limit: expected int, got str 'all'"),
         ("threshold = 'x'", "threshold: expected float, got str 'x'"),
@@ -95,6 +96,8 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, line: str, message
         ({"limit": 0}, "--limit: must be at least 1, got 0"),
         ({"max_tokens": -1}, "--max-tokens: must be at least 1, got -1"),
         ({"batch_tokens": 0}, "--batch-tokens: must be at least 1, got 0"),
+        ({"batch_tokens": "most"}, "--batch-tokens: expected int or auto, got str 'most'"),
+        ({"batch_tokens": "auto", "engine": "vllm"}, "auto: only the transformers engine measures"),
         ({"slots": 0}, "--slots: must be at least 1, got 0"),
         ({"actors": 0}, "--actors: must be at least 1, got 0"),
         ({"cpus": 0}, "--cpus: must be at least 1, got 0"),

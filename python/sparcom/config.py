@@ -28,6 +28,7 @@ sets: which components are selected from the counts.
 nothing: nothing that is stored (the model is told by the bytes of its weights).
 """
 
+DEFAULT_BATCH_TOKENS = 1024
 RENAMED = {"count_tokens": "max_tokens", "set": "fill"}
 """Keys of older versions, and their name now."""
 
@@ -118,7 +119,9 @@ class RunConfig:
     context: int | None = _key(None, "longest sequence in tokens, prompt and answer (default: the "
                                "model's own, at most 8192)", "counts", vllm=True,
                                least=1)  # fmt: skip
-    batch_tokens: int = _key(1024, "activation rows of one forward pass", "counts", least=1)
+    batch_tokens: int | Literal["auto"] = _key(
+        DEFAULT_BATCH_TOKENS, "activation rows of one forward pass; auto: the fastest of a few "
+        "sizes, measured when the run begins", "counts", least=1)  # fmt: skip
     slots: int = _key(64, "instructions in one forward pass at most; bounds count memory",
                       "nothing", least=1)  # fmt: skip
     actors: int = _key(1, "model replicas", "nothing", least=1)
@@ -178,6 +181,9 @@ class RunConfig:
             )
         if self.workers > 1 and self.engine != "vllm":
             raise InputError("--tensor-parallel, --pipeline-parallel: only --engine vllm has them")
+        if self.batch_tokens == "auto" and self.engine == "vllm":
+            raise InputError("--batch-tokens auto: only the transformers engine measures; vLLM "
+                             "fills its batches by itself, so give it a number")  # fmt: skip
         if self.context is not None and self.engine != "vllm":
             raise InputError("--context: only --engine vllm has it; transformers reads as much as "
                              "the model does")  # fmt: skip

@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from sparcom.errors import InputError
 from sparcom.formatting import shorten
@@ -16,21 +16,41 @@ TEXTS = tuple[str, ...]
 def typed(where: str, kind: Any, value: Any) -> Any:
     """The value as the type of a config's field.
 
-    A list becomes a tuple, a whole number a float if one is meant, a date of TOML its text.
+    A list becomes a tuple, a whole number a float if one is meant, a date of TOML its text. A field
+    of type `int | Literal["auto"]` takes that word too.
     Raises InputError, naming `where`, if it is of another type.
     """
     if kind == TEXTS and isinstance(value, (list, tuple)):
         return tuple(typed(where, str, item) for item in value)
-    allowed = () if kind == TEXTS else getattr(kind, "__args__", (kind,))
+    words = words_of(kind)
+    if type(value) is str and value in words:
+        return value
+    allowed = () if kind == TEXTS else kinds_of(kind)
     if float in allowed and type(value) is int and abs(value) <= LARGEST:
         return float(value)
     if str in allowed and type(value) is dt.date:
         return value.isoformat()
     if type(value) not in allowed:
-        names = " or ".join(k.__name__ for k in allowed if k is not type(None)) or "list"
+        names = " or ".join((*(k.__name__ for k in allowed if k is not type(None)), *words))
+        names = names or "list"
         shown = shorten(repr(value), 80)
         raise InputError(f"{where}: expected {names}, got {type(value).__name__} {shown}")
     return value
+
+
+def kinds_of(kind: Any) -> tuple[type, ...]:
+    """The types that a field's values have, words aside.
+
+    >>> kinds_of(int | None)
+    (<class 'int'>, <class 'NoneType'>)
+    """
+    return tuple(k for k in getattr(kind, "__args__", (kind,)) if get_origin(k) is not Literal)
+
+
+def words_of(kind: Any) -> tuple[str, ...]:
+    """The words that a field takes in place of a value of its type."""
+    parts = getattr(kind, "__args__", (kind,))
+    return tuple(w for k in parts if get_origin(k) is Literal for w in get_args(k))
 
 
 def check_value(where: str, kind: Any, metadata: Mapping[str, Any], value: Any) -> None:
@@ -39,7 +59,7 @@ def check_value(where: str, kind: Any, metadata: Mapping[str, Any], value: Any) 
     metadata: of the field: `choices`, and `least`, the smallest allowed value.
     """
     typed(where, kind, value)
-    if value is None:
+    if value is None or value in words_of(kind):
         return
     for text in value if isinstance(value, tuple) else (value,):
         if isinstance(text, str) and not _is_text(text):

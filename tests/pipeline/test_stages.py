@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from sparcom.pipeline.plan import prepare
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.session import _beside
 from sparcom.pipeline.stages import Stages
+from sparcom.planning.prompts import PromptMaker
 
 
 def config_of(folder: Path) -> RunConfig:
@@ -48,11 +50,16 @@ def test_a_stage_is_an_event_of_the_log_and_quiet_in_pipes(
 
 def test_planning_says_its_stages_in_their_order(tmp_path: Path) -> None:
     begin, config = Stages(shown=False), config_of(tmp_path)
-    prepare(config, begin=begin, before_planning=lambda: begin("starting Ray"))
+
+    def beside(make: Callable[[], PromptMaker]) -> PromptMaker:
+        begin("starting Ray")
+        return make()
+
+    prepare(config, begin=begin, beside=beside)
     assert begin.begun[:2] == ["reading the corpus", "starting Ray"]
     assert begin.begun[2].startswith("planning")
     again = Stages(shown=False)
-    prepare(config, resume=True, begin=again, before_planning=lambda: pytest.fail("not needed"))
+    prepare(config, resume=True, begin=again, beside=lambda _: pytest.fail("not needed"))
     assert again.begun == ["reading the corpus", "comparing with what is stored"]
 
 
@@ -60,7 +67,7 @@ def test_nothing_is_started_for_a_corpus_that_is_refused(tmp_path: Path) -> None
     config = config_of(tmp_path)
     Path(config.corpus).write_text("{}\n")
     with pytest.raises(InputError, match="are missing"):
-        prepare(config, before_planning=lambda: pytest.fail("started"))
+        prepare(config, beside=lambda _: pytest.fail("started"))
 
 
 def test_the_bar_moves_on_before_the_first_part_is_done(

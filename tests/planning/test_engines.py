@@ -52,7 +52,7 @@ def test_an_actor_stores_nothing_of_an_engine_that_counts_other_sites(
     plan, closed = prepare(config), []
     info, other = SimpleNamespace(name="vllm"), ComponentSpace((Site("dense", 0, 4, "silu"),))
     engine = SimpleNamespace(info=info, space=other, close=lambda: closed.append(1))
-    monkeypatch.setattr(actor, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(actor, "load_engine", lambda *_, **__: engine)
     found = CountActor(plan.work).count(0)
     assert isinstance(found, actor.PartError)
     assert (found.kind, closed) == ("SparcomError", [1])

@@ -12,6 +12,7 @@ from sparcom.attribution.relevance import conserved, relevance
 from sparcom.attribution.rules import RULES
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import predicted
+from sparcom.engines.model_facts import check_token_ids
 from sparcom.engines.packing import Pass
 from sparcom.engines.transformers import loading
 from sparcom.engines.transformers.engine import TransformersEngine
@@ -49,7 +50,7 @@ class Attributor:
         attribution is not finite.
         """
         engine = self._engine
-        loading.check_token_ids(engine.options.model, [prompt], engine.vocabulary)
+        check_token_ids(engine.options.model, [prompt], engine.vocabulary)
         if not self._checked:
             _check_conserved(engine, prompt)
             self._checked = True

@@ -26,9 +26,11 @@ def doctor_command(arguments: argparse.Namespace) -> tuple[Any, int]:
     if arguments.model is not None:
         from sparcom.planning.model_report import render as render_model
         from sparcom.planning.model_report import report_model
+        from sparcom.planning.options import fixed_batch_tokens
 
         defaults = RunConfig()
         given = {name: getattr(arguments, name, getattr(defaults, name)) for name in _OF_MODEL}
+        given["batch_tokens"] = fixed_batch_tokens(given["batch_tokens"])
         report = report_model(arguments.model, **given)
         shown = report.to_json() if arguments.json else render_model(report)
         return shown, 0 if report.counted else 1

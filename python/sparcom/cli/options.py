@@ -1,6 +1,7 @@
 """The keys of `RunConfig` as flags."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields
 from types import NoneType
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from sparcom.cli.renamed import add_renamed
 from sparcom.config import RENAMED, RunConfig, flag
 from sparcom.config_file import load_config
+from sparcom.config_values import kinds_of, words_of
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,25 @@ def add_field(target: Any, f: Any) -> None:
             help=f"{text} (may be given several times)",
         )  # fmt: skip
         return
-    kinds = [k for k in getattr(f.type, "__args__", (f.type,)) if k is not NoneType]
+    kind = next(k for k in kinds_of(f.type) if k is not NoneType)
+    words = words_of(f.type)
     default = f" (default: {f.default})" if f.default is not None else ""
     target.add_argument(
-        flag(f.name), type=kinds[0], choices=f.metadata.get("choices"), default=argparse.SUPPRESS,
-        metavar=None if f.metadata.get("choices") else kinds[0].__name__.upper(),
+        flag(f.name), type=_reader(kind, words), choices=f.metadata.get("choices"),
+        default=argparse.SUPPRESS,
+        metavar=None if f.metadata.get("choices") else "|".join((kind.__name__.upper(), *words)),
         help=text.replace("%", "%%") + default,
     )  # fmt: skip
+
+
+def _reader(kind: type, words: tuple[str, ...]) -> Callable[[str], Any]:
+    """What turns the text of a flag into a value: one of the words, or of the type."""
+
+    def read(text: str) -> Any:
+        return text if text in words else kind(text)
+
+    read.__name__ = " or ".join((kind.__name__, *words))  # argparse names it in its errors
+    return read
 
 
 def config_of(arguments: argparse.Namespace) -> RunConfig:

@@ -80,11 +80,22 @@ def _shown(summary: "RunSummary", as_json: bool) -> Any:
             f"{summary.instructions} instructions, {summary.tokens} counted tokens in "
             f"{summary.seconds:.1f} s ({rate:.0f} prompt tokens/s with start-up)\n"
             f"{_proved(summary.proof)}\n"
+            f"{_chosen(summary.chosen)}"
             f"run: {summary.location}"
         )
     if summary.failed:
         text += f"\n{summary.failed} instructions failed: see {summary.location}/failed"
     return text
+
+
+def _chosen(chosen: dict[str, Any]) -> str:
+    """A line on the rows of a pass, if they were to be chosen."""
+    if not chosen:
+        return ""
+    speeds = chosen["tokens_per_s"].items()
+    measured = ", ".join(f"{rows} rows {speed:,.0f} tokens/s" for rows, speed in speeds)
+    why = "; ".join(filter(None, (measured, chosen["why"])))
+    return f"batch tokens: {chosen['batch_tokens']} ({why})\n"
 
 
 def _proved(proof: dict[str, Any]) -> str:

@@ -1,14 +1,23 @@
 """Loading an engine by its name."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import zip_longest
 
 from sparcom.components import ComponentSpace
 from sparcom.engines.against import Prover
 from sparcom.engines.base import Engine, EngineOptions
+from sparcom.engines.batch_size import Resizable
 from sparcom.errors import InputError, SparcomError
 
 
-def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: int = 512) -> Engine:
+def load_engine(
+    name: str,
+    options: EngineOptions,
+    gpus: float = 0.0,
+    longest: int = 512,
+    choose: Callable[[Resizable], int] | None = None,
+) -> Engine:
     """The engine of a name, loaded and proved (`EngineOptions.prove`).
 
     name: "transformers" | "vllm".
@@ -17,6 +26,8 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: i
     gpus: of each actor, if actors share the model.
     longest: vllm: tokens of a prompt of the proof that exceeds the model's windows; it is left out
         if it would be longer.
+    choose: transformers: what returns `batch_tokens` in place of those of the options, once it is
+        given the engine, loaded and not yet proved.
     Raises InputError if the name, the model or an option does not work, or if what is counted is
     not the model's own pass.
 
@@ -25,7 +36,13 @@ def load_engine(name: str, options: EngineOptions, gpus: float = 0.0, longest: i
     if name == "transformers":
         from sparcom.engines.transformers.engine import TransformersEngine
 
-        return TransformersEngine(options)
+        if choose is None:
+            return TransformersEngine(options)
+        unproved = TransformersEngine(replace(options, prove=False))
+        unproved.set_batch_tokens(choose(unproved))
+        if options.prove:
+            unproved.prove()
+        return unproved
     if name == "vllm":
         from sparcom.engines.vllm.engine import VllmEngine
         from sparcom.engines.vllm.known_differences import KNOWN

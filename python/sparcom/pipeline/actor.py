@@ -9,11 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from sparcom.components import ComponentSpace
+from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.counting.counted import Counted
 from sparcom.engines.base import Engine
 from sparcom.engines.count_part import Failure, count_part
 from sparcom.engines.load import check_sites, load_engine
 from sparcom.errors import CountError, InputError, SparcomError
+from sparcom.imports import import_without_sklearn, uncollected
+from sparcom.pipeline.batch_choice import chooser
 from sparcom.pipeline.plan import Work
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.metrics import Metrics
@@ -86,7 +89,7 @@ class CountActor:
         with self._turn:
             loaded_here = self._engine is None
             if self._engine is None:
-                self._engine = self._load()
+                self._engine = self._load(prompts)
             engine = self._engine
             counted, failures = count_part(engine, prompts, self._metrics.under_way)
         self._write(part, counted, failures, labels, engine.space)
@@ -103,10 +106,14 @@ class CountActor:
         _logger.info("part done", extra={k: v for k, v in asdict(result).items() if k != "engine"})
         return result
 
-    def _load(self) -> Engine:
+    def _load(self, prompts: list[Prompt]) -> Engine:
         """The engine, once it is known to count what the run was laid out for."""
         work = self._work
-        engine = load_engine(work.engine, work.options, work.gpus)
+        choose = chooser(self._store, work.measuring, prompts, work.options)
+        with uncollected():
+            if work.engine == "transformers":
+                import_without_sklearn()
+            engine = load_engine(work.engine, work.options, work.gpus, choose=choose)
         try:
             check_sites(engine, ComponentSpace.from_json(self._store.manifest()["sites"]))
         except SparcomError:

@@ -5,15 +5,25 @@ digest of each id, by which one that comes twice is found (scaling.md has the by
 number of tokens of each part.
 """
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sparcom.components import ComponentSpace
-from sparcom.config import RunConfig, keys, stored
+from sparcom.config import DEFAULT_BATCH_TOKENS, RunConfig, keys, stored
 from sparcom.corpus.prompts.date import today
 from sparcom.engines.base import EngineOptions
 from sparcom.errors import InputError
+from sparcom.pipeline.batch_choice import (
+    AUTO,
+    Measuring,
+    chosen_before,
+    with_choice,
+    with_number,
+    with_stored_choice,
+)
 from sparcom.planning.changes import check_same
 from sparcom.planning.corpus_digest import inputs_of, judge_corpus
 from sparcom.planning.manifest import (
@@ -34,10 +44,15 @@ from sparcom.store.run_store import RESULT_FOLDERS
 
 Begin = Callable[[str], object]
 """What is told the name of each stage as it begins."""
+MakePrompts = Callable[[], PromptMaker]
 
 
 def _nothing(*_: str) -> None:
     pass
+
+
+def _alone(make: MakePrompts) -> PromptMaker:
+    return make()
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class Work:
 
     stamps: what result files are stamped with (`RunStore`).
     covered: parts to be counted whose profile is stored already, inside a merged one.
+    measuring: how the rows of a pass are chosen; None: they are those of the options.
     """
 
     location: str
@@ -58,6 +74,7 @@ class Work:
     covered: frozenset[int] = frozenset()
     run_id: str = ""
     gpus: float = 0.0
+    measuring: Measuring | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +109,14 @@ def prepare(
     whole: bool = False,
     check: Check = check_here,
     begin: Begin = _nothing,
-    before_planning: Callable[[], object] = _nothing,
+    beside: Callable[[MakePrompts], PromptMaker] = _alone,
 ) -> Plan:
     """Check everything that can be checked before counting, and lay the run directory out.
 
     The corpus is read and judged first, before torch is imported.
     store: of the run directory, if it is open already. whole: read the stored files of a run that
     is resumed to their end, and not their footers alone; check: does that. begin: is told which
-    stage begins. before_planning: is called before the model and the tokenizer are looked at, once
+    stage begins. beside: calls what looks at the model and the tokenizer, beside other work, once
     what can be refused without them has passed.
     Raises InputError if the directory exists and neither `resume` nor `overwrite` is given, if a
     resumed run differs from the stored one, or if the rule is lift.
@@ -116,18 +133,18 @@ def prepare(
         config = _dated(config)
     else:
         require_stamps(store.location, before)
-        config = _as_stored(config, before)
+        before = with_stored_choice(store, before)
+        config = with_number(_as_stored(config, before), before)
     begin("reading the corpus")
     texts = judge_corpus(config)
-    options = engine_options(config)
+    options = _options(config)
     if before is None:
-        before_planning()
-        begin("planning: the model's shapes, the prompts' tokens")
-        maker = PromptMaker(config, options)
+        maker = beside(partial(PromptMaker, config, options))
+        begin("planning: the prompts' tokens")
         _check_signs(config, maker.space)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
         store.bind(manifest["stamps"])
-        return _plan(config, store, options, manifest, tokens)
+        return _plan(with_number(config, manifest), store, options, manifest, tokens)
     inputs = inputs_of(config, options.model, texts)
     begin("comparing with what is stored")
     if _same_tokens(config, before, inputs):
@@ -162,6 +179,9 @@ def _lay_out(
             tally.add(instructions, prompts)
         _check_space(config, store, maker.space, tally.instructions)
         manifest = make_manifest(config, options, maker.space, maker.layers, tally)
+        if config.batch_tokens == AUTO:
+            chosen = chosen_before(sum(tally.tokens_of_part), config.actors)
+            manifest = with_choice(manifest, chosen)
         manifest["inputs"] = inputs_of(config, options.model, texts)
         writer.stamp(manifest["stamps"]["corpus"])
         manifest["skipped_rows"] = {
@@ -208,7 +228,16 @@ def _read_again(
         tally.add(*part)
     manifest = make_manifest(config, options, maker.space, maker.layers, tally)
     check_same(store.location, before, manifest)
-    return {**before, **manifest, "created": before["created"], "inputs": inputs}
+    now = {**before, **manifest, "created": before["created"], "inputs": inputs}
+    return {**now, **stamped(now)}
+
+
+def _options(config: RunConfig) -> EngineOptions:
+    """How actors load the model; measuring begins at the default size."""
+    measured = config.batch_tokens == AUTO
+    return engine_options(
+        replace(config, batch_tokens=DEFAULT_BATCH_TOKENS) if measured else config
+    )
 
 
 def _as_stored(config: RunConfig, manifest: dict[str, Any]) -> RunConfig:
@@ -272,10 +301,18 @@ def _plan(
         covered=frozenset(todo) & covered(store.profiles.spans()),
         run_id=manifest["run"],
         gpus=config.gpus,
+        measuring=_measuring(config, manifest, todo),
     )
     rows = store.corpus.rows_of_parts()
     tokens, left = sum(tokens_of_part.values()), sum(rows[part] for part in todo)
     return Plan(config, store, manifest, work, todo, len(rows), tokens, left)
+
+
+def _measuring(config: RunConfig, manifest: dict[str, Any], todo: list[int]) -> Measuring | None:
+    if config.batch_tokens != AUTO or not todo:
+        return None
+    tokens = manifest["corpus"]["prompt_tokens"] // config.actors
+    return Measuring(tokens, key=f"sparcom-{manifest['run']}-{uuid.uuid4().hex}")
 
 
 def _check_signs(config: RunConfig, space: ComponentSpace) -> None:

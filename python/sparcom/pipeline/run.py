@@ -1,5 +1,6 @@
 """One run from a config to a finished run directory."""
 
+import importlib
 import logging
 import time
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ from sparcom.config import RunConfig
 from sparcom.engines.count_part import Failure
 from sparcom.errors import InputError, SparcomError
 from sparcom.pipeline.actor import PartResult
+from sparcom.pipeline.batch_choice import AUTO, KEY, read_choice, with_choice
 from sparcom.pipeline.checking import check_by_tasks
 from sparcom.pipeline.merging import Merger
-from sparcom.pipeline.plan import Plan, check_location, prepare
+from sparcom.pipeline.plan import MakePrompts, Plan, check_location, prepare
 from sparcom.pipeline.progress import Progress
 from sparcom.pipeline.ray.logs import log_to_stderr
 from sparcom.pipeline.ray.pool import count_parts
@@ -22,8 +24,8 @@ from sparcom.pipeline.ray.session import check_resources, ray_runs, ray_session
 from sparcom.pipeline.ray.stall_detector import StallDetector
 from sparcom.pipeline.signals import stop_on_sigterm
 from sparcom.pipeline.stages import Stages
-from sparcom.planning.imports import import_planning, not_imported
 from sparcom.planning.options import cluster_address
+from sparcom.planning.prompts import PromptMaker
 from sparcom.store import RunLock, RunStore
 from sparcom.store.check import check_here
 from sparcom.store.profiles.spans import part_name
@@ -40,6 +42,7 @@ class RunSummary:
     proof: whether and how the model was proved (`EngineInfo.proof`), and the `seconds` of the
         longest proof of this session.
     parts: how many were counted in this session; 0: nothing was left to do.
+    chosen: with `batch_tokens = "auto"`, the number and what was measured (`BatchSize`); else {}.
     """
 
     location: str
@@ -50,6 +53,7 @@ class RunSummary:
     seconds: float
     proof: dict[str, Any] = field(default_factory=dict)
     parts: int = 0
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,10 +109,19 @@ def count(
             reader = check_by_tasks
         begin = Stages(shown=progress)
 
-        def start_ray() -> None:
-            if not_imported() and cluster_address(config) is None:
-                begin("starting Ray, and importing torch beside it")
-                stack.enter_context(ray_session(config, meanwhile=import_planning))
+        def beside_ray(make: MakePrompts) -> PromptMaker:
+            if cluster_address(config) is not None or ray_runs():
+                begin("planning: the model's shapes")
+                return make()
+            begin("starting Ray, and planning beside it")
+            made: list[PromptMaker] = []
+
+            def meanwhile() -> None:
+                made.append(make())
+                importlib.import_module("pandas")  # which Ray Data needs next
+
+            stack.enter_context(ray_session(config, meanwhile=meanwhile))
+            return made[0]
 
         plan = prepare(
             config,
@@ -118,7 +131,7 @@ def count(
             whole=check,
             check=reader,
             begin=begin,
-            before_planning=start_ray,
+            beside=beside_ray,
         )
         log_to_stderr(plan.work.run_id, structured=structured_log)
         for problem in plan.bad:
@@ -241,6 +254,7 @@ def finish(plan: Plan, session: Session, failures: Sequence[Failure], tokens: in
         seconds=time.perf_counter() - session.started,
         proof=_proof(plan, session),
         parts=len(session.results),
+        chosen=_manifest(plan).get(KEY, {}),
     )
     if plan.store.manifest()["status"] == "complete" and not session.results:
         return summary  # a run resumed that had nothing left to do: its times stay
@@ -262,6 +276,13 @@ def _proof(plan: Plan, session: Session) -> dict[str, Any]:
     return {**engine.get("proof", {}), "seconds": round(seconds, 2)}
 
 
+def _manifest(plan: Plan) -> dict[str, Any]:
+    """The manifest of a plan, with the rows of a pass that its actors have chosen."""
+    if plan.config.batch_tokens != AUTO:
+        return plan.manifest
+    return with_choice(plan.manifest, read_choice(plan.store))
+
+
 def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any]) -> None:
     """Write run.json with a session added and the sums over all of them."""
     stored = plan.store.manifest()
@@ -269,7 +290,7 @@ def write_facts(plan: Plan, session: Session, ended: str, facts: dict[str, Any])
     engine = session.results[0].engine if session.results else stored.get("engine", {})
     plan.store.write_manifest(
         {
-            **plan.manifest,
+            **_manifest(plan),
             "engine": engine,
             "sessions": sessions,
             "seconds": round(sum(s["seconds"] for s in sessions), 3),

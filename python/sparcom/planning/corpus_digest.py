@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import astuple
 from importlib.metadata import version
+from pathlib import Path
 
 from sparcom.config import RunConfig
 from sparcom.corpus.opening import open_corpus
@@ -36,6 +37,12 @@ def inputs_of(config: RunConfig, model: str, texts: str) -> dict[str, str]:
     return {"texts": texts, "tokenizer": _tokenizer_digest(config, model)}
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files beside the weights of a model: its tokenizer is made of some of them."""
+    found = (*folder.iterdir(), *folder.glob("additional_chat_templates/*"))
+    return sorted(f for f in found if f.suffix in _SUFFIXES and f.is_file())
+
+
 def _tokenizer_digest(config: RunConfig, model: str) -> str:
     """sha256 over whatever turns text into tokens: files beside the weights, and versions."""
     digest = hashlib.sha256()
@@ -44,8 +51,7 @@ def _tokenizer_digest(config: RunConfig, model: str) -> str:
     _, _, donor = config.template.partition("from:")
     for path in (model, resolve_model(donor)) if donor else (model,):
         folder = model_folder(path)
-        found = (*folder.iterdir(), *folder.glob("additional_chat_templates/*"))
-        for file in sorted(f for f in found if f.suffix in _SUFFIXES and f.is_file()):
+        for file in tokenizer_files(folder):
             data = file.read_bytes()
             digest.update(f"{file.relative_to(folder)}:{len(data)}\n".encode())
             digest.update(data)

@@ -99,9 +99,12 @@ def stamped(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def stamps_of(manifest: dict[str, Any]) -> dict[str, str]:
     """folder -> fingerprint of what decides the bits of its files."""
+    config = {name: manifest["config"][name] for name in keys(affects="counts")}
+    if "chosen" in manifest:  # known after the stamps; a run chooses once, so they tell it apart
+        config["batch_tokens"] = "auto"
     measured = [
         manifest["model"]["weights"], manifest["corpus"], manifest["cells"], manifest["sites"],
-        {name: manifest["config"][name] for name in keys(affects="counts")},
+        config,
     ]  # fmt: skip
     counts = _sha256(measured)
     sets = _sha256([counts, manifest["selection"]])

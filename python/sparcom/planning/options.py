@@ -5,16 +5,20 @@ from typing import Any
 
 from sparcom.config import RunConfig, keys
 from sparcom.engines.base import EngineOptions
+from sparcom.errors import InputError
 from sparcom.models import resolve_model
 from sparcom.quantisation import check_readable
 
 
 def engine_options(config: RunConfig) -> EngineOptions:
-    """How actors load the model of a config."""
+    """How actors load the model of a config.
+
+    Raises InputError for `batch_tokens = "auto"`, which a run turns into a number.
+    """
     options = EngineOptions(
         model=resolve_model(config.model),
         dtype=config.dtype,
-        batch_tokens=config.batch_tokens,
+        batch_tokens=fixed_batch_tokens(config.batch_tokens),
         slots=config.slots,
         threads=cpus_per_actor(config),
         threshold=config.threshold,
@@ -33,6 +37,16 @@ def engine_options(config: RunConfig) -> EngineOptions:
     # Where all tokens of a prompt are counted, none of them may come from a cache.
     served["prefix_caching"] &= config.scope not in ("prompt", "all")
     return VllmOptions.of(options, **served)
+
+
+def fixed_batch_tokens(batch_tokens: int | str) -> int:
+    """The number; raises InputError for "auto", where nothing measures."""
+    if isinstance(batch_tokens, str):
+        raise InputError(
+            f"--batch-tokens {batch_tokens}: only sparcom run and sparcom count measure; give a "
+            "number"
+        )
+    return batch_tokens
 
 
 def context_of(options: EngineOptions, model_config: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -12,13 +13,14 @@ from sparcom.corpus.opening import open_corpus
 from sparcom.corpus.prompts import rendering
 from sparcom.corpus.prompts.chat_template import PromptTemplate, make_template
 from sparcom.corpus.prompts.date import parse_date
+from sparcom.corpus.prompts.kept_tokenizer import KeptTokenizer
 from sparcom.corpus.prompts.prompts import Prompt, make_prompts
 from sparcom.corpus.prompts.tokenizer import load_tokenizer
 from sparcom.corpus.reading.problems import ProblemLog
 from sparcom.corpus.schema import Instruction
 from sparcom.engines.base import EngineOptions
 from sparcom.models import resolve_model
-from sparcom.planning.options import context_of
+from sparcom.planning.kept_model import read_model, read_tokenizer
 
 Part = tuple[list[Instruction], list[Prompt]]
 
@@ -31,16 +33,14 @@ class PromptMaker:
     """
 
     def __init__(self, config: RunConfig, options: EngineOptions) -> None:
-        from sparcom.engines.transformers.loading import read_model
-
         if config.template not in ("plain", "raw"):
             rendering.start()
-        self._model = read_model(options)
+        self._model, self._context = read_model(options)
         self.space: ComponentSpace = self._model.space
         self.layers: int = self._model.layers
         self.skipped = ProblemLog()
-        self._config, self._context = config, context_of(options, self._model.config)
-        self._tokenizer = load_tokenizer(options.model, trust_remote_code=config.trust_remote_code)
+        self._config, self._path = config, options.model
+        self._tokenizer = read_tokenizer(options.model, trust_remote_code=config.trust_remote_code)
         self._template = self._make_template()
 
     def changed(self, config: RunConfig) -> "PromptMaker":
@@ -73,12 +73,19 @@ class PromptMaker:
 
     def tokens(self, instruction: Instruction, prompt: Prompt) -> tuple[Token, ...]:
         """The tokens of a prompt that `prompts` made of an instruction, with their text."""
-        return show(instruction, prompt, self._tokenizer, self._template).tokens
+        return show(instruction, prompt, self._whole_tokenizer, self._template).tokens
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: str = self._whole_tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    @cached_property
+    def _whole_tokenizer(self) -> Any:
+        """The tokenizer of transformers."""
+        if not isinstance(self._tokenizer, KeptTokenizer):
+            return self._tokenizer
+        return load_tokenizer(self._path, trust_remote_code=self._config.trust_remote_code)
 
     def parts(self) -> Iterator[Part]:
         """The corpus of the config, a part at a time.
@@ -106,7 +113,7 @@ class PromptMaker:
         config = self._config
         trust = config.trust_remote_code
         _, _, other = config.template.partition("from:")
-        donor = load_tokenizer(resolve_model(other), trust_remote_code=trust) if other else None
+        donor = read_tokenizer(resolve_model(other), trust_remote_code=trust) if other else None
         return make_template(
             config.template,
             self._tokenizer,

@@ -84,3 +84,15 @@ def test_a_local_ray_that_dies_ends_the_run_in_one_sentence(tmp_path: Path, serv
 
 def test_addresses_that_only_ray_understands_are_left_to_it() -> None:
     session.check_resources(RunConfig(ray_address="auto"))
+
+
+def test_what_rays_servers_tell_is_not_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray._private import worker
+
+    session._errors_to_stderr()
+    session._errors_to_stderr()  # once is enough
+    told = {"lines": ["Task count failed"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(told, ignore_prefix=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("Task count failed") == 1

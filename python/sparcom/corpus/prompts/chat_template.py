@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sparcom.corpus.prompts.kept_tokenizer import KeptTokenizer
 from sparcom.corpus.prompts.rendering import Chat, Renderer, RenderError
 from sparcom.errors import InputError
 
@@ -156,9 +157,7 @@ def make_template(
 
 
 def _renderer(template: str, owner: Any, date: dt.date | None) -> Renderer:
-    from transformers import PreTrainedTokenizerBase
-
-    if type(owner).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+    if _renders_by_itself(owner):
         raise InputError(
             f"template {template}: this tokenizer renders chats with code of its own, which is not "
             "run; use template plain"
@@ -168,6 +167,14 @@ def _renderer(template: str, owner: Any, date: dt.date | None) -> Renderer:
     except ValueError as error:  # several templates, and none is the default
         raise InputError(f"template {template}: {error}") from error
     return Renderer(source, owner.special_tokens_map, date)
+
+
+def _renders_by_itself(owner: Any) -> bool:
+    if isinstance(owner, KeptTokenizer):  # only others are kept
+        return False
+    from transformers import PreTrainedTokenizerBase
+
+    return type(owner).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template
 
 
 def _around(chat: ChatTemplate) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -14,6 +15,7 @@ from sparcom.counting import nvtx
 from sparcom.counting.counted import Counted
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.base import EngineInfo, EngineOptions, PromptError, check_room
+from sparcom.engines.model_facts import NO_HEAD, check_token_ids
 from sparcom.engines.packing import Pass, plan_passes
 from sparcom.engines.proof import Proof, not_proved
 from sparcom.engines.transformers import attention, loading, rotary, sites, writing
@@ -73,9 +75,6 @@ class TransformersEngine:
         self.proof: Proof | None = None
         if options.count:
             self._instrument()
-            if options.prove:
-                self.proof = prove(self)
-        why = "--no-prove" if options.count else "nothing is counted"
         self.info = EngineInfo(
             name="transformers",
             dtype=str(self.model.dtype).removeprefix("torch."),
@@ -83,8 +82,23 @@ class TransformersEngine:
             threads=torch.get_num_threads(),
             batch_tokens=options.batch_tokens,
             versions=versions(),
-            proof=self.proof.facts() if self.proof else not_proved(why),
+            proof=not_proved("--no-prove" if options.count else "nothing is counted"),
         )
+        if options.count and options.prove:
+            self.prove()
+
+    def prove(self) -> None:
+        """Prove that the pass is the model's own; raises InputError if it is not."""
+        self.proof = prove(self)
+        self.info = replace(self.info, proof=self.proof.facts())
+
+    def set_batch_tokens(self, rows: int) -> None:
+        """Read passes of so many rows from now on, as an engine does that is loaded with them. What
+        was proved was proved of other passes: prove it again."""
+        self.options = replace(self.options, batch_tokens=rows)
+        self.info = replace(self.info, batch_tokens=rows)
+        if self.recorder is not None:
+            sites.prepare_experts(self.ffns, self.recorder, rows)
 
     @property
     def context(self) -> int | None:
@@ -105,7 +119,7 @@ class TransformersEngine:
         prompts whose hidden states are not finite.
         """
         recorder = self.counting()
-        loading.check_token_ids(self.options.model, prompts, self.vocabulary)
+        check_token_ids(self.options.model, prompts, self.vocabulary)
         for one in self.plan([len(p.token_ids) for p in prompts]):
             held = [prompts[i] for i in one.prompts]
             try:
@@ -156,7 +170,7 @@ class TransformersEngine:
         """
         if logits and not self.head:
             raise InputError(
-                f"model {self.options.model}: {loading.NO_HEAD}, so it has no losses; counts do "
+                f"model {self.options.model}: {NO_HEAD}, so it has no losses; counts do "
                 "not need one"
             )
         if self.alone is not None and len(prompts) > 1:
@@ -203,8 +217,8 @@ class TransformersEngine:
         without a head, and for a prompt that leaves no room for its answer.
         """
         if not self.head:
-            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
-        loading.check_token_ids(self.options.model, prompts, self.vocabulary)
+            raise InputError(f"model {self.options.model}: {NO_HEAD}, so it writes nothing")
+        check_token_ids(self.options.model, prompts, self.vocabulary)
         check_room(prompts, self.context)
         with self._as_transformers("an answer is written with a KV cache"):
             return dict(
@@ -220,7 +234,7 @@ class TransformersEngine:
         instructions ("resample"), since nothing says whose the rows are.
         """
         if not self.head:
-            raise InputError(f"model {self.options.model}: {loading.NO_HEAD}, so it writes nothing")
+            raise InputError(f"model {self.options.model}: {NO_HEAD}, so it writes nothing")
         if self.before_pass is not None:
             raise InputError(
                 "how resample: not in padded batches, which do not say whose tokens they hold; use "

@@ -1,8 +1,7 @@
 """From a model's folder to its config, its sites and its loaded weights, each step checked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from sparcom.components import ComponentSpace
-from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
+from sparcom.engines.model_facts import ModelFacts
 from sparcom.engines.transformers import weights
 from sparcom.engines.transformers.accounting import check_accounted
 from sparcom.engines.transformers.sites import (
@@ -37,30 +36,6 @@ from sparcom.models import model_folder
 from sparcom.quantisation import dequantise, quantisation_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-NO_HEAD = "its weights hold no language model head"
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What is known of a model before a weight is read.
-
-    model: how messages call it. config: of transformers. vocabulary: rows of the embedding.
-    layers: decoder layers, with an FFN or without one.
-    head: it has a language model head, which losses and written answers need.
-    """
-
-    model: str
-    config: Any
-    space: ComponentSpace
-    vocabulary: int
-    layers: int
-    head: bool
-
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise InputError for prompts that the model cannot read or answer as they ask."""
-        check_token_ids(self.model, prompts, self.vocabulary)
-        if not self.head and any(p.generate for p in prompts):
-            raise InputError(f"model {self.model}: {NO_HEAD}; --generate needs one")
 
 
 def read_model(options: EngineOptions) -> ModelFacts:
@@ -75,7 +50,7 @@ def read_model(options: EngineOptions) -> ModelFacts:
     files = weight_files(model_folder(options.model))
     head = weights.check_files(options.model, files, empty)
     layers = len(decoder_layers(empty))
-    return ModelFacts(options.model, config, space, vocabulary_of(empty), layers, head)
+    return ModelFacts(options.model, space, vocabulary_of(empty), layers, head, config)
 
 
 def load_config(options: EngineOptions) -> Any:
@@ -188,18 +163,6 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
 def vocabulary_of(model: PreTrainedModel) -> int:
     """Rows of a model's embedding: ids from there on have none."""
     return model.get_input_embeddings().weight.shape[0]
-
-
-def check_token_ids(model: str, prompts: Sequence[Prompt], vocabulary: int) -> None:
-    """Raise InputError for token ids that the embedding has no row for."""
-    for prompt in prompts:
-        highest, lowest = max(prompt.token_ids), min(prompt.token_ids)
-        if highest >= vocabulary or lowest < 0:
-            raise InputError(
-                f"model {model}: instruction {prompt.id} has the token id "
-                f"{highest if highest >= vocabulary else lowest}, but the model's embedding has "
-                f"{vocabulary} rows; the tokenizer is another model's, or tokens were added to it"
-            )
 
 
 def context_of(config: Any) -> int | None:

@@ -289,8 +289,7 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> Instru
                 "router weight, so that its output has no norm of its own"
             )
     put_in = Instrumentation()
-    routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.site.kind == "routed"]
-    moe.prepare_experts(routed, recorder, batch_tokens)
+    prepare_experts(ffns, recorder, batch_tokens)
     for at, ffn in enumerate(ffns):
         module = ffn.module
         if ffn.form == "routed":
@@ -306,6 +305,13 @@ def instrument(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> Instru
             counting = types.MethodType(of_form(recorder.count, at, *ffn.parts), module)
             put_in.put(module, "forward", counting, module.forward)
     return put_in
+
+
+def prepare_experts(ffns: list[Ffn], recorder: Recorder, batch_tokens: int) -> None:
+    """Give routed FFNs what computes their experts, in products that suit passes of so many rows.
+    It may be done again for another number."""
+    routed = [(at, f.name, f.module) for at, f in enumerate(ffns) if f.site.kind == "routed"]
+    moe.prepare_experts(routed, recorder, batch_tokens)
 
 
 def _gated_forward(count: CountSite, at: int, gate_name: str, up_name: str, down: str) -> Callable:

@@ -51,6 +51,7 @@ def ray_session(
     _quiet_ray()
     import ray
 
+    _errors_to_stderr()
     if ray.is_initialized():
         yield
         return
@@ -249,6 +250,22 @@ def _quiet_ray() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def _errors_to_stderr() -> None:
+    """Send to stderr what Ray's servers tell the driver, such as the death of an actor; Ray itself
+    prints it on stdout, where our results are."""
+    from ray._private import worker  # Ray 2.60 has no public way
+
+    ray_internals: Any = worker
+    told = ray_internals.print_to_stdstream
+    if not hasattr(told, "sends_to_stderr"):
+
+        def tell(data: dict[str, Any], ignore_prefix: bool) -> None:
+            told({**data, "is_err": True}, ignore_prefix)
+
+        tell.sends_to_stderr = True  # type: ignore[attr-defined]
+        ray_internals.print_to_stdstream = tell
 
 
 @contextmanager
