@@ -83,7 +83,7 @@ def assert_counts_of(work: Path, out: Path, rows: int) -> None:
     plan = prepare(given)
     actor = CountActor(plan.work)
     for part in plan.todo:
-        assert not actor({"part": part})["error"]
+        actor.run(part)
     ours, expected = counted(out), counted(Path(given.run_dir()))
     assert ours.ids == expected.ids
     np.testing.assert_array_equal(ours.tokens, expected.tokens)
@@ -130,8 +130,8 @@ def test_actors_that_measure_at_once_take_what_the_first_has_found(
         batch_choice, "read_choice", lambda _: None
     )  # both look before either wrote
     plan = prepare(config_of(work, tmp_path / "run"))
-    results = [CountActor(plan.work)({"part": part}) for part in (3, 1)]
-    assert [result["engine"]["batch_tokens"] for result in results] == [96, 96]
+    results = [CountActor(plan.work).run(part) for part in (3, 1)]
+    assert [result.engine["batch_tokens"] for result in results] == [96, 96]
     assert list(found) == []
     written = json.loads((tmp_path / "run/batch_tokens.json").read_text())
     assert written["batch_tokens"] == 96
@@ -139,13 +139,13 @@ def test_actors_that_measure_at_once_take_what_the_first_has_found(
         config_of(work, tmp_path / "run"), overwrite=True
     )  # another session, another key
     monkeypatch.setattr(batch_choice, "choose_batch_tokens", lambda *_: BatchSize(128))
-    assert CountActor(again.work)({"part": 0})["engine"]["batch_tokens"] == 128
+    assert CountActor(again.work).run(0).engine["batch_tokens"] == 128
 
 
 def test_a_run_that_was_killed_keeps_its_number(work, tmp_path, choosing_96, ray_local) -> None:
     out = tmp_path / "run"
     actor = CountActor(prepare(config_of(work, out)).work)
-    assert actor({"part": 0})["engine"]["batch_tokens"] == 96
+    assert actor.run(0).engine["batch_tokens"] == 96
     assert manifest(out)["config"]["batch_tokens"] == "auto"  # no driver has copied it
     for given in ("auto", 96):
         plan = prepare(config_of(work, out, batch_tokens=given), resume=True)
@@ -165,7 +165,7 @@ def test_a_run_that_was_killed_keeps_its_number(work, tmp_path, choosing_96, ray
 
 def test_tokens_that_are_made_again_leave_the_number(work, tmp_path, choosing_96) -> None:
     out = tmp_path / "run"
-    CountActor(prepare(config_of(work, out)).work)({"part": 0})
+    CountActor(prepare(config_of(work, out)).work).run(0)
     store = RunStore(out)
     store.write_manifest({**store.manifest(), "inputs": {}})  # as if of an older tokenizer
     plan = prepare(config_of(work, out), resume=True)
@@ -174,7 +174,7 @@ def test_tokens_that_are_made_again_leave_the_number(work, tmp_path, choosing_96
 
 def test_a_number_that_is_lost_or_damaged_is_an_error(work, tmp_path, choosing_96) -> None:
     out = tmp_path / "run"
-    CountActor(prepare(config_of(work, out)).work)({"part": 0})
+    CountActor(prepare(config_of(work, out)).work).run(0)
     (out / "batch_tokens.json").write_text('{"batch_tokens": "x"}')
     with pytest.raises(SparcomError, match="batch_tokens.json: expected a number of batch_tokens"):
         prepare(config_of(work, out), resume=True)
