@@ -27,10 +27,12 @@ test-all: env $(VENV)/.docs newest lm-eval   ## the slow tests too, those of the
 	SPARCOM_NEEDS_BROWSER=1 $(BIN)/python -m pytest -m "not gpu"
 
 # Of its own, before the pinned one: vLLM does not allow the newest yet. Llama 4 with images fails in
-# transformers 5.24 itself (modeling_llama4.py: image_outputs of an output that has none).
+# transformers 5.24 itself (modeling_llama4.py: image_outputs of an output that has none), and the
+# table of the docs is of the pinned one.
 newest: env build/newest/.installed   ## the transformers engine's tests on the newest transformers
 	@PYTHONPATH=build/newest $(BIN)/python -c 'import transformers; print("newest: transformers", transformers.__version__)'
-	PYTHONPATH=build/newest $(BIN)/python -m pytest -m "not gpu" -k "not (multimodal and llama4)" tests/engines/transformers
+	PYTHONPATH=build/newest $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile \
+		-k "not (multimodal and llama4) and not table_of_the_docs" tests/engines/transformers
 
 # Beside the environment, not in it: 23 packages that nothing else needs.
 lm-eval: env build/lm-eval/.installed   ## the tests of lm-evaluation-harness on ablated models

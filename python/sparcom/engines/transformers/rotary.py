@@ -35,6 +35,6 @@ def reset(model: nn.Module) -> None:
             setattr(module, name, module.original_max_seq_len)
         for name, buffer in list(module.named_buffers(recurse=False)):
             if name.endswith("original_inv_freq"):
-                module.register_buffer(
-                    name.replace("original_inv_freq", "inv_freq"), buffer, persistent=False
-                )
+                # A copy: transformers 5.24 writes the frequencies of a pass into the buffer.
+                now = name.replace("original_inv_freq", "inv_freq")
+                module.register_buffer(now, buffer.clone(), persistent=False)
