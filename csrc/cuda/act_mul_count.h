@@ -197,8 +197,14 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, To& to,
       u[j] = V::narrow(x);
     }
     if (gated) h = h * u[j];
-    if constexpr (!with_signs<C>)
-      count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
+    const bool by_gate = usual || p.signal == Signal::gate;
+    if constexpr (!with_signs<C> && To::quantised) {
+      V value = h;  // by value: a choice between addresses would keep both in local memory
+      if (by_gate) value = g[j];
+      count<usual>(p.counted, value, at.sums);
+    } else if constexpr (!with_signs<C>) {
+      count<usual>(p.counted, by_gate ? g[j] : h, at.sums);
+    }
     if (ablates && known) {
       const int64_t first = expert * p.width + at.col;
       if (p.keep) h = h * V::load(static_cast<const T*>(p.keep) + first);

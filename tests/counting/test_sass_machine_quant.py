@@ -5,6 +5,7 @@ cuobjdump these tests skip.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from quant_cases import (
 
 import sass
 from sass_machine import kernel
+from sass_machine.machine import Step
+from sass_machine.operands import ZERO_REGISTER, Operand
 from sparcom import native
 from sparcom.counting import layout
 
@@ -76,14 +79,16 @@ def test_property_many_cases(
     check(*calls(architecture, striped, multiprocessors=multiprocessors), case)
 
 
-def quantise_rows(architecture: str, h: torch.Tensor, dtype: torch.dtype, ue8m0: bool):
-    """(q, scales) of h itself: relu of |h| times the sign of h."""
+def quantise_rows(
+    architecture: str, h: torch.Tensor, dtype: torch.dtype, ue8m0: bool, activation: str = "relu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(q, scales) of h itself: f(|h|) times the sign of h; f of large numbers leaves them alone."""
     n, width = h.shape
     q, scales = torch.zeros(n, width, dtype=dtype), torch.zeros(n, width // 128)
     counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((1, width), (1,)))
     calls(architecture)[0](
         h.abs(), torch.ones_like(h).copysign(h), torch.zeros(n, dtype=torch.int32), counts, rows, q,
-        scales, activation="relu", ue8m0=ue8m0,
+        scales, activation=activation, ue8m0=ue8m0,
     )  # fmt: skip
     return q, scales
 
@@ -123,3 +128,50 @@ def test_warps_that_part_meet_before_they_shuffle(architecture: str, width: int)
     case = Case(gate, up, (torch.arange(37) % 6).to(torch.int32), 6, {"expert": expert})
     for striped in (False, True):
         check(*calls(architecture, striped), QuantCase(case, FP8))
+
+
+# --- that a fault would show ----------------------------------------------------------------------
+
+
+def leaves_out_half_a_group(step: Step) -> Step:
+    """The shuffle over 8 lanes gives a lane its own number."""
+    if step.name != "SHFL" or step.operands[3] != Operand("I", 8):
+        return step
+    return replace(step, operands=(*step.operands[:3], Operand("I", 0), step.operands[4]))
+
+
+def swaps_bytes(step: Step) -> Step:
+    if step.name != "F2FP" or "E4M3" not in step.modifiers:
+        return step
+    to, high, low, base = step.operands
+    return replace(step, operands=(to, low, high, base))
+
+
+def corrects_no_quotient(step: Step) -> Step:
+    """The remainder, a fused multiplication with a negated term, is 0."""
+    if step.name != "FFMA" or not step.operands[3].negative:
+        return step
+    return replace(step, name="MOV", operands=(step.operands[0], Operand("R", ZERO_REGISTER)))
+
+
+@pytest.mark.parametrize("mutation", [leaves_out_half_a_group, swaps_bytes, corrects_no_quotient])
+def test_a_wrong_instruction_is_found(
+    mutation: Callable[[Step], Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = kernel.steps
+    changed = [0]
+
+    def mutated(architecture: str, name: str) -> tuple[Step, ...]:
+        new = tuple(mutation(step) for step in code(architecture, name))
+        changed[0] += sum(a != b for a, b in zip(new, code(architecture, name), strict=True))
+        return new
+
+    h = every_pair(torch.bfloat16, 1)
+    codes, scales = quantised(h.float().numpy(), FP8, False)
+    for wrong in (False, True):
+        if wrong:
+            monkeypatch.setattr(kernel, "steps", mutated)
+        q, found = quantise_rows("sm_90", h, FP8, False, "silu")
+        right = same_codes(q, codes) and np.array_equal(found.numpy(), scales)
+        assert right != wrong
+    assert changed[0]
