@@ -163,7 +163,7 @@ def _cuda(*inputs: Any) -> None:
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream().cuda_stream
         where = (*numbers(q, scales, ue8m0), device.index, stream, striped)
-        ops.launch(kernel, where, *tensors, q)
+        ops.launch(kernel, where, *(*tensors, q))
 
 
 def numbers(q: Tensor, scales: Tensor, ue8m0: bool) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ activation has the entry for fp8 in groups of 128 columns, `kFp8Dynamic128Sym`; 
 gives h, and the linear rounds that itself.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from vllm.model_executor.layers.fusion import fused_act_quant
@@ -24,11 +26,11 @@ def connect(counting: CountedActivation, linear: nn.Module) -> None:
     fused_act_quant._FUSED_ACT_QUANT_SUPPORT[key] = _supported
 
 
-def _supported(counting: CountedActivation, x: torch.Tensor, linear: nn.Module) -> bool:
+def _supported(counting: CountedActivation, x: torch.Tensor, linear: Any) -> bool:
     return linear.sparcom_counting is counting and counting.quantises(x)
 
 
-def _count_and_quantise(x: torch.Tensor, linear: nn.Module) -> QuantizedActivation:
+def _count_and_quantise(x: torch.Tensor, linear: Any) -> QuantizedActivation:
     """As vLLM's own entry: rows of scales are dense."""
     counting = linear.sparcom_counting
     rows = x if x.dim() == 2 else x.flatten(0, -2)
