@@ -113,7 +113,8 @@ def check(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
     expected, valid = _ablated(h, options)
     if c.linear_beta > 0 and case.up is not None:  # u(up) is approximated too
         check_shaped(out, expected, case)
-        h = out
+        kept = {k: v for k, v in options.items() if k not in ("keep", "fill", "expert")}
+        h = _guarded(call, replace(case, options=kept, signs=False))[0]
     else:
         assert same(out, expected)
     counted = torch.where(valid & (case.bins < case.n_bins) & (case.bins >= 0), case.bins, -1)
