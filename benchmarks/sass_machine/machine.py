@@ -233,7 +233,8 @@ class Machine:
         size = np.dtype(dtype).itemsize
         if o.index is None:
             return bank[at : at + size].view(dtype)[0]
-        at = self._registers[o.index][self.at].astype(np.int64) + at
+        index = self.word(Operand("U" if o.uniform else "R", o.index))
+        at = index.astype(np.int64) + at
         return np.stack([bank[at + k] for k in range(size)], -1).view(dtype)[..., 0]
 
     def integer(self, o: Operand) -> np.ndarray:

@@ -343,4 +343,5 @@ def test_what_is_not_known_stops() -> None:
         parse("SR_CLOCKLO")
     assert parse("-|R3|") == Operand("R", 3, negative=True, absolute=True)
     assert parse("c[0x2][R4+0x8]") == Operand("C", 2, offset=8, index=4)
+    assert parse("c[0x2][UR4+0x8]") == Operand("C", 2, offset=8, index=4, uniform=True)
     assert parse("desc[UR4][R6.64+-0x10]") == Operand("A", 6, offset=-16)
