@@ -166,7 +166,7 @@ def test_a_wrong_instruction_is_found(
         changed[0] += sum(a != b for a, b in zip(new, code(architecture, name), strict=True))
         return new
 
-    h = every_pair(torch.bfloat16, 1)
+    h = every_pair(torch.bfloat16, 1).view(-1, 256)  # whole warps, which take the short way
     codes, scales = quantised(h.float().numpy(), FP8, False)
     for wrong in (False, True):
         if wrong:

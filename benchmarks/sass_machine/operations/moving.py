@@ -181,7 +181,7 @@ def branch(m: Machine, s: Step) -> "np.ndarray | int":
     return np.where(go, target.number, s.address + 16)
 
 
-@operation("BRX")
+@operation("BRX", "BRXU")
 def branch_indexed(m: Machine, s: Step) -> np.ndarray:
     base, offset = s.operands
     return (m.word(base) + np.uint32(offset.number) + np.uint32(s.address + 16)).astype(np.int32)
