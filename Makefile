@@ -66,7 +66,8 @@ sanitize: env    ## the kernel tests of every instruction set under AddressSanit
 			tests/counting/test_act_mul_count_errors.py tests/counting/test_accuracy.py \
 			tests/engines/experts/test_grouped.py || exit 1; done
 	@echo "sanitize: the CUDA kernel, emulated"
-	@$(SANITIZED) -m pytest -q tests/counting/test_op.py tests/counting/test_emulation.py
+	@$(SANITIZED) -m pytest -q tests/counting/test_op.py tests/counting/test_emulation.py \
+		tests/counting/test_emulation_quant.py
 
 gpu: env         ## where a GPU is: build for it, test and measure on it, write build/gpu.md
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \

@@ -133,7 +133,8 @@ def instructions_per_element(architecture: str) -> float:
     They are those of the shortest path through the loop with the most stores, which leaves out the
     adding of a finished run, divided by the 8 elements of each store.
     """
-    (lines,) = (c for name, c in code(architecture).items() if "Bf16ELi8ELi0ELNS_4CallE0E" in name)
+    silu = "act_mul_countINS_4Bf16ELi8ELi0ELNS_4CallE0E"
+    (lines,) = (c for name, c in code(architecture).items() if silu in name)
     paths = (shortest_loop(lines, i, line.target) for i, line in enumerate(lines))
     loops = [path for path in paths if path]
     stores = [sum(x.operation.startswith("STG") for x in path) for path in loops]

@@ -3,6 +3,9 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "cuda/launch.h"
 
 namespace sparcom {
 namespace {
@@ -38,16 +41,15 @@ void check_signs(const ActMulCount& p, bool gated) {
   fail(std::string("signs must come with up, signal \"gate\" and threshold 0, got ") + got);
 }
 
-void check(const ActMulCount& p) {
-  if (!std::isfinite(p.threshold))
-    fail("threshold must be a finite number, got " + std::to_string(p.threshold));
-  if (p.n_rows == 0 || p.width == 0) return;
-  check_signs(p, p.up);
+namespace {
+
+// written: what the call writes besides its counts.
+void check_memory(const ActMulCount& p, const std::vector<Span>& written) {
   const int64_t size = element_size(p.dtype);
   if (p.step == 2 && static_cast<const char*>(p.up) - static_cast<const char*>(p.gate) != size)
     fail("gate and up must be x[:, ::2] and x[:, 1::2] of one tensor x if neither has unit stride");
-  const Span spans[] = {
-      span("out", p.out, p.n_rows * p.width, size, true),
+  std::vector<Span> spans = written;
+  const Span others[] = {
       span("counts", p.counts, p.n_bins * p.width, 4, true),
       span("rows", p.rows, p.n_bins, 4, true),
       span("signs", p.signs, 2 * p.n_bins * p.width, 4, true),
@@ -58,6 +60,7 @@ void check(const ActMulCount& p) {
       span("fill", p.fill, p.n_experts * p.width, size),
       span("expert", p.expert, p.n_rows, 4),
   };
+  spans.insert(spans.end(), std::begin(others), std::end(others));
   for (const Span& a : spans) {
     if (a.begin % uintptr_t(a.alignment) != 0)
       fail(std::string(a.name) + " must be aligned to its elements of " +
@@ -67,6 +70,38 @@ void check(const ActMulCount& p) {
         fail(std::string(a.name) + " must not share memory with " + b.name +
              ", since it is written; give it its own with .clone()");
   }
+}
+
+void check_threshold(const ActMulCount& p) {
+  if (!std::isfinite(p.threshold))
+    fail("threshold must be a finite number, got " + std::to_string(p.threshold));
+}
+
+}  // namespace
+
+void check(const ActMulCount& p) {
+  check_threshold(p);
+  if (p.n_rows == 0 || p.width == 0) return;
+  check_signs(p, p.up);
+  check_memory(p, {span("out", p.out, p.n_rows * p.width, element_size(p.dtype), true)});
+}
+
+void check(const ActMulCount& p, const Quant& to) {
+  check_threshold(p);
+  if (p.n_rows == 0) return;
+  check_signs(p, p.up);
+  if (p.dtype == Dtype::fp32 || p.width == 0 || p.width % quant_group != 0)
+    fail("gate must have 16 bits and a width of whole groups of 128 to be quantised, got width " +
+         std::to_string(p.width));
+  if (!vectors_fit(p))
+    fail("gate, up, q, keep and fill, and each row of gate and up, must be aligned to 16 bytes to be "
+         "quantised on CUDA, and take turns only in an activation with parameters; copy them with "
+         ".contiguous()");
+  const int64_t groups = p.width / quant_group;
+  check_memory(p, {span("q", p.out, p.n_rows * p.width, 1, true),
+                   span("scales", to.scales,
+                        (p.n_rows - 1) * to.row_stride + (groups - 1) * to.group_stride + 1, 4,
+                        true)});
 }
 
 void check_indices(const ActMulCount& p) {

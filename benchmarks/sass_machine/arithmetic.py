@@ -78,6 +78,17 @@ def from_half(word: np.ndarray, bf16: bool) -> np.ndarray:
     return low.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
+def to_fp8(x: np.ndarray) -> np.ndarray:
+    """The code in e4m3fn of float32 lanes, to nearest even, beyond 448 as 448; NaN is 0x7f."""
+    size = np.minimum(np.abs(np.asarray(x, np.float64)), 448)
+    leading = np.where(size > 0, np.frexp(size)[1] - 1, -6)
+    exponent = np.maximum(leading, -6)  # subnormal numbers share the last one
+    eighths = np.rint(np.ldexp(size, 3 - exponent))  # of 2^exponent: 8 to 16, or below 8
+    code = (exponent + 7) * 8 + np.where(np.isnan(size), 0, eighths) - 8
+    sign = np.where(np.signbit(x), 0x80, 0)
+    return np.where(np.isnan(size), 0x7F, code.astype(np.int64) | sign).astype(np.uint32)
+
+
 def special(function: str, x: np.ndarray, error: float) -> np.ndarray:
     """The special function unit: 2^x, 1/x or 1/sqrt(x) of float32; subnormals count as zero.
 

@@ -1,6 +1,8 @@
-"""One call of act_mul_count by its machine code, with the parameters that the launcher makes."""
+"""One call of act_mul_count, or of act_mul_count_quant, by its machine code, with the parameters
+that the launcher makes."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +13,7 @@ from sass_machine.machine import Machine, Step
 from sass_machine.memory import ADD, LOAD, STORE, Memory
 from sass_machine.operations import OPERATIONS
 from sparcom import native
-from sparcom.counting import ops
+from sparcom.counting import ops, quant_ops
 
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -52,32 +54,67 @@ def act_mul_count(
     is not allowed.
     """
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
-    given = {gate: LOAD, up: LOAD, bins: LOAD, keep: LOAD, fill: LOAD, expert: LOAD}
-    written = {counts: ADD, rows: ADD, signs: ADD, out: STORE}
+    inputs = (
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs, out,
+    )  # fmt: skip
+    ops._fake_out(*inputs)
+    launched = _launch(
+        native._cuda.plan, inputs, (out,), lambda here: (), multiprocessors, striped, architecture,
+        error,
+    )  # fmt: skip
+    return out, launched
+
+
+def act_mul_count_quant(
+    gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, q: Tensor,
+    scales: Tensor, *,
+    activation: str = "silu", threshold: float = 0.0, signal: str = "gate",
+    keep: Tensor | None = None, fill: Tensor | None = None, expert: Tensor | None = None,
+    signs: Tensor | None = None, ue8m0: bool = False, striped: bool = False,
+    architecture: str = "sm_80", multiprocessors: int = 1, error: float = 0.0,
+) -> Launched:  # fmt: skip
+    """What was launched, as `quant_ops.act_mul_count_quant` on such a device; q and scales are
+    written."""
+    inputs = (
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs, q,
+    )  # fmt: skip
+    quant_ops.check_inputs(*inputs, scales)
+    return _launch(
+        native._cuda.plan_quant, inputs, (q, scales),
+        lambda here: quant_ops.numbers(here[q], here[scales], ue8m0), multiprocessors, striped,
+        architecture, error,
+    )  # fmt: skip
+
+
+def _launch(
+    make_plan: Callable[..., dict], inputs: tuple, stored: tuple[Tensor, ...],
+    more: Callable[[dict[Tensor, Tensor]], tuple], multiprocessors: int, striped: bool,
+    architecture: str, error: float,
+) -> Launched:  # fmt: skip
+    """Run a kernel on copies of its tensors, and copy back what it has written.
+
+    inputs: of `ops.launch`. stored: what it writes besides counts. more: of those copies, the
+    numbers that a plan takes besides.
+    """
+    gate, up, bins, counts, rows, *_, keep, fill, expert, signs, _ = inputs
+    given = dict.fromkeys((gate, up, bins, keep, fill, expert), LOAD)
+    written = dict.fromkeys((counts, rows, signs), ADD) | dict.fromkeys(stored, STORE)
     used = {x: may for x, may in (given | written).items() if x is not None}
     memory = Memory(sum(x.untyped_storage().nbytes() + 256 for x in used))
     here = {x: memory.copy(x, may) for x, may in used.items()}
-
-    def at(x: torch.Tensor | None) -> int | None:
-        return None if x is None else here[x]
-
-    inputs = (
-        at(gate), at(up), at(bins), at(counts), at(rows), activation, threshold, signal,
-        at(keep), at(fill), at(expert), at(signs), at(out),
-    )  # fmt: skip
     launched = [Launched("", 0, 0, ())]
 
     def kernel(*numbers: float) -> None:
-        plan = native._cuda.plan(*numbers)
+        plan = make_plan(*numbers)
         if plan["blocks"]:
             launched[0] = _run(plan, memory, architecture, error)
 
-    ops._fake_out(*inputs)
-    ops._launch(kernel, (multiprocessors, striped), *inputs)
+    copies = (here[x] if isinstance(x, Tensor) else x for x in inputs)
+    ops.launch(kernel, (*more(here), multiprocessors, striped), *copies)
     for x in written:
         if x is not None:
             x.copy_(here[x])
-    return out, launched[0]
+    return launched[0]
 
 
 def _run(plan: dict, memory: Memory, architecture: str, error: float) -> Launched:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sass_machine.operations import Operation
 
 WARP = 32
+GATHERING = 16  # in place of a barrier's number
 _NOWHERE = np.int32(2**31 - 1)
 _EVERYWHERE = slice(None)
 
@@ -89,7 +90,7 @@ class Machine:
         self._warp = np.arange(lanes) // WARP
         self._pc = np.zeros(lanes, np.int32)
         self._done = np.zeros(lanes, bool)
-        self._waits = np.full(lanes, -1, np.int8)  # for which barrier
+        self._waits = np.full(lanes, -1, np.int8)  # for which barrier, or GATHERING
         self._party = np.full((16, lanes), -1, np.int64)  # of a barrier: who passed BSSY together
         self._parties = 0
         # The lanes that execute now, all at `here`; no other stands before `next_other`.
@@ -166,7 +167,44 @@ class Machine:
         self._waits[self.at] = barrier
         self._release(barrier)
 
+    def part(self, barrier: int) -> None:
+        """BREAK: these lanes will not meet the others there."""
+        self._party[barrier][self.at] = -1
+        self._release(barrier)
+
+    def gather(self) -> None:
+        """WARPSYNC: wait for all lanes of the warp that have not left."""
+        self._waits[self.at] = GATHERING
+        self._pc[self.at] = self.here + 16
+        self._release(GATHERING)
+
+    def complete(self) -> np.ndarray:
+        """[n] whether the whole warp of each lane executes now."""
+        here = np.bincount(self._warp[self.at], minlength=len(self._uniform[0]))
+        return here[self._warp[self.at]] == WARP
+
+    def of_lane(self, x: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """[n] what x is in another lane of the warp, given as a change of bits of its number.
+
+        Raises RuntimeError if that lane does not execute now: a device would give anything.
+        """
+        whole, known = np.zeros(len(self._pc), np.uint32), np.zeros(len(self._pc), bool)
+        whole[self.at], known[self.at] = x, True
+        source = self.lanes() ^ other
+        if not known[source].all():
+            raise RuntimeError("sass_machine: a lane shuffles with one that is elsewhere")
+        return whole[source]
+
     def _release(self, barrier: int) -> None:
+        if barrier == GATHERING:
+            waits = self._waits == GATHERING
+            missing = np.unique(self._warp[~waits & ~self._done])
+            free = waits & ~np.isin(self._warp, missing)
+            for warp in np.unique(self._warp[free]):
+                if len(np.unique(self._pc[free & (self._warp == warp)])) > 1:
+                    raise RuntimeError("sass_machine: lanes of a warp wait at two WARPSYNC")
+            self._waits[free] = -1
+            return
         party, waits = self._party[barrier], self._waits == barrier
         missing = party[~waits & ~self._done & (party >= 0)]
         free = waits & ~np.isin(party, missing) if len(missing) else waits
@@ -195,7 +233,8 @@ class Machine:
         size = np.dtype(dtype).itemsize
         if o.index is None:
             return bank[at : at + size].view(dtype)[0]
-        at = self._registers[o.index][self.at].astype(np.int64) + at
+        index = self.word(Operand("U" if o.uniform else "R", o.index))
+        at = index.astype(np.int64) + at
         return np.stack([bank[at + k] for k in range(size)], -1).view(dtype)[..., 0]
 
     def integer(self, o: Operand) -> np.ndarray:

@@ -23,7 +23,7 @@ class Memory:
         whole = np.full(size + _ALIGNMENT, 0xA5, np.uint8)
         skip = -whole.ctypes.data % _ALIGNMENT
         self._bytes = whole[skip : skip + size // _ALIGNMENT * _ALIGNMENT]
-        self._may = np.zeros(len(self._bytes) // 2, np.uint8)  # of each 2 bytes
+        self._may = np.zeros(len(self._bytes), np.uint8)  # of each byte
         self._halves, self._words = self._bytes.view(np.uint16), self._bytes.view(np.uint32)
         self._start = self._bytes.ctypes.data
         self._end = 0
@@ -46,10 +46,9 @@ class Memory:
             self._bytes[begin : self._end] = whole.view(torch.uint8).numpy()
         layout = x.shape, x.stride(), x.storage_offset()
         here = torch.from_numpy(self._bytes[begin : begin + whole.nbytes]).view(x.dtype)
-        halves = x.element_size() // 2
-        places = torch.arange(len(whole)).as_strided(*layout).flatten().numpy() * halves
-        for k in range(halves):
-            self._may[begin // 2 + places + k] |= may
+        places = torch.arange(len(whole)).as_strided(*layout).flatten().numpy()
+        for k in range(x.element_size()):
+            self._may[begin + places * x.element_size() + k] |= may
         return here.as_strided(*layout)
 
     def load(self, address: np.ndarray, size: int) -> list[np.ndarray]:
@@ -82,7 +81,7 @@ class Memory:
             raise AccessError(
                 self._message(address[at & (size - 1) != 0][0], size, what, "misaligned")
             )
-        ends = self._may[at >> 1] & self._may[(at + size - 2) >> 1]
+        ends = self._may[at] & self._may[at + size - 1]
         if not (ends & what).all():
             raise AccessError(
                 self._message(address[ends & what == 0][0], size, what, "not allowed")

@@ -21,7 +21,8 @@ class Operand:
         F number, A address, S special register, B barrier.
     number: of the register, or the bank of a constant; or the bits of an integer.
     value: of a number.
-    offset: of an address or a constant, in bytes; index: the register added to it, or None.
+    offset: of an address or a constant, in bytes; index: the register added to it, or None, which
+        is a uniform one if `uniform`.
     negative, inverted, absolute: what happens to the value; a predicate is only inverted.
     half: 0 or 1 if one half of the word is meant twice.
     """
@@ -31,6 +32,7 @@ class Operand:
     value: float = 0.0
     offset: int = 0
     index: int | None = None
+    uniform: bool = False
     negative: bool = False
     inverted: bool = False
     absolute: bool = False
@@ -72,9 +74,12 @@ def parse(text: str) -> Operand:
         return replace(parse(text[1:]), negative=True)
     if text[0] == "|":
         return replace(parse(text.strip("|")), absolute=True)
-    if match := re.fullmatch(r"c\[(0x\w+)\]\[(?:R(\d+|Z)\+?)?(-?0x\w+)?\]", text):
-        index = None if match[2] is None else _register(match[2])
-        return Operand("C", int(match[1], 16), offset=int(match[3] or "0", 16), index=index)
+    if match := re.fullmatch(r"c\[(0x\w+)\]\[(?:(U?)R(\d+|Z)\+?)?(-?0x\w+)?\]", text):
+        index = None if match[3] is None else _register(match[3])
+        offset, uniform = int(match[4] or "0", 16), match[2] == "U"
+        if uniform and match[3] == "Z":
+            index = ZERO_UNIFORM
+        return Operand("C", int(match[1], 16), offset=offset, index=index, uniform=uniform)
     for kind, name in (("UP", "UP"), ("P", "P"), ("U", "UR"), ("R", "R"), ("B", "B")):
         if match := re.fullmatch(name + r"(\d+|[ZT])", text):
             last = {"U": ZERO_UNIFORM, "R": ZERO_REGISTER}.get(kind, TRUE)

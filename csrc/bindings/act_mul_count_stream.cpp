@@ -1,7 +1,7 @@
 // One call of act_mul_count, read from stdin; its results go to stdout. The tests build it to run
 // an instruction set that this machine lacks, under a user-mode emulator.
 //
-// in:  the numbers of make_act_mul_count in their order; in place of each pointer an int64 count of
+// in:  the numbers of read_act_mul_count in their order; in place of each pointer an int64 count of
 //      bytes (0: null) and the bytes
 // out: out, counts, rows, signs if wanted; on stderr the name of the instruction set, and a line for an error
 #include <cstdio>
@@ -42,15 +42,15 @@ uintptr_t next<uintptr_t>() {
 }
 
 template <class... Numbers>
-ActMulCount next_call(ActMulCount (*make)(Numbers...)) {
+ActMulCount next_call(ActMulCount (*read)(Numbers...)) {
   const std::tuple<Numbers...> numbers{next<Numbers>()...};  // braces: from left to right
-  return std::apply(make, numbers);
+  return std::apply(read, numbers);
 }
 
 void write(const void* from, int64_t bytes) { std::fwrite(from, 1, size_t(bytes), stdout); }
 
 void run() {
-  const ActMulCount p = next_call(make_act_mul_count);
+  const ActMulCount p = checked(next_call(read_act_mul_count));
   check_indices(p);
   act_mul_count_cpu(p);
   write(p.out, p.n_rows * p.width * element_size(p.dtype));

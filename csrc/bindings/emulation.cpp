@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "../cuda/act_mul_count.h"
+#include "../cuda/quantise.h"
 #include "call.h"
+#include "warp.h"
 
 namespace py = pybind11;
 
@@ -21,18 +23,34 @@ struct Emulate {
   const Launch& l;
   uint32_t seed;  // of the order of the threads; 0: in order
   std::vector<std::vector<uintptr_t>>* additions;  // of each thread, if wanted
+  const Quant* to;
+
+  // 0, 1, ... or another order.
+  std::vector<uint32_t> numbers(uint32_t count) const {
+    std::vector<uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0u);
+    if (seed) std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+    return order;
+  }
 
   template <class T, int n, int A, Call C>
   void of() {
-    std::vector<uint32_t> threads(size_t(l.blocks) * threads_per_block);
-    std::iota(threads.begin(), threads.end(), 0u);
-    if (seed) std::shuffle(threads.begin(), threads.end(), std::mt19937(seed));
-    if (additions) additions->resize(threads.size());
-    for (const uint32_t thread : threads) {
+    if (additions) additions->resize(size_t(l.blocks) * threads_per_block);
+    for (const uint32_t thread : numbers(l.blocks * threads_per_block)) {
       sparcom::additions = additions ? &(*additions)[thread] : nullptr;
-      act_mul_count_thread<T, n, A, C>(p, l, thread);
+      act_mul_count_thread<T, n, A, C>(p, l, thread, AsItIs<T>{});
     }
     sparcom::additions = nullptr;
+  }
+
+  template <class T, int n, int A, Call C, Quantised Q>
+  void of() {
+    Warp warp(seed);
+    for (const uint32_t w : numbers(l.blocks * threads_per_block / threads_per_warp))
+      warp.run([&](uint32_t lane) {
+        const uint32_t thread = w * threads_per_warp + lane;
+        act_mul_count_thread<T, n, A, C>(p, l, thread, Quantise<T, Q>{*to, thread});
+      });
   }
 };
 
@@ -49,7 +67,16 @@ py::dict described(const Launch& l) {
 py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed, bool striped) {
   const Launch l = launch_parameters(p, multiprocessors, striped);
   approximation_seed = seed;
-  if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed, nullptr});
+  if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed, nullptr, nullptr});
+  return described(l);
+}
+
+// The same of act_mul_count_quant.
+py::dict act_mul_count_quant(const ActMulCount& p, const Quant& to, int multiprocessors,
+                             uint32_t seed, bool striped) {
+  const Launch l = quant_launch_parameters(p, multiprocessors, striped);
+  approximation_seed = seed;
+  if (p.n_rows) with_quant_kernel(p, to, Emulate{p, l, seed, nullptr, &to});
   return described(l);
 }
 
@@ -58,7 +85,7 @@ std::vector<std::vector<uintptr_t>> additions_of(const ActMulCount& p, int multi
                                                  bool striped) {
   std::vector<std::vector<uintptr_t>> found;
   const Launch l = launch_parameters(p, multiprocessors, striped);
-  if (p.n_rows) with_kernel(p, l, Emulate{p, l, 0, &found});
+  if (p.n_rows) with_kernel(p, l, Emulate{p, l, 0, &found, nullptr});
   return found;
 }
 
@@ -89,8 +116,9 @@ PYBIND11_MODULE(emulation, m) {
   using namespace sparcom;
   m.attr("threads_per_block") = threads_per_block;
   m.attr("blocks_per_multiprocessor") = blocks_per_multiprocessor;
-  m.def("act_mul_count", from_numbers(make_act_mul_count, act_mul_count));
-  m.def("additions", from_numbers(make_act_mul_count, additions_of));
+  m.def("act_mul_count", from_numbers(read_act_mul_count, act_mul_count));
+  m.def("act_mul_count_quant", from_numbers(read_act_mul_count, act_mul_count_quant));
+  m.def("additions", from_numbers(read_act_mul_count, additions_of));
   m.def("places", places);
   m.def("launch", launch);
 }

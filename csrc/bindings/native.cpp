@@ -142,7 +142,7 @@ py::dict info() {
 PYBIND11_MODULE(_native, m) {
   using namespace sparcom;
   using release_gil = py::call_guard<py::gil_scoped_release>;
-  m.def("act_mul_count", from_numbers(make_act_mul_count, py_act_mul_count), release_gil());
+  m.def("act_mul_count", from_numbers(read_act_mul_count, py_act_mul_count), release_gil());
   m.def("select", py_select);
   m.def("intersections", py_intersections);
   m.def("has_amx", py_has_amx);

@@ -22,36 +22,66 @@ void act_mul_count(const ActMulCount& p, int device, uintptr_t stream, bool stri
   act_mul_count_cuda(p, device, pointer<void>(stream), striped);
 }
 
+void act_mul_count_quant(const ActMulCount& p, const Quant& to, int device, uintptr_t stream,
+                         bool striped) {
+  act_mul_count_quant_cuda(p, to, device, pointer<void>(stream), striped);
+}
+
 template <class T, int n, int A, Call C>
 struct ArgumentsOf {};
+template <class T, int n, int A, Call C, Quantised Q>
+struct QuantArgumentsOf {};
 
-// The template arguments of a kernel, as they are in its mangled name.
+// The name of a kernel, as it is in its mangled one.
 struct Name {
-  std::string& arguments;
+  std::string& name;
 
   template <class T, int n, int A, Call C>
   void of() {
-    const char* const name = typeid(ArgumentsOf<T, n, A, C>).name();
-    arguments = std::strstr(name, "ArgumentsOf") + std::strlen("ArgumentsOf");
+    name = std::string("act_mul_count") + arguments_in(typeid(ArgumentsOf<T, n, A, C>));
+  }
+  template <class T, int n, int A, Call C, Quantised Q>
+  void of() {
+    name = std::string("act_mul_count_quant") + arguments_in(typeid(QuantArgumentsOf<T, n, A, C, Q>));
+  }
+
+ private:
+  static const char* arguments_in(const std::type_info& of) {
+    return std::strstr(of.name(), "ArgumentsOf") + std::strlen("ArgumentsOf");
   }
 };
+
+// parameters: of a kernel, one after the other.
+template <class... Parameters>
+py::dict planned(const std::string& kernel, const Launch& l, const Parameters&... parameters) {
+  std::string bytes;
+  const auto add = [&](const void* from, size_t size, size_t alignment) {
+    bytes.resize((bytes.size() + alignment - 1) / alignment * alignment);
+    bytes.append(static_cast<const char*>(from), size);
+  };
+  (add(&parameters, sizeof parameters, alignof(Parameters)), ...);
+  py::dict d;
+  d["kernel"] = kernel;
+  d["blocks"] = l.blocks;
+  d["threads"] = threads_per_block;
+  d["parameters"] = py::bytes(bytes);
+  return d;
+}
 
 // What a device with this many multiprocessors would be told to run. It needs no device, so that
 // the machine code can be run in place of one.
 py::dict plan(const ActMulCount& p, int multiprocessors, bool striped) {
   const Launch l = launch_parameters(p, multiprocessors, striped);
-  std::string arguments;
-  with_kernel(p, l, Name{arguments});
-  static_assert(sizeof p % alignof(Launch) == 0, "the parameters follow each other without a gap");
-  std::string bytes(sizeof p + sizeof l, 0);
-  std::memcpy(&bytes[0], &p, sizeof p);
-  std::memcpy(&bytes[sizeof p], &l, sizeof l);
-  py::dict d;
-  d["kernel"] = "act_mul_count" + arguments;
-  d["blocks"] = l.blocks;
-  d["threads"] = threads_per_block;
-  d["parameters"] = py::bytes(bytes);
-  return d;
+  std::string kernel;
+  with_kernel(p, l, Name{kernel});
+  return planned(kernel, l, p, l);
+}
+
+py::dict plan_quant(const ActMulCount& p, const Quant& to, int multiprocessors, bool striped) {
+  const Launch l = quant_launch_parameters(p, multiprocessors, striped);
+  std::string kernel;
+  with_quant_kernel(p, to, Name{kernel});
+  return planned(kernel, l, p, l, to);
 }
 
 py::dict info() {
@@ -68,8 +98,11 @@ py::dict info() {
 
 PYBIND11_MODULE(_native_cuda, m) {
   using namespace sparcom;
-  m.def("act_mul_count", from_numbers(make_act_mul_count, act_mul_count),
+  m.def("act_mul_count", from_numbers(read_act_mul_count, act_mul_count),
         py::call_guard<py::gil_scoped_release>());
-  m.def("plan", from_numbers(make_act_mul_count, plan));
+  m.def("act_mul_count_quant", from_numbers(read_act_mul_count, act_mul_count_quant),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("plan", from_numbers(read_act_mul_count, plan));
+  m.def("plan_quant", from_numbers(read_act_mul_count, plan_quant));
   m.def("info", info);
 }

@@ -91,22 +91,29 @@ SPARCOM_DEVICE void count_signs(const Ranges& counted, const Vec<T, n>& gate, co
     add_signs(sums[i], g[i], u[i], first[0]);
 }
 
+// Where h goes: to `out`, as it is. quantise.h has another.
+template <class T>
+struct AsItIs {
+  using Out = T;
+  static constexpr bool quantised = false;
+};
+
 // What a thread keeps from row to row: where it is, and the run so far.
-template <class T, int n>
+template <class T, int n, class Out>
 struct Place {
   const int32_t* bins;
   const int32_t* expert;
   const T* gate;
   const T* up;
-  T* out;
+  Out* out;
   uint32_t col;
   Places counts;  // of its columns, in a row of counts
   int32_t bin, run, sums[n];
 };
 
 // counts[bin, col..] += sums, signs likewise, rows[bin] += run; then the next run starts.
-template <Call C, class T, int n>
-SPARCOM_DEVICE void add_run(const ActMulCount& p, const Launch& l, Place<T, n>& at) {
+template <Call C, class T, int n, class Out>
+SPARCOM_DEVICE void add_run(const ActMulCount& p, const Launch& l, Place<T, n, Out>& at) {
   if (at.bin >= 0) {
     // The usual calls have registers to spare for the places; the others find them again.
     const Places to = C == Call::gated || C == Call::ungated
@@ -126,16 +133,38 @@ SPARCOM_DEVICE void add_run(const ActMulCount& p, const Launch& l, Place<T, n>& 
   at.run = 0;
 }
 
+// On to the next rows.
+template <int at_once, class To, class T, int n, class Out>
+SPARCOM_DEVICE void pass(const ActMulCount& p, To& to, bool gated, bool with_expert,
+                         Place<T, n, Out>& at) {
+  at.bins += at_once;
+  at.gate += at_once * p.gate_stride;
+  if (gated) at.up += at_once * p.up_stride;
+  if (with_expert && p.expert) at.expert += at_once;
+  at.out += at_once * p.width;
+  if constexpr (To::quantised) to.pass(at_once);
+}
+
 // The next `at_once` rows; all of them are loaded before the first is used.
-template <int at_once, int A, Call C, class T, int n>
-SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, Place<T, n>& at) {
+template <int at_once, int A, Call C, class To, class T, int n, class Out>
+SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, To& to,
+                              Place<T, n, Out>& at) {
   using V = Vec<T, n>;
   constexpr bool usual = usual_call<C>;
   const bool gated = C == Call::gated || with_signs<C> || (!usual && p.up);
   const bool ablates = !usual && (p.keep || p.fill);
   const int activation = A == any_activation ? int(p.activation) : A;
+  const bool grouped = To::quantised && p.expert;
 
-  V g[at_once], u[at_once];
+  bool written[at_once] = {};
+  if constexpr (To::quantised) {
+    bool any = false;
+    SPARCOM_UNROLL for (int j = 0; j < at_once; ++j)
+      any |= written[j] = !grouped || at.expert[j] >= 0;
+    if (!any) return pass<at_once>(p, to, gated, grouped, at);
+  }
+
+  V g[at_once], u[at_once], quantised[at_once];
   int32_t bins[at_once];
   SPARCOM_UNROLL for (int j = 0; j < at_once; ++j) {
     bins[j] = at.bins[j];
@@ -150,6 +179,7 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, Place<T, n>
     const int32_t expert = ablates && p.expert ? at.expert[j] : 0;
     const bool known = !ablates || (expert >= 0 && expert < p.n_experts);
     if (bins[j] < 0 || bins[j] >= p.n_bins || !known) bins[j] = no_bin;
+    if (To::quantised && !written[j]) bins[j] = no_bin;
     if (bins[j] != at.bin || (with_signs<C> && at.run == longest_signed_run))
       add_run<C>(p, l, at);
     at.bin = bins[j];
@@ -167,20 +197,24 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, Place<T, n>
       u[j] = V::narrow(x);
     }
     if (gated) h = h * u[j];
-    if constexpr (!with_signs<C>)
-      count<usual>(p.counted, usual || p.signal == Signal::gate ? g[j] : h, at.sums);
+    const bool by_gate = usual || p.signal == Signal::gate;
+    if constexpr (!with_signs<C> && To::quantised) {
+      V value = h;  // by value: a choice between addresses would keep both in local memory
+      if (by_gate) value = g[j];
+      count<usual>(p.counted, value, at.sums);
+    } else if constexpr (!with_signs<C>) {
+      count<usual>(p.counted, by_gate ? g[j] : h, at.sums);
+    }
     if (ablates && known) {
       const int64_t first = expert * p.width + at.col;
       if (p.keep) h = h * V::load(static_cast<const T*>(p.keep) + first);
       if (p.fill) h = h + V::load(static_cast<const T*>(p.fill) + first);
     }
-    h.store(at.out + j * p.width);
+    if constexpr (To::quantised) quantised[j] = h;
+    else h.store(at.out + j * p.width);
   }
-  at.bins += at_once;
-  at.gate += at_once * p.gate_stride;
-  if (gated) at.up += at_once * p.up_stride;
-  if (ablates && p.expert) at.expert += at_once;
-  at.out += at_once * p.width;
+  if constexpr (To::quantised) to.store(p, quantised, written, at);
+  pass<at_once>(p, to, gated, ablates || grouped, at);
 }
 
 // A thread whose rows have no columns counts the rows.
@@ -192,31 +226,36 @@ SPARCOM_DEVICE void count_rows(const ActMulCount& p, int64_t begin, int32_t n_ro
   }
 }
 
-template <class T, int n, int A, Call C>
-SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread) {
+// to: where h goes.
+template <class T, int n, int A, Call C, class To>
+SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread,
+                                         To to) {
+  using Out = typename To::Out;
   constexpr int at_once = usual_call<C> ? 2 : 1;
   const uint32_t chunk = thread / l.threads_per_row;
   const uint32_t col = (thread - chunk * l.threads_per_row) * n;
   const int64_t begin = int64_t(chunk) * l.rows_per_thread;
   if (begin >= p.n_rows) return;
+  if (To::quantised && col >= p.width) return;
   const int64_t left = p.n_rows - begin;
   int32_t rows = left < l.rows_per_thread ? int32_t(left) : l.rows_per_thread;
   if (n == 1 && p.width == 0) return count_rows(p, begin, rows);
 
   const T* const up = static_cast<const T*>(p.up);
-  Place<T, n> at{p.bins + begin,
-                 p.expert ? p.expert + begin : nullptr,
-                 static_cast<const T*>(p.gate) + begin * p.gate_stride + col * p.step,
-                 up ? up + begin * p.up_stride + col * p.step : nullptr,
-                 static_cast<T*>(p.out) + begin * p.width + col,
-                 col,
-                 places_of(col, uint32_t(p.width), l.striped),
-                 no_bin,
-                 0,
-                 {}};
+  Place<T, n, Out> at{p.bins + begin,
+                      p.expert ? p.expert + begin : nullptr,
+                      static_cast<const T*>(p.gate) + begin * p.gate_stride + col * p.step,
+                      up ? up + begin * p.up_stride + col * p.step : nullptr,
+                      static_cast<Out*>(p.out) + begin * p.width + col,
+                      col,
+                      places_of(col, uint32_t(p.width), l.striped),
+                      no_bin,
+                      0,
+                      {}};
+  if constexpr (To::quantised) to.begin(begin, col);
   if constexpr (at_once > 1)
-    for (; rows >= at_once; rows -= at_once) take_rows<at_once, A, C>(p, l, at);
-  for (; rows > 0; --rows) take_rows<1, A, C>(p, l, at);
+    for (; rows >= at_once; rows -= at_once) take_rows<at_once, A, C>(p, l, to, at);
+  for (; rows > 0; --rows) take_rows<1, A, C>(p, l, to, at);
   add_run<C>(p, l, at);
 }
 

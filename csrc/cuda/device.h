@@ -112,6 +112,60 @@ SPARCOM_DEVICE uint32_t add_halves(uint32_t a, uint32_t b, Half t) {
   return fused_halves(a, std::is_same_v<Half, Bf16> ? 0x3f803f80u : 0x3c003c00u, b, t);
 }
 
+// Of both halves at once, the larger number; NaN if either is.
+SPARCOM_DEVICE uint32_t max_halves(uint32_t a, uint32_t b, Bf16) {
+  uint32_t word;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+  return word;
+}
+SPARCOM_DEVICE uint32_t max_halves(uint32_t a, uint32_t b, Fp16) {
+  uint32_t word;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+  return word;
+}
+
+// x of the lane whose number differs in the bits of `apart`. All threads of the warp that have not
+// returned must come by.
+SPARCOM_DEVICE uint32_t shuffle_xor(uint32_t x, uint32_t apart) {
+  return __shfl_xor_sync(0xffffffffu, x, apart);
+}
+
+// The low or high halves of two words, or their low bytes, as the parts of a word.
+SPARCOM_DEVICE uint32_t low_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5410); }
+SPARCOM_DEVICE uint32_t high_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7632); }
+SPARCOM_DEVICE uint32_t low_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x0040); }
+
+SPARCOM_DEVICE void store_pair(void* p, const uint32_t (&word)[2]) {
+  *static_cast<uint2*>(p) = make_uint2(word[0], word[1]);
+}
+
 }  // namespace sparcom
 
 #endif
+
+namespace sparcom {
+
+// x as e4m3fn: to nearest even, beyond 448 as 448, NaN as 0x7f. Adding the power of two whose last
+// place is the step of fp8 around x leaves the number of steps in the last bits of the sum.
+SPARCOM_DEVICE uint32_t fp8_of(float x) {
+  constexpr uint32_t most = 0x43e00000u, nan = 0x43f00000u;  // 448 and 480, the code after its own
+  const uint32_t size = bits_of(x) & 0x7fffffffu;
+  const uint32_t near = size > 0x7f800000u ? nan : size < most ? size : most;
+  const uint32_t binade = near & 0x7f800000u, least = 121u << 23;  // 2^-6: below it, steps are equal
+  const uint32_t power = (binade > least ? binade : least) + (20u << 23);
+  const uint32_t steps = bits_of(float_of(near) + float_of(power)) - power;
+  return (steps + (power >> 20) - (141u << 3)) | (bits_of(x) >> 24 & 0x80u);
+}
+
+// Two floats as bytes of e4m3fn, the first one low.
+SPARCOM_DEVICE uint32_t fp8_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return low_bytes(fp8_of(low), fp8_of(high));
+#endif
+}
+
+}  // namespace sparcom

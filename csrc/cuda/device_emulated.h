@@ -99,4 +99,19 @@ uint32_t add_halves(uint32_t a, uint32_t b, Half t) {
   return pack(low_half(a, t) + low_half(b, t), high_half(a, t) + high_half(b, t), t);
 }
 
+template <class Half>
+uint32_t max_halves(uint32_t a, uint32_t b, Half t) {
+  const auto larger = [](float x, float y) { return x != x || y != y ? NAN : std::fmax(x, y); };
+  return pack(larger(low_half(a, t), low_half(b, t)), larger(high_half(a, t), high_half(b, t)), t);
+}
+
+// How the running thread gets x of another of its warp; bindings/warp.h sets it.
+inline uint32_t (*shuffle_xor)(uint32_t x, uint32_t apart) = nullptr;
+
+inline uint32_t low_halves(uint32_t a, uint32_t b) { return (a & 0xffffu) | b << 16; }
+inline uint32_t high_halves(uint32_t a, uint32_t b) { return a >> 16 | (b & 0xffff0000u); }
+inline uint32_t low_bytes(uint32_t a, uint32_t b) { return (a & 0xffu) | (b & 0xffu) << 8; }
+
+inline void store_pair(void* p, const uint32_t (&word)[2]) { std::memcpy(p, word, sizeof word); }
+
 }  // namespace sparcom

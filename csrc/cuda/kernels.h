@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../act_mul_count.h"
+#include "../act_mul_count_quant.h"
 #include "../dtypes.h"
 #include "launch.h"
 
@@ -21,12 +22,16 @@ constexpr bool usual_call = C != Call::any && C != Call::any_signs;
 template <Call C>
 constexpr bool with_signs = C == Call::signs || C == Call::any_signs;
 
+inline bool is_any(const ActMulCount& p) {
+  return p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
+}
+
 // Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
 // activation and kind of call if memory is aligned, two for each dtype if it is not. Activations
 // with parameters have only Call::any and Call::any_signs.
 template <class T, int n, int A, class Run>
 void with_kernel_of_activation(const ActMulCount& p, Run& run) {
-  const bool any = p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
+  const bool any = is_any(p);
   if (p.signs)
     return any ? run.template of<T, n, A, Call::any_signs>()
                : run.template of<T, n, A, Call::signs>();
@@ -55,6 +60,33 @@ void with_kernel_of(const ActMulCount& p, const Launch& l, Run& run) {
       return with_kernel_of_any<T, n, int(Activation::swiglu_step)>(p, run);
     case Activation::situ: return with_kernel_of_any<T, n, int(Activation::situ)>(p, run);
   }
+}
+
+// run.template of<T, n, A, C, Q>() for act_mul_count_quant. Of the usual calls it has those of silu
+// with a gate apart from up, which are nearly all that is quantised in groups.
+template <class T, Quantised Q, class Run>
+void with_quant_kernel_of(const ActMulCount& p, Run& run) {
+  constexpr int n = 16 / sizeof(T), silu = int(Activation::silu);
+  const bool usual = !is_any(p) && p.activation == Activation::silu && p.up;
+  if (usual)
+    return p.signs ? run.template of<T, n, silu, Call::signs, Q>()
+                   : run.template of<T, n, silu, Call::gated, Q>();
+  p.signs ? run.template of<T, n, any_activation, Call::any_signs, Q>()
+          : run.template of<T, n, any_activation, Call::any, Q>();
+}
+
+template <class T, class Run>
+void with_quant_kernel_to(const ActMulCount& p, Quantised to, Run& run) {
+  switch (to) {
+    case Quantised::fp8: return with_quant_kernel_of<T, Quantised::fp8>(p, run);
+    case Quantised::int8: return with_quant_kernel_of<T, Quantised::int8>(p, run);
+  }
+}
+
+template <class Run>
+void with_quant_kernel(const ActMulCount& p, const Quant& to, Run run) {
+  p.dtype == Dtype::bf16 ? with_quant_kernel_to<Bf16>(p, to.dtype, run)
+                         : with_quant_kernel_to<Fp16>(p, to.dtype, run);
 }
 
 template <class Run>

@@ -9,6 +9,7 @@
 
 namespace sparcom {
 
+constexpr int threads_per_warp = 32;
 constexpr int threads_per_block = 128;
 constexpr int blocks_per_multiprocessor = 7;  // so the compiler may use at most 72 registers
 
@@ -43,11 +44,13 @@ inline bool vectors_fit(const ActMulCount& p) {
 // that is done early takes more of the later waves. More waves cut more runs, so each thread keeps
 // `fewest_rows`; in order, where an addition is eight requests, one wave has to do. If there are few
 // rows, each thread has one.
-inline Launch launch_parameters(const ActMulCount& p, int multiprocessors, bool striped) {
+// `together`: the threads of a row are a multiple of it; those beyond its columns have nothing to do.
+inline Launch launch_parameters(const ActMulCount& p, int multiprocessors, bool striped,
+                                int64_t together = 1) {
   const auto parts = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
   const bool vectors = vectors_fit(p);
   const int64_t columns = vectors ? 16 / element_size(p.dtype) : 1;  // of a thread
-  const int64_t per_row = p.width ? parts(p.width, columns) : 1;
+  const int64_t per_row = p.width ? parts(p.width, columns * together) * together : 1;
   const int64_t resident = int64_t(multiprocessors) * blocks_per_multiprocessor * threads_per_block;
   const int64_t chunks = resident > per_row ? resident / per_row : 1;
   const int64_t in_one_wave = p.n_rows ? parts(p.n_rows, chunks) : 1;
@@ -62,6 +65,11 @@ inline Launch launch_parameters(const ActMulCount& p, int multiprocessors, bool 
                                 std::to_string(p.width) + "]; split it");
   return {vectors, striped, uint32_t(per_row), int32_t(rows),
           uint32_t(parts(threads, threads_per_block))};
+}
+
+// Of act_mul_count_quant: no warp has threads of two rows, see quantise.h.
+inline Launch quant_launch_parameters(const ActMulCount& p, int multiprocessors, bool striped) {
+  return launch_parameters(p, multiprocessors, striped, threads_per_warp);
 }
 
 }  // namespace sparcom

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../act_mul_count.h"
+#include "../act_mul_count_quant.h"
 
 namespace sparcom {
 
@@ -10,6 +11,10 @@ namespace sparcom {
 // and p.counted is filled in. striped: the layout of counts and signs (count_layout.h). Throws
 // std::runtime_error if the launch is refused.
 void act_mul_count_cuda(const ActMulCount& p, int device, void* stream, bool striped);
+
+// The same of act_mul_count_quant.
+void act_mul_count_quant_cuda(const ActMulCount& p, const Quant& to, int device, void* stream,
+                              bool striped);
 
 struct CudaVersions {
   int runtime;  // built in, 13000 for 13.0

@@ -7,9 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
+from quant_cases import QuantCase, quant_cases
+from quant_cases import check as check_quantised
 
 from sparcom.counting import layout
 from sparcom.counting.ops import DTYPES, act_mul_count
+from sparcom.counting.quant_ops import act_mul_count_quant
 from sparcom.errors import InputError
 
 pytestmark = pytest.mark.gpu
@@ -44,6 +47,19 @@ def striped(gate, up, bins, counts, rows, *, signs=None, **options) -> torch.Ten
 @given(case=cases(), stripes=st.booleans())
 def test_property_any_case(case: Case, stripes: bool) -> None:
     check(striped if stripes else act_mul_count, case.to("cuda"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=quant_cases(), stripes=st.booleans())
+def test_quantised_property_any_case(case: QuantCase, stripes: bool) -> None:
+    def call(gate, up, bins, counts, rows, q, scales, *, signs=None, **options):
+        options |= {"signs": signs, "striped": stripes}
+        act_mul_count_quant(gate, up, bins, counts, rows, q=q, scales=scales, **options)
+        for buffer in (counts, signs):
+            if stripes and buffer is not None:
+                buffer.copy_(layout.in_order(buffer))
+
+    check_quantised(call, act_mul_count, case.to("cuda"))
 
 
 @pytest.mark.parametrize("dtype", LIST)

@@ -16,9 +16,15 @@ MOST_REGISTERS = 72
 # For each dtype: one kernel for each activation without parameters and kind of call, two (without
 # and with signs) for each activation with parameters, and two without alignment.
 KERNELS = 3 * (5 * 5 + 2 * 3 + 2)
+# Of act_mul_count_quant, for bf16 and fp16, to fp8 and int8: silu and all else, with signs or not.
+QUANT_KERNELS = 2 * 2 * 2 * 2
 FORBIDDEN = re.compile(r"(LDL|STL|LDS|STS|ATOMS|BAR|SHFL|VOTE|REDUX)\b")
 
 pytestmark = pytest.mark.skipif(bool(sass.missing()), reason=sass.missing())
+
+
+def is_quant(name: str) -> bool:
+    return "act_mul_count_quant" in name
 
 
 def is_vector(name: str) -> bool:
@@ -30,7 +36,9 @@ def test_every_architecture_has_every_kernel() -> None:
     found = sass.usage()
     asked = native._cuda.info()["cuda_architectures"].split()
     assert sorted(found) == sorted(f"sm_{a}" for a in asked)
-    assert {len(kernels) for kernels in found.values()} == {KERNELS}
+    for kernels in found.values():
+        quantising = sum(map(is_quant, kernels))
+        assert (len(kernels) - quantising, quantising) == (KERNELS, QUANT_KERNELS)
 
 
 def test_no_spills_no_stack_and_few_registers() -> None:
@@ -46,7 +54,7 @@ def test_vectors_are_16_bytes_and_threads_share_adds_alone(architecture: str) ->
     """Gate, up and out move in 128 bits; no local or shared memory, no barrier, no shuffle."""
     if architecture not in sass.usage():
         pytest.skip(f"built for {', '.join(sass.usage())} only")
-    kernels = sass.instructions(architecture)
+    kernels = {n: c for n, c in sass.instructions(architecture).items() if not is_quant(n)}
     assert len(kernels) == KERNELS
     for name, codes in kernels.items():
         loads, stores = (
@@ -60,3 +68,23 @@ def test_vectors_are_16_bytes_and_threads_share_adds_alone(architecture: str) ->
             assert not any(stores), name
         assert not [c for c in codes if FORBIDDEN.match(c)], name
         assert any(c.startswith(("RED", "ATOMG")) for c in codes), name
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100", "sm_120"])
+def test_quantised_rows_are_8_bytes_and_warps_share_shuffles(architecture: str) -> None:
+    """Gate and up come in 128 bits, q leaves in 64; no memory is shared. Only sm_80 has no
+    instruction for fp8."""
+    if architecture not in sass.usage():
+        pytest.skip(f"built for {', '.join(sass.usage())} only")
+    kernels = {n: c for n, c in sass.instructions(architecture).items() if is_quant(n)}
+    assert len(kernels) == QUANT_KERNELS
+    for name, codes in kernels.items():
+        stores = [c for c in codes if c.startswith("STG")]
+        assert {c.endswith(".64") for c in stores} == {True, False}, name  # q, and scales
+        assert not [c for c in stores if c.endswith(".128")], name
+        assert sum(c.startswith("LDG") and c.endswith(".128") for c in codes) >= 2, name
+        shuffles = [c for c in codes if c.startswith("SHFL")]
+        assert {c.split(".")[1] for c in shuffles} == {"BFLY"}, name
+        assert not [c for c in codes if FORBIDDEN.match(c) and not c.startswith("SHFL")], name
+        in_hardware = any("E4M3" in c for c in codes)
+        assert in_hardware == (architecture != "sm_80" and "QuantisedE0" in name), name

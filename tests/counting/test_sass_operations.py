@@ -214,6 +214,87 @@ def test_a_lane_that_leaves_is_not_waited_for() -> None:
     assert machine._registers[0].tolist()[::2] == [6] * 16
 
 
+def test_lanes_shuffle_within_their_warp() -> None:
+    for apart in (1, 2, 8, 16):
+        machine = run(
+            "S2R R1, SR_TID.X", "IADD3 R1, R1, 0x64, RZ", f"MOV R2, {apart:#x}", "MOV R3, 0x1f",
+            "SHFL.BFLY P1, R0, R1, R2, R3", threads=64,
+        )  # fmt: skip
+        assert machine._registers[0].tolist() == [100 + (lane ^ apart) for lane in range(64)]
+        assert machine._predicates[1].all()
+
+
+# Odd threads are further on when even ones come to the WARPSYNC; both shuffle behind it.
+GATHERED = (
+    "S2R R1, SR_TID.X",
+    "LOP3.LUT P0, RZ, R1, 0x1, RZ, 0xc0, !PT",
+    "MOV R4, 0xffffffff",
+    "@P0 BRA 0x80",
+    "WARPSYNC R4",
+    "SHFL.BFLY PT, R0, R1, 0x1, 0x1f",
+    "IADD3 R0, R0, 0x1, RZ",
+    "EXIT",
+    "IADD3 R1, R1, 0x3e8, RZ",
+    "BRA 0x40",
+)
+
+
+def test_a_warp_gathers_before_it_shuffles() -> None:
+    machine = run(*GATHERED, threads=64)
+    expected = [(lane ^ 1) + (1 if lane % 2 else 1001) for lane in range(64)]
+    assert machine._registers[0].tolist() == expected
+    with pytest.raises(RuntimeError, match="a lane shuffles with one that is elsewhere"):
+        run(*GATHERED[:4], "NOP", *GATHERED[5:])
+
+
+def test_a_warp_that_is_not_whole_takes_the_branch() -> None:
+    lines = (*GATHERED[:3], "@P0 EXIT", "MOV R0, 0x5", "BRA.DIV ~URZ, 0x80", "EXIT", "NOP")
+    machine = run(*lines, "MOV R0, 0x7", threads=32)
+    assert machine._registers[0].tolist()[::2] == [7] * 16
+    whole = run(*lines[:3], "NOP", *lines[4:], "MOV R0, 0x7", threads=32)
+    assert whole._registers[0].tolist() == [5] * 32
+
+
+def test_a_lane_that_breaks_is_not_waited_for() -> None:
+    lines = list(DIVERGING)
+    lines[6] = "BREAK B0"  # odd threads go on, and do not meet the others
+    lines[7:7] = ["@P0 BRA 0xb0", "BSYNC B0", "IADD3 R0, R0, 0x1, RZ", "EXIT"]
+    lines[5], lines[2] = "BRA 0x80", "BSSY B0, 0x80"
+    machine = run(*lines[:11], "MOV R0, 0x9", threads=32)
+    assert machine._registers[0].tolist() == [6, 9] * 16
+
+
+def test_fp8_is_rounded_to_nearest_even() -> None:
+    """Between any two neighbours: the middle to the even one, all else to the nearer."""
+    code = np.arange(0x7F, dtype=np.uint32)
+    exponent, fraction = code >> 3, code & 7
+    low = np.where(exponent == 0, fraction * 2.0**-9, (8 + fraction) * 2.0 ** (exponent - 10.0))
+    middle = (low[1:] + low[:-1]) / 2
+    for x, expected in (
+        (low, code),
+        (middle, np.where(code[:-1] % 2 == 0, code[:-1], code[1:])),
+        (np.nextafter(middle.astype(np.float32), np.float32(0)), code[:-1]),
+        (np.nextafter(middle.astype(np.float32), np.float32(np.inf)), code[1:]),
+    ):
+        x = x.astype(np.float32)
+        assert np.array_equal(arithmetic.to_fp8(x), expected)
+        assert np.array_equal(arithmetic.to_fp8(-x), expected | np.uint32(0x80))
+    ends = arithmetic.to_fp8(np.float32([449, 1e30, np.inf, -np.inf, np.nan]))
+    assert ends.tolist() == [0x7E, 0x7E, 0x7E, 0xFE, 0x7F]
+
+
+def test_larger_halves_and_packed_bytes() -> None:
+    one, two, nan = 0x3F80, 0x4000, 0x7FFF  # bf16
+    start = f"MOV R1, {two << 16 | one:#x}", f"MOV R2, {one << 16 | two:#x}"
+    assert result(*start, "HMNMX2.BF16_V2.NAN R0, R1, R2, !PT") == two << 16 | two
+    third = f"MOV R3, {nan:#x}"
+    assert result(*start, third, "VHMNMX.BF16_V2.NAN R0, R1, R2, R3, !PT") == two << 16 | nan
+    line = "F2FP.SATFINITE.E4M3.F32.PACK_AB_MERGE_C R0, 1.5, -1000, RZ"
+    assert result(line) == 0x3C << 8 | 0xFE
+    with pytest.raises(UnknownError, match="is not known"):
+        run("HMNMX2.BF16_V2.NAN R0, R1, R2, PT")  # the smaller
+
+
 def test_memory_allows_what_it_was_given_for() -> None:
     memory = Memory(4096)
     x = memory.copy(torch.arange(16, dtype=torch.int32)[4:8], LOAD | STORE)
@@ -255,11 +336,12 @@ def test_additions_count_their_sectors() -> None:
 
 
 def test_what_is_not_known_stops() -> None:
-    for line in ("SHFL.BFLY PT, R0, R1, 0x1, 0x1f", "IADD3.FOO R0, R1, R2, RZ", "MUFU.SIN R0, R1"):
+    for line in ("SHFL.UP PT, R0, R1, 0x1, 0x1f", "IADD3.FOO R0, R1, R2, RZ", "MUFU.SIN R0, R1"):
         with pytest.raises(UnknownError, match="is not known"):
             run(line)
     with pytest.raises(UnknownError, match="operand"):
         parse("SR_CLOCKLO")
     assert parse("-|R3|") == Operand("R", 3, negative=True, absolute=True)
     assert parse("c[0x2][R4+0x8]") == Operand("C", 2, offset=8, index=4)
+    assert parse("c[0x2][UR4+0x8]") == Operand("C", 2, offset=8, index=4, uniform=True)
     assert parse("desc[UR4][R6.64+-0x10]") == Operand("A", 6, offset=-16)

@@ -14,7 +14,7 @@ from types import ModuleType
 import pybind11
 import torch
 
-from sparcom.counting import layout, ops
+from sparcom.counting import layout, ops, quant_ops
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["csrc/bindings/emulation.cpp", "csrc/check.cpp", "csrc/counted_ranges.cpp"]
@@ -64,7 +64,7 @@ def act_mul_count(
     def kernel(*arguments):
         launch.append(emulation().act_mul_count(*arguments))
 
-    ops._launch(kernel, (multiprocessors, seed, striped), *inputs)
+    ops.launch(kernel, (multiprocessors, seed, striped), *inputs)
     return out, launch[0]
 
 
@@ -87,5 +87,24 @@ def additions(gate, bins, n_bins, striped):
         found.extend(emulation().additions(*arguments))
 
     options = ("silu", 0.0, "gate", None, None, None, None, torch.empty_like(gate))
-    ops._launch(kernel, (3, striped), gate, None, bins, counts, rows, *options)
+    ops.launch(kernel, (3, striped), gate, None, bins, counts, rows, *options)
     return found
+
+
+def act_mul_count_quant(
+    gate, up, bins, counts, rows, q, scales, *, activation="silu", threshold=0.0, signal="gate",
+    keep=None, fill=None, expert=None, signs=None, ue8m0=False, multiprocessors=1, seed=0,
+    striped=False,
+):  # fmt: skip
+    """launch parameters. q, scales: written. The rest is as in act_mul_count."""
+    options = (activation, threshold, signal, keep, fill, expert, signs)
+    inputs = (gate, up, bins, counts, rows, *options)
+    quant_ops.check_inputs(*inputs, q, scales, ue8m0, striped)
+    launch = []
+
+    def kernel(*arguments):
+        launch.append(emulation().act_mul_count_quant(*arguments))
+
+    where = (*quant_ops.numbers(q, scales, ue8m0), multiprocessors, seed, striped)
+    ops.launch(kernel, where, *inputs, q)
+    return launch[0]

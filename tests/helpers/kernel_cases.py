@@ -215,8 +215,8 @@ def cases(draws: st.DrawFn) -> Case:
         "signal": draws(st.sampled_from(["gate", "gate", "product"])),
     }
     if draws(st.integers(0, 3)) == 0:
-        options |= draws(_ablations(rows, width, dtype, seed))
-    bins = draws(_bins(rows, n_bins))
+        options |= draws(ablations(rows, width, dtype, seed))
+    bins = draws(bins_of(rows, n_bins))
     signs = gated and draws(st.booleans())
     if signs:
         options |= {"threshold": 0.0, "signal": "gate"}
@@ -224,7 +224,7 @@ def cases(draws: st.DrawFn) -> Case:
 
 
 @st.composite
-def _bins(draws: st.DrawFn, rows: int, n_bins: int) -> Tensor:
+def bins_of(draws: st.DrawFn, rows: int, n_bins: int) -> Tensor:
     known = st.integers(-1, n_bins - 1)
     kind = draws(st.sampled_from(["runs", "any", "none", "alternating", "wrong"]))
     if kind == "runs":
@@ -243,7 +243,7 @@ def _bins(draws: st.DrawFn, rows: int, n_bins: int) -> Tensor:
 
 
 @st.composite
-def _ablations(draws: st.DrawFn, rows: int, width: int, dtype, seed: int) -> dict[str, Any]:
+def ablations(draws: st.DrawFn, rows: int, width: int, dtype, seed: int) -> dict[str, Any]:
     n = draws(st.integers(1, 3))
     which = draws(st.sampled_from(["keep", "fill", "both"]))
     options: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from sass_machine.operands import TRUE, Operand, UnknownError
 from sass_machine.operations.registry import BITS, operation, u32, u64
 
 
-@operation("NOP", "YIELD", "WARPSYNC")
+@operation("NOP", "YIELD", "ENDCOLLECTIVE")
 def nothing(m: Machine, s: Step) -> None:
     """Nothing that a result could show."""
 
@@ -82,6 +82,17 @@ def unpack_predicates(m: Machine, s: Step) -> None:
             m.set_predicate(Operand("P", n), m.word(source) >> np.uint32(n) & np.uint32(1) == 1)
 
 
+@operation("SHFL", modifiers="BFLY")
+def shuffle(m: Machine, s: Step) -> None:
+    """Only within whole warps, so that the lane it asks for is always one of them."""
+    _, to, source, change, bounds = s.operands
+    if np.any(m.word(bounds) != 31) or np.any(m.word(change) > 31):
+        raise UnknownError(f"sass_machine: {s.text!r} is not known")
+    value = np.broadcast_to(m.word(source), m.lanes().shape)
+    m.set(to, m.of_lane(value, m.word(change)))
+    m.set_predicate(s.operands[0], np.ones(m.lanes().shape, bool))
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 
@@ -135,22 +146,42 @@ def meet(m: Machine, s: Step) -> int:
     return s.address + 16
 
 
+@operation("BREAK")
+def part(m: Machine, s: Step) -> None:
+    m.part(s.operands[0].number)
+
+
+@operation("WARPSYNC", modifiers="COLLECTIVE")
+def gather(m: Machine, s: Step) -> int:
+    """Also the first of a block that is executed together, to ENDCOLLECTIVE."""
+    if np.any(m.integer(s.operands[0]) != np.uint32(0xFFFFFFFF)):
+        raise UnknownError(f"sass_machine: {s.text!r} is not known")
+    m.gather()
+    return s.address + 16
+
+
 @operation("EXIT")
 def leave(m: Machine, s: Step) -> int:
     m.leave()
     return s.address + 16
 
 
-@operation("BRA", "CALL", modifiers="REL NOINC")
+@operation("BRA", "CALL", modifiers="REL NOINC DIV")
 def branch(m: Machine, s: Step) -> "np.ndarray | int":
     *conditions, target = s.operands
+    if (
+        "DIV" in s.modifiers
+    ):  # if the warp is not all here; whether lanes that left count is not known
+        if np.any(m.integer(conditions[0]) != np.uint32(0xFFFFFFFF)):
+            raise UnknownError(f"sass_machine: {s.text!r} is not known")
+        return np.where(m.complete(), s.address + 16, target.number)
     if not conditions:
         return target.number
     go = np.logical_and.reduce([m.predicate(o) for o in conditions])
     return np.where(go, target.number, s.address + 16)
 
 
-@operation("BRX")
+@operation("BRX", "BRXU")
 def branch_indexed(m: Machine, s: Step) -> np.ndarray:
     base, offset = s.operands
     return (m.word(base) + np.uint32(offset.number) + np.uint32(s.address + 16)).astype(np.int32)

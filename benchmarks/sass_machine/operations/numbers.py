@@ -1,10 +1,12 @@
 """Floating point: float32, and two halves in a word."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sass_machine import arithmetic
 from sass_machine.machine import Machine, Step
-from sass_machine.operands import UnknownError
+from sass_machine.operands import TRUE, Operand, UnknownError
 from sass_machine.operations.integers import COMPARE, combined
 from sass_machine.operations.registry import operation
 
@@ -155,8 +157,21 @@ def add_halves(m: Machine, s: Step) -> None:
         set_halves(m, s, [arithmetic.fused(a[k], one, b[k]) for k in range(2)])
 
 
-@operation("F2FP", modifiers="BF16 F16 F32 PACK_AB RELU")
+@operation("HMNMX2", "VHMNMX", modifiers="NAN BF16_V2")
+def bound_halves(m: Machine, s: Step) -> None:
+    """The larger of two or three; the smaller is not used by these kernels."""
+    values = s.operands[1:-1]
+    if "NAN" not in s.modifiers or s.operands[-1] != Operand("P", TRUE, inverted=True):
+        raise UnknownError(f"sass_machine: {s.text!r} is not known")
+    pairs = halves(m, replace(s, operands=(s.operands[0], *values)), len(values))
+    set_halves(m, s, [np.maximum.reduce([pair[k] for pair in pairs]) for k in range(2)])
+
+
+@operation("F2FP", modifiers="BF16 F16 F32 PACK_AB RELU SATFINITE E4M3 PACK_AB_MERGE_C")
 def pack(m: Machine, s: Step) -> None:
+    if "E4M3" in s.modifiers:
+        pack_bytes(m, s)
+        return
     to, high, low = s.operands
     words = []
     for o in (low, high):
@@ -165,3 +180,12 @@ def pack(m: Machine, s: Step) -> None:
             x = np.where((x > 0) | np.isnan(x), x, np.float32(0))
         words.append(arithmetic.to_half(x, "BF16" in s.modifiers))
     m.set(to, words[0] | words[1] << np.uint32(16))
+
+
+def pack_bytes(m: Machine, s: Step) -> None:
+    """Two numbers as bytes of e4m3fn in the low half of a word; what they come on top of is 0."""
+    to, high, low, base = s.operands
+    if "SATFINITE" not in s.modifiers or np.any(m.word(base)):
+        raise UnknownError(f"sass_machine: {s.text!r} is not known")
+    words = [arithmetic.to_fp8(m.number(o)) for o in (low, high)]
+    m.set(to, words[0] | words[1] << np.uint32(8))

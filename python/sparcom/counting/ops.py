@@ -17,22 +17,21 @@ from sparcom import native
 from sparcom.counting.activations import parse_activation
 from sparcom.errors import InputError
 
+NAME = "act_mul_count"
 SIGNALS = {"gate": 0, "product": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 # All positional: keyword arguments cost the dispatcher 4 us more.
-_INPUTS = (
+INPUTS = (
     "Tensor gate, Tensor? up, Tensor bins, Tensor(a!) counts, Tensor(b!) rows, "
     "str activation, float threshold, str signal, Tensor? keep, Tensor? fill, Tensor? expert, "
     "Tensor(d!)? signs"
 )
-_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 _library = torch.library.Library("sparcom", "FRAGMENT")
-_library.define(f"act_mul_count({_INPUTS}, bool striped=False) -> Tensor", tags=_TAGS)
-_library.define(
-    f"act_mul_count.out({_INPUTS}, Tensor(c!) out, bool striped=False) -> ()", tags=_TAGS
-)
-_TENSORS = 12  # of _INPUTS: gate to signs
+_library.define(f"act_mul_count({INPUTS}, bool striped=False) -> Tensor", tags=TAGS)
+_library.define(f"act_mul_count.out({INPUTS}, Tensor(c!) out, bool striped=False) -> ()", tags=TAGS)
+TENSORS = 12  # of INPUTS: gate to signs
 
 
 def act_mul_count(
@@ -106,7 +105,9 @@ def _fake(
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
     signs: Tensor | None, striped: bool = False,
 ) -> Tensor:  # fmt: skip
-    _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
+    check_inputs(
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs
+    )
     return torch.empty_like(gate, memory_format=torch.contiguous_format)
 
 
@@ -115,13 +116,15 @@ def _fake_out(
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
     signs: Tensor | None, out: Tensor, striped: bool = False,
 ) -> None:  # fmt: skip
-    _check(gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs)
-    _check_tensor("out", out, gate.dtype, gate, gate.shape)
+    check_inputs(
+        gate, up, bins, counts, rows, activation, threshold, signal, keep, fill, expert, signs
+    )
+    check_tensor("out", out, gate.dtype, gate, gate.shape)
 
 
 def _cpu(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch_cpu(gate, *inputs[: _TENSORS - 1], out, *inputs[_TENSORS - 1 :])
+    _launch_cpu(gate, *inputs[: TENSORS - 1], out, *inputs[TENSORS - 1 :])
     return out
 
 
@@ -132,7 +135,7 @@ def _cpu_out(*inputs: Any) -> None:
 
 def _cuda(gate: Tensor, *inputs: Any) -> Tensor:
     out = _fake(gate, *inputs)
-    _launch_cuda(gate, *inputs[: _TENSORS - 1], out, *inputs[_TENSORS - 1 :])
+    _launch_cuda(gate, *inputs[: TENSORS - 1], out, *inputs[TENSORS - 1 :])
     return out
 
 
@@ -142,22 +145,22 @@ def _cuda_out(*inputs: Any) -> None:
 
 
 def _launch_cpu(*inputs: Any) -> None:
-    *tensors, striped = inputs if len(inputs) > _TENSORS + 1 else (*inputs, False)
+    *tensors, striped = inputs if len(inputs) > TENSORS + 1 else (*inputs, False)
     if striped:
         raise InputError("act_mul_count: striped counts are for CUDA; on CPU, leave striped False")
-    _launch(native.cpu().act_mul_count, (), *tensors)
+    launch(native.cpu().act_mul_count, (), *tensors)
 
 
 def _launch_cuda(*inputs: Any) -> None:
     """Queue the kernel on the current stream of gate's device, as torch does with its own."""
-    *tensors, striped = inputs if len(inputs) > _TENSORS + 1 else (*inputs, False)
+    *tensors, striped = inputs if len(inputs) > TENSORS + 1 else (*inputs, False)
     kernel, device = native.cuda().act_mul_count, tensors[0].device
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream().cuda_stream
-        _launch(kernel, (device.index, stream, striped), *tensors)
+        launch(kernel, (device.index, stream, striped), *tensors)
 
 
-def _launch(
+def launch(
     kernel: Callable[..., object], where: tuple[int, ...], gate: Tensor, up: Tensor | None,
     bins: Tensor, counts: Tensor, rows: Tensor, activation: str, threshold: float, signal: str,
     keep: Tensor | None, fill: Tensor | None, expert: Tensor | None, signs: Tensor | None,
@@ -205,20 +208,21 @@ torch.library.register_fake("sparcom::act_mul_count.out", _fake_out, lib=_librar
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def _check(
+def check_inputs(
     gate: Tensor, up: Tensor | None, bins: Tensor, counts: Tensor, rows: Tensor, activation: str,
     threshold: float, signal: str, keep: Tensor | None, fill: Tensor | None, expert: Tensor | None,
-    signs: Tensor | None,
+    signs: Tensor | None, name: str = NAME,
 ) -> None:  # fmt: skip
-    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices."""
+    """Check names, dtypes, shapes, strides and devices; the kernel checks memory and indices.
+
+    name: of the operator, for its errors.
+    """
     if signal not in SIGNALS:
-        raise InputError(
-            f"act_mul_count: signal must be one of {', '.join(SIGNALS)}, got {signal!r}"
-        )
+        raise InputError(f"{name}: signal must be one of {', '.join(SIGNALS)}, got {signal!r}")
     parse_activation(activation)
     turns = _take_turns(gate, up)
     if gate.dim() != 2 or gate.dtype not in DTYPES or not (_rows_are_dense(gate) or turns):
-        _fail("gate", "[rows, width] float32, bfloat16 or float16 with unit stride", gate)
+        fail("gate", "[rows, width] float32, bfloat16 or float16 with unit stride", gate, name)
     n, width = gate.shape
     if up is not None and not (
         up.dtype is gate.dtype
@@ -226,30 +230,32 @@ def _check(
         and up.device == gate.device
         and (_rows_are_dense(up) or turns)
     ):
-        _fail("up", f"[{n}, {width}] {_name(gate.dtype)} with unit stride on {gate.device}", up)
-    _check_tensor("bins", bins, torch.int32, gate, (n,))
+        fail(
+            "up", f"[{n}, {width}] {_name(gate.dtype)} with unit stride on {gate.device}", up, name
+        )
+    check_tensor("bins", bins, torch.int32, gate, (n,), name)
     if rows.dim() != 1:
-        _fail("rows", "[bins] int32", rows)
-    _check_tensor("rows", rows, torch.int32, gate, rows.shape)
-    _check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width))
+        fail("rows", "[bins] int32", rows, name)
+    check_tensor("rows", rows, torch.int32, gate, rows.shape, name)
+    check_tensor("counts", counts, torch.int32, gate, (rows.shape[0], width), name)
     if signs is not None:
         check_signs(up is not None, threshold, signal)
-        _check_tensor("signs", signs, torch.int32, gate, (2, rows.shape[0], width))
+        check_tensor("signs", signs, torch.int32, gate, (2, rows.shape[0], width), name)
     tables = fill if keep is None else keep
     if tables is None:
         if expert is not None:
-            _fail("expert", "None without keep and fill", expert)
+            fail("expert", "None without keep and fill", expert, name)
         return
     first = "fill" if keep is None else "keep"
     if tables.dim() != 2:
-        _fail(first, f"[experts, {width}]", tables)
-    for name, value in (("keep", keep), ("fill", fill)):
+        fail(first, f"[experts, {width}]", tables, name)
+    for what, value in (("keep", keep), ("fill", fill)):
         if value is not None:
-            _check_tensor(name, value, gate.dtype, gate, (tables.shape[0], width))
+            check_tensor(what, value, gate.dtype, gate, (tables.shape[0], width), name)
     if expert is not None:
-        _check_tensor("expert", expert, torch.int32, gate, (n,))
+        check_tensor("expert", expert, torch.int32, gate, (n,), name)
     elif tables.shape[0] == 0 and n:
-        _fail(first, "[experts, width] with at least one expert", tables)
+        fail(first, "[experts, width] with at least one expert", tables, name)
 
 
 def check_signs(gated: bool, threshold: float, signal: str) -> None:
@@ -279,20 +285,22 @@ def _take_turns(gate: Tensor, up: Tensor | None) -> bool:
     )
 
 
-def _check_tensor(
-    name: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple[int, ...]
+def check_tensor(
+    what: str, x: Tensor, dtype: torch.dtype, gate: Tensor, shape: tuple[int, ...], name: str = NAME
 ) -> None:
+    """Raise InputError if x is not a contiguous tensor of this shape beside gate."""
     if x.dtype is not dtype or x.shape != shape or not x.is_contiguous() or x.device != gate.device:
         expected = f"{list(shape)} {_name(dtype)}, contiguous, on {gate.device}"
-        _fail(name, expected, x)
+        fail(what, expected, x, name)
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fail(name: str, expected: str, x: Tensor) -> NoReturn:
+def fail(what: str, expected: str, x: Tensor, name: str = NAME) -> NoReturn:
+    """Raise InputError: what was expected of a tensor, and what came."""
     raise InputError(
-        f"act_mul_count: {name} must be {expected}; got {list(x.shape)} {_name(x.dtype)} with "
+        f"{name}: {what} must be {expected}; got {list(x.shape)} {_name(x.dtype)} with "
         f"strides {list(x.stride())} on {x.device}"
     )

@@ -19,6 +19,7 @@ from sparcom.counting.changes import Change
 from sparcom.counting.counted import Counted
 from sparcom.counting.magnitude_buffers import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
+from sparcom.counting.quant_ops import act_mul_count_quant
 from sparcom.counting.trace import Trace
 from sparcom.errors import CountError
 
@@ -179,6 +180,24 @@ class Recorder:
         self.check_rows(site, len(gate))
         return self._count(site, gate, up, self._bins)
 
+    def count_quantised(
+        self, site: int, gate: torch.Tensor, up: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `count`, but h as (q, scales) in fp8: `act_mul_count_quant`, rows of scales dense."""
+        self.check_rows(site, len(gate))
+        others = (self._sums, self._magnitudes, self.trace)
+        if site in self._changes or any(more is not None for more in others):  # they see h
+            return reference.quantise(self._count(site, gate, up, self._bins), torch.float8_e4m3fn)
+        options = self._options(site)
+        self._recount_rows(site, gate, up, self._bins, options)
+        counts, rows, signs = self._buffers.of(site)
+        options |= self._ablation(site, None)
+        with nvtx.site(self.sites[site].name):
+            return act_mul_count_quant(
+                gate, up, self._bins, counts, rows, signs=signs, striped=self._buffers.striped,
+                **options,
+            )  # fmt: skip
+
     def count_routed(
         self,
         site: int,
@@ -252,21 +271,11 @@ class Recorder:
         expert: torch.Tensor | None = None,
         token: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        options: dict[str, Any] = {
-            "activation": self.sites[site].activation,
-            "threshold": self.threshold,
-            "signal": self.signal,
-        }
-        striped = self._buffers.striped
-        if self._recount is not None:
-            counts, rows, signs = self._recount.of(site)
-            reference.act_mul_count(gate, up, bins, counts, rows, signs=signs, **options)
+        options, striped = self._options(site), self._buffers.striped
+        self._recount_rows(site, gate, up, bins, options)
         counts, rows, signs = self._buffers.of(site)
         before = self._before_change(site, gate, up, bins, options)
-        if site in self._ablated:
-            keep, fill = self._ablated[site]
-            local = None if expert is None else expert.clamp(min=0)
-            options |= {"keep": keep, "fill": fill, "expert": local}
+        options |= self._ablation(site, expert)
         with nvtx.site(self.sites[site].name):
             h = act_mul_count(
                 gate, up, bins, counts, rows, signs=signs, out=out, striped=striped, **options
@@ -284,6 +293,27 @@ class Recorder:
         if self.trace is not None:
             self.trace.add(site, (gate, up, h, before), bins >= 0, token, expert)
         return h
+
+    def _options(self, site: int) -> dict[str, Any]:
+        activation = self.sites[site].activation
+        return {"activation": activation, "threshold": self.threshold, "signal": self.signal}
+
+    def _ablation(self, site: int, expert: torch.Tensor | None) -> dict[str, Any]:
+        if site not in self._ablated:
+            return {}
+        keep, fill = self._ablated[site]
+        return {
+            "keep": keep, "fill": fill, "expert": None if expert is None else expert.clamp(min=0)
+        }  # fmt: skip
+
+    def _recount_rows(
+        self, site: int, gate: torch.Tensor, up: torch.Tensor | None, bins: torch.Tensor,
+        options: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Count by plain torch, too, if that is wanted."""
+        if self._recount is not None:
+            counts, rows, signs = self._recount.of(site)
+            reference.act_mul_count(gate, up, bins, counts, rows, signs=signs, **options)
 
     def _before_change(
         self, site: int, gate: torch.Tensor, up: torch.Tensor | None, bins: torch.Tensor,

@@ -1,4 +1,5 @@
-"""act_mul_count in plain torch, on any device: the kernels are compared with it.
+"""act_mul_count and its quantisation in plain torch, on any device: the kernels are compared with
+them.
 
 Every op is written out and every cast is explicit. f is computed in double precision and rounded
 once, so this is the correctly rounded f, not torch's own float32 formula.
@@ -103,3 +104,25 @@ def count_signs(gate: Tensor, up: Tensor, bins: Tensor, signs: Tensor) -> None:
     at = (bins >= 0).nonzero().flatten()
     positive = torch.stack([up[at] > 0, (gate[at] > 0) & (up[at] > 0)])
     signs.index_add_(1, bins[at].long(), positive.to(signs.dtype))
+
+
+GROUP = 128  # columns to a scale
+
+
+def quantise(h: Tensor, dtype: torch.dtype, *, ue8m0: bool = False) -> tuple[Tensor, Tensor]:
+    """(q [n, width], scales [n, width / 128] float32) of h: `quant_ops.act_mul_count_quant`."""
+    largest = torch.tensor(127 if dtype is torch.int8 else torch.finfo(dtype).max, device=h.device)
+    groups = h.float().unflatten(1, (-1, GROUP))
+    scales = groups.abs().amax(2).clamp(min=1e-10) / largest.float().expand(groups.shape[:2])
+    if ue8m0:
+        scales = torch.where(scales.isfinite(), next_power_of_2(scales.clamp(min=1e-10)), scales)
+    exact = (groups / scales[..., None]).flatten(1)
+    if dtype is torch.int8:
+        return exact.round().nan_to_num(nan=0.0).clamp(-127, 127).to(dtype), scales
+    return exact.clamp(-largest, largest).to(dtype), scales
+
+
+def next_power_of_2(x: Tensor) -> Tensor:
+    """The least power of two that is at least x: [...] positive normal float32."""
+    last_place, exponents = 2**23 - 1, 0xFF << 23
+    return ((x.view(torch.int32) + last_place) & exponents).view(torch.float32)

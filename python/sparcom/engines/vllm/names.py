@@ -93,6 +93,14 @@ USED: Mapping[str, Sequence[str]] = {
     "model_executor.layers.attention_layer_base": ("AttentionLayerBase",),
     "model_executor.layers.activation": ("SiluAndMul", "SiluAndMulWithClamp", "GeluAndMul",
                                          "SwigluStepAndMul", "SituAndMul"),
+    "model_executor.layers.fusion.fused_act_quant": (
+        "_FUSED_ACT_QUANT", "_FUSED_ACT_QUANT_SUPPORT", "maybe_fused_act_quant",
+    ),
+    "model_executor.layers.fusion.quant_activation": (
+        "QuantizedActivation.data", "QuantizedActivation.scale", "QuantizedActivation.orig_dtype",
+        "QuantizedActivation.orig_shape", "QuantizedActivation.quant_key",
+    ),
+    "model_executor.layers.quantization.utils.quant_utils": ("kFp8Dynamic128Sym",),
     f"{_MOE}.unquantized_fused_moe_method": ("select_unquantized_moe_backend",),
     f"{_MOE}.activation": ("MoEActivation.SILU", "MoEActivation.GELU", "MoEActivation.GELU_TANH",
                            "MoEActivation.SWIGLUOAI", "MoEActivation.SWIGLUOAI_UNINTERLEAVE",

@@ -1,6 +1,7 @@
 """What vLLM's graphs call at a site, as opaque operators that count into this process's recorder.
 
     count_site            out = f(gate) * up of a dense or shared site
+    count_site_quant      the same in fp8, 128 columns to a scale: (q, scales)
     count_experts         out = what the routed experts of a layer make of their input
     count_token_order     out = f(gate) * up of a routed site, row t * top_k + k
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparcom.counting.quant_ops import GROUP, new_scales
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.experts.grouped import GroupedExperts
 from sparcom.errors import CountError
@@ -21,6 +23,7 @@ from sparcom.errors import CountError
 _library = torch.library.Library("sparcom", "FRAGMENT")
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 _library.define("count_site(Tensor x, int site, bool paired) -> Tensor", tags=_TAGS)
+_library.define("count_site_quant(Tensor x, int site) -> (Tensor, Tensor)", tags=_TAGS)
 _library.define(
     "count_experts(Tensor(a!) out, Tensor hidden, Tensor weights, Tensor ids, int site) -> ()",
     tags=_TAGS,
@@ -85,6 +88,11 @@ class StepCounter:
         self._expect(len(x))
         return self.recorder.count(site, *(self._split(site, x) if paired else (x, None)))
 
+    def count_quantised(self, site: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f(gate) * up of one site in fp8, and its scales; x: [rows, 2 width]."""
+        self._expect(len(x))
+        return self.recorder.count_quantised(site, *self._split(site, x))
+
     def run_experts(
         self, site: int, hidden: Tensor, weights: Tensor, ids: Tensor, out: Tensor
     ) -> None:
@@ -144,6 +152,10 @@ def _count_site(x: Tensor, site: int, paired: bool) -> Tensor:
     return _here().count(site, x, paired)
 
 
+def _count_site_quant(x: Tensor, site: int) -> tuple[Tensor, Tensor]:
+    return _here().count_quantised(site, x)
+
+
 def _count_experts(out: Tensor, hidden: Tensor, weights: Tensor, ids: Tensor, site: int) -> None:
     _here().run_experts(site, hidden, weights, ids, out)
 
@@ -158,12 +170,18 @@ def _count_site_fake(x: Tensor, site: int, paired: bool) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1] // 2 if paired else x.shape[1])
 
 
+def _count_site_quant_fake(x: Tensor, site: int) -> tuple[Tensor, Tensor]:
+    h = x.new_empty(x.shape[0], x.shape[1] // 2)
+    return h.new_empty(h.shape, dtype=torch.float8_e4m3fn), new_scales(h)
+
+
 def _writes_out(*_: object) -> None:
     """The fake of the operators that only write to `out`."""
 
 
 for _name, _run, _fake in (
     ("count_site", _count_site, _count_site_fake),
+    ("count_site_quant", _count_site_quant, _count_site_quant_fake),
     ("count_experts", _count_experts, _writes_out),
     ("count_token_order", _count_token_order, _writes_out),
 ):
@@ -191,3 +209,8 @@ class CountedActivation(nn.Module):
         rows = x if x.dim() == 2 else x.flatten(0, -2)
         out = torch.ops.sparcom.count_site(rows, self.site_index, self.paired)
         return out if x.dim() == 2 else out.view(*x.shape[:-1], out.shape[-1])
+
+    def quantises(self, x: Tensor) -> bool:
+        """Whether h of this input may leave as fp8 in groups of 128 columns."""
+        halves = x.dtype in (torch.bfloat16, torch.float16)
+        return self.paired and halves and x.shape[-1] % (2 * GROUP) == 0

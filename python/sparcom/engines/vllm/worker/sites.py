@@ -17,6 +17,7 @@ from vllm.model_executor.layers.linear import LinearBase, ReplicatedLinear, RowP
 
 from sparcom.components import LocalSite, Site, site_order
 from sparcom.counting.activations import name_activation
+from sparcom.engines.vllm.worker import quantised
 from sparcom.engines.vllm.worker.counting_op import CountedActivation
 from sparcom.engines.vllm.worker.moe import Bank
 from sparcom.errors import InputError
@@ -103,6 +104,7 @@ def _exchange(
         units = start, start + down.input_size_per_partition
     counting = CountedActivation(paired, gives_h)
     setattr(parent, act, counting)
+    quantised.connect(counting, down)
     return [(LocalSite(site, units), counting)]
 
 
