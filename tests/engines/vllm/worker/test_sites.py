@@ -43,7 +43,7 @@ def test_what_an_mlp_is_taken_for(sites, projections, gated):
     assert parts.act_fn is counting
 
 
-def whole_mlp(sites, up: int = 8) -> nn.Module:
+def whole_mlp(sites, up: int = 8, names: tuple[str, str] = ("c_fc", "c_proj")) -> nn.Module:
     """An MLP of vLLM's transformers backend, of a model that names no way to split it."""
 
     class Whole(sites.ReplicatedLinear):
@@ -52,7 +52,9 @@ def whole_mlp(sites, up: int = 8) -> nn.Module:
             self.input_size, self.output_size = inputs, outputs
 
     made = nn.Module()
-    made.c_fc, made.c_proj, made.act = Whole(4, up), Whole(8, 4), nn.GELU()
+    for name, product in zip(names, (Whole(4, up), Whole(8, 4)), strict=True):
+        setattr(made, name, product)
+    made.act = nn.GELU()
     return made
 
 
@@ -64,6 +66,8 @@ def test_products_that_are_not_split_are_an_mlp_too(sites, monkeypatch):
     assert (local.site.name, local.units, local.site.gated) == ("layer1.dense", (0, 8), False)
     assert parts.act is counting
     assert sites._exchange("transformer.h.1.attn", whole_mlp(sites, up=7), "dense", "gate") == []
+    other = whole_mlp(sites, names=("per_layer_input_gate", "per_layer_projection"))  # Gemma3n
+    assert sites._exchange("model.layers.1", other, "dense", "gate") == []
     workers = 2
     with pytest.raises(InputError, match=r"h\.1\.mlp: every worker holds this MLP whole"):
         sites._exchange("transformer.h.1.mlp", whole_mlp(sites), "dense", "gate")
