@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -149,8 +150,9 @@ def tiny_config(family: str, *, for_vllm: bool = False, **changes: Any) -> PreTr
 
 
 def write_as_on_the_hub(folder: Path) -> None:
-    """Rewrite a saved config by the keys that checkpoints of the hub have, where vLLM knows no
-    others: DeepSeek-V4's transformers names its layers, the hub numbers them."""
+    """Rewrite a saved model by the names that checkpoints of the hub have, where vLLM knows no
+    others: transformers writes DeepSeek-V4's layers, and some of its weights, by names of its own.
+    """
     file = folder / "config.json"
     values = json.loads(file.read_text("utf-8"))
     if values["model_type"] == "deepseek_v4":
@@ -159,6 +161,19 @@ def write_as_on_the_hub(folder: Path) -> None:
         values["num_hash_layers"] = values.pop("mlp_layer_types").count("hash_moe")
         values["qk_rope_head_dim"] = int(values["head_dim"] * values["partial_rotary_factor"])
         file.write_text(json.dumps(values), "utf-8")
+        weights = folder / "model.safetensors"
+        save_file({_on_the_hub(name): w for name, w in load_file(weights).items()}, weights)
+
+
+def _on_the_hub(name: str) -> str:
+    """DeepSeek-V4's name of a weight that transformers saved."""
+    for own, hub in (
+        ("embed_tokens.", "embed."),
+        ("lm_head.", "head."),
+        (".hc_head.hc", ".hc_head"),
+    ):
+        name = name.replace(own, hub)
+    return name.removeprefix("model.")
 
 
 def _shrunk(values: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
