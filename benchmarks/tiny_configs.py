@@ -95,6 +95,8 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
     "gemma4": {"vision_config": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16,
                                  "num_hidden_layers": 2, "num_attention_heads": 4,
                                  "num_key_value_heads": 4}},
+    "gemma4_unified": {"vision_config": {"mm_embed_dim": 64, "mm_posemb_size": 16,
+                                         "output_proj_dims": 64}},
     "gemma4_text": {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
                     "moe_intermediate_size": 48},
     # vLLM takes the keys of the last layers that have their own to be those of a window, then not.
