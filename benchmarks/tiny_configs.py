@@ -173,6 +173,7 @@ def _on_the_hub(name: str) -> str:
         ("embed_tokens.", "embed."),
         ("lm_head.", "head."),
         (".hc_head.hc", ".hc_head"),
+        (".attn.norm.", ".attn.kv_norm."),
     ):
         name = name.replace(own, hub)
     return name.removeprefix("model.")

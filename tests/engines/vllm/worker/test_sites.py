@@ -1,6 +1,7 @@
 """What a loaded vLLM model's MLPs are taken for, from their parts."""
 
 import pytest
+import torch
 from torch import nn
 
 from sparcom.errors import InputError
@@ -100,3 +101,14 @@ def test_an_mlp_is_shared_if_it_is_called_so_in_its_layer(sites, name, kind):
     at.add_module(last, mlp(sites, "gate_proj", "up_proj"))
     (local,) = sites.instrument(holder, "gate").local
     assert local.site.name == f"layer1.{kind}"
+
+
+def test_fused_weights_of_a_layer_are_refused_and_others_are_not(sites):
+    """Experts that vLLM does not hold in its own modules; positions of image patches are none."""
+    fused = nn.Module()
+    fused.weight = nn.Parameter(torch.zeros(4, 2, 8))
+    with pytest.raises(InputError, match=r"layers.1.mlp.experts \(Module\): weights of three dim"):
+        sites._refuse_experts("model.layers.1.mlp.experts", fused)
+    sites._refuse_experts("vision_embedder", fused)
+    fused.weight = nn.Parameter(torch.zeros(4, 1, 8))  # a depthwise convolution
+    sites._refuse_experts("model.layers.1.conv", fused)

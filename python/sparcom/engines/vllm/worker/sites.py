@@ -179,13 +179,15 @@ def _refuse_experts(name: str, module: nn.Module) -> None:
     """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there.
 
     Attention holds some for its heads, a depthwise convolution has [channels, 1, width], and a
-    quantised product may lie in blocks.
+    quantised product may lie in blocks. What lies in no layer is no expert: Gemma 4's positions of
+    image patches.
     """
-    if isinstance(module, AttentionLayerBase | LinearBase):
+    in_layer = any(part.isdigit() for part in name.split("."))
+    if not in_layer or isinstance(module, AttentionLayerBase | LinearBase):
         return
     if any(p.dim() == 3 and p.shape[1] > 1 for p in module.parameters(recurse=False)):
         raise InputError(
-            f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
+            f"{name} ({type(module).__name__}): weights of three dimensions outside "
             "vLLM's experts modules; experts of this kind are not supported by the vllm engine"
         )
 
