@@ -90,7 +90,8 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
     "deepseek_v2": {**_LATENT, "scoring_func": "softmax"},
     "deepseek_v3": {**_LATENT, **_UNGROUPED},
-    "deepseek_v4": {"head_dim": 512, "index_head_dim": 128},
+    "deepseek_v4": {"head_dim": 512, "index_head_dim": 128, "topk_method": "noaux_tc",
+                    "o_groups": 2},
     "falcon": {"ffn_hidden_size": 256},  # vLLM knows four times the hidden size alone
     "gemma4": {"vision_config": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16,
                                  "num_hidden_layers": 2, "num_attention_heads": 4,
