@@ -4,9 +4,12 @@ A class's own default config is shrunk by the names of its keys: vocabulary 128,
 layers, windows of 8. What a name cannot say is in `SPECIAL`.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -87,12 +90,18 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
     "deepseek_v2": {**_LATENT, "scoring_func": "softmax"},
     "deepseek_v3": {**_LATENT, **_UNGROUPED},
+    "deepseek_v4": {"head_dim": 512, "index_head_dim": 128, "topk_method": "noaux_tc",
+                    "o_groups": 2},
     "falcon": {"ffn_hidden_size": 256},  # vLLM knows four times the hidden size alone
     "gemma4": {"vision_config": {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16,
                                  "num_hidden_layers": 2, "num_attention_heads": 4,
                                  "num_key_value_heads": 4}},
+    "gemma4_unified": {"vision_config": {"mm_embed_dim": 64, "mm_posemb_size": 16,
+                                         "output_proj_dims": 64}},
     "gemma4_text": {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
                     "moe_intermediate_size": 48},
+    # vLLM takes the keys of the last layers that have their own to be those of a window, then not.
+    "gemma3n_text": {"num_kv_shared_layers": 2},
     "glm4_moe": {"head_dim": 32},
     "glm4_moe_lite": {**_LATENT, **_UNGROUPED, "first_k_dense_replace": 1},
     "hy_v3": {"first_k_dense_replace": 1, "expert_hidden_dim": 48, "route_norm": True,
@@ -106,7 +115,7 @@ FOR_VLLM: dict[str, dict[str, Any]] = {
                       "sliding_window_size": 8, "layernorm_epsilon": 1e-5,
                       "add_swa_attention_sink_bias": True, "rope_theta": 5000000.0,
                       "swa_rope_theta": 10000.0, "partial_rotary_factor": 0.334},
-    "minicpm3": {"qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16},
+    "minicpm3": {"qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64},
     "minimax_m2": {"rotary_dim": 16, "use_routing_bias": True, "scoring_func": "sigmoid"},
     "nemotron_h": {"time_step_min": 1e-9},  # transformers raises time steps to it, vLLM does not
     "qwen3_5_moe_text": _DELTA,
@@ -141,6 +150,34 @@ def tiny_config(family: str, *, for_vllm: bool = False, **changes: Any) -> PreTr
             if part.model_type:
                 values[name]["model_type"] = part.model_type
     return kind(**{**values, **special(family), **changes})
+
+
+def write_as_on_the_hub(folder: Path) -> None:
+    """Rewrite a saved model by the names that checkpoints of the hub have, where vLLM knows no
+    others: transformers writes DeepSeek-V4's layers, and some of its weights, by names of its own.
+    """
+    file = folder / "config.json"
+    values = json.loads(file.read_text("utf-8"))
+    if values["model_type"] == "deepseek_v4":
+        rates = {**values["compress_rates"], "sliding_attention": 0}
+        values["compress_ratios"] = [rates[kind] for kind in values.pop("layer_types")]
+        values["num_hash_layers"] = values.pop("mlp_layer_types").count("hash_moe")
+        values["qk_rope_head_dim"] = int(values["head_dim"] * values["partial_rotary_factor"])
+        file.write_text(json.dumps(values), "utf-8")
+        weights = folder / "model.safetensors"
+        save_file({_on_the_hub(name): w for name, w in load_file(weights).items()}, weights)
+
+
+def _on_the_hub(name: str) -> str:
+    """DeepSeek-V4's name of a weight that transformers saved."""
+    for own, hub in (
+        ("embed_tokens.", "embed."),
+        ("lm_head.", "head."),
+        (".hc_head.hc", ".hc_head"),
+        (".attn.norm.", ".attn.kv_norm."),
+    ):
+        name = name.replace(own, hub)
+    return name.removeprefix("model.")
 
 
 def _shrunk(values: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

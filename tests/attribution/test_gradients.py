@@ -7,7 +7,7 @@ import pytest
 import torch
 from plain_attribution import IDS, PROMPT, engine_of, likelihood, load, plain
 
-import models
+import outcomes
 from sparcom.ablation.target import Target
 from sparcom.ablation.transformers_ablator import TransformersAblator
 from sparcom.attribution.gradients import Attributor
@@ -52,7 +52,7 @@ def test_gradient_times_activation_is_that_of_the_unmodified_model(
 def test_experts_that_weigh_their_input_and_layers_that_are_not_packed(
     tmp_path: Path, family: str
 ) -> None:
-    models.save_tiny(family, tmp_path)
+    outcomes.save_tiny(family, tmp_path)
     engine = load(tmp_path)
     found, expected = Attributor(engine, "attribution")(PROMPT), by_weights(tmp_path, engine)
     assert np.abs(expected).max() > 1e-3

@@ -116,3 +116,12 @@ def test_an_engine_that_counts_other_sites_than_planned_is_refused(found: tuple[
     with pytest.raises(SparcomError, match=r"engine vllm: expected the site .*, got .*; use the"):
         check_sites(engine, ComponentSpace(PLANNED))
     check_sites(engine, ComponentSpace(found))
+
+
+def test_an_engine_that_computes_another_function_is_refused_by_its_name() -> None:
+    """vLLM's Bloom: gelu for its approximation by tanh."""
+    info, found = SimpleNamespace(name="vllm"), replace(SITES[1], activation="gelu")
+    engine = SimpleNamespace(info=info, space=ComponentSpace((SITES[0], found)))
+    message = "engine vllm computes gelu in layer1.dense, where transformers computes silu; use"
+    with pytest.raises(SparcomError, match=message):
+        check_sites(engine, ComponentSpace(PLANNED))

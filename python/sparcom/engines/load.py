@@ -65,8 +65,15 @@ def load_engine(
 def check_sites(engine: Engine, planned: ComponentSpace) -> None:
     """Raise SparcomError if an engine counts other sites than its run was planned for."""
     for expected, found in zip_longest(planned.sites, engine.space.sites):
-        if found != expected:
+        if found == expected:
+            continue
+        name = engine.info.name
+        if found and expected and replace(found, activation=expected.activation) == expected:
             raise SparcomError(
-                f"engine {engine.info.name}: expected the site {expected}, as run.json has it, got "
-                f"{found}; use the transformers engine"
+                f"engine {name} computes {found.activation} in {found.name}, where transformers "
+                f"computes {expected.activation}; use the transformers engine"
             )
+        raise SparcomError(
+            f"engine {name}: expected the site {expected}, as run.json has it, got {found}; use "
+            "the transformers engine"
+        )

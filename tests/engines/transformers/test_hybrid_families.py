@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import models
+import outcomes
+from sparcom.components import site_order
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers import scaled_experts
 from sparcom.engines.transformers.engine import TransformersEngine
@@ -26,25 +27,33 @@ def load(folder: Path) -> TransformersEngine:
 @pytest.mark.parametrize(
     ("family", "changes", "result"),
     [
-        ("llama4_text", {}, models.ALONE),
-        ("hunyuan_v1_moe", {}, models.PACKED),
-        ("recurrent_gemma", {}, models.ALONE),
-        ("gemma4_text", GEMMA_EXPERTS, models.PACKED),
-        ("nemotron_h", LATENT, models.ALONE),
-        ("jamba", {}, models.ALONE),  # its layers' class names hold Mamba
+        ("llama4_text", {}, outcomes.ALONE),
+        ("hunyuan_v1_moe", {}, outcomes.PACKED),
+        ("recurrent_gemma", {}, outcomes.ALONE),
+        ("gemma4_text", GEMMA_EXPERTS, outcomes.PACKED),
+        ("nemotron_h", LATENT, outcomes.ALONE),
+        ("jamba", {}, outcomes.ALONE),  # its layers' class names hold Mamba
     ],
 )
 def test_counts_equal_those_of_transformers(tmp_path, family, changes, result) -> None:
-    models.save_tiny(family, tmp_path, **changes)
-    outcome = models.compare(family, "", tmp_path)
+    outcomes.save_tiny(family, tmp_path, **changes)
+    outcome = outcomes.compare(family, "", tmp_path)
     assert (outcome.result, outcome.differ) == (result, outcome.near), outcome.why
 
 
 def test_the_space_says_which_layers_have_no_ffn(tmp_path) -> None:
     """Of Nemotron-H, a layer is a mixer or an FFN: 0 and 2 mix tokens."""
-    models.save_tiny("nemotron_h", tmp_path, **LATENT)
+    outcomes.save_tiny("nemotron_h", tmp_path, **LATENT)
     names = [site.name for site in load(tmp_path).space.sites]
     assert names == ["layer1.routed", "layer1.shared", "layer3.dense"]
+
+
+def test_sites_lie_in_the_order_of_every_engine(tmp_path) -> None:
+    """AFMoE's modules name a layer's shared expert before its routed ones."""
+    outcomes.save_tiny("afmoe", tmp_path)
+    sites = load(tmp_path).space.sites
+    assert [site.name for site in sites[:3]] == ["layer0.dense", "layer1.routed", "layer1.shared"]
+    assert list(sites) == sorted(sites, key=site_order)
 
 
 # -- models that read images too, given text ------------------------------------------------------
@@ -53,25 +62,25 @@ def test_the_space_says_which_layers_have_no_ffn(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("family", "result"),
     [
-        ("gemma3", models.PACKED),
-        ("gemma4", models.PACKED),
-        ("qwen2_5_vl", models.PACKED),
-        ("qwen3_vl_moe", models.PACKED),
-        ("mistral3", models.PACKED),
-        ("minimax_m3_vl", models.PACKED),
-        ("qwen3_5_moe", models.ALONE),
-        ("llama4", models.ALONE),
+        ("gemma3", outcomes.PACKED),
+        ("gemma4", outcomes.PACKED),
+        ("qwen2_5_vl", outcomes.PACKED),
+        ("qwen3_vl_moe", outcomes.PACKED),
+        ("mistral3", outcomes.PACKED),
+        ("minimax_m3_vl", outcomes.PACKED),
+        ("qwen3_5_moe", outcomes.ALONE),
+        ("llama4", outcomes.ALONE),
     ],
 )
 def test_a_multimodal_model_counts_on_text(tmp_path, family, result) -> None:
-    models.save_tiny(family, tmp_path, whole=True)
-    outcome = models.compare(family, "", tmp_path)
+    outcomes.save_tiny(family, tmp_path, whole=True)
+    outcome = outcomes.compare(family, "", tmp_path)
     assert (outcome.result, outcome.differ) == (result, outcome.near), outcome.why
 
 
 def test_layers_that_only_images_reach_are_refused(tmp_path) -> None:
     """Llama 3.2 Vision skips its cross attention layers, FFNs and all, if there is no image."""
-    models.save_tiny("mllama", tmp_path, whole=True)
+    outcomes.save_tiny("mllama", tmp_path, whole=True)
     with pytest.raises(
         InputError, match=r"layers\.3\.mlp .*does not run on a prompt of text alone"
     ):
@@ -82,7 +91,7 @@ def test_layers_that_only_images_reach_are_refused(tmp_path) -> None:
 
 
 def test_experts_that_forget_the_weight_are_refused(tmp_path, monkeypatch) -> None:
-    models.save_tiny("llama4_text", tmp_path)
+    outcomes.save_tiny("llama4_text", tmp_path)
 
     def weighs_nothing(run):
         def forward(self, hidden_states):
@@ -100,7 +109,7 @@ def test_experts_that_forget_the_weight_are_refused(tmp_path, monkeypatch) -> No
 
 
 def test_two_experts_a_token_on_weighed_input_are_refused(tmp_path) -> None:
-    models.save_tiny("llama4_text", tmp_path, num_experts_per_tok=2)
+    outcomes.save_tiny("llama4_text", tmp_path, num_experts_per_tok=2)
     with pytest.raises(InputError, match="weighs the input of 2 experts a token"):
         load(tmp_path)
 
@@ -115,6 +124,6 @@ def test_scores_and_routing_are_each_other_s_inverse() -> None:
 
 
 def test_a_router_that_may_choose_no_expert_is_refused(tmp_path) -> None:
-    models.save_tiny("zaya", tmp_path)
+    outcomes.save_tiny("zaya", tmp_path)
     with pytest.raises(InputError, match=r"ZayaRouter, weighs 9 choices, but it holds 8 experts"):
         load(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import models
+import outcomes
 from tiny_configs import LAYERS, VOCABULARY, tiny_config
 
 ROOT = Path(models.__file__).parents[1]
@@ -54,33 +55,33 @@ def test_a_tiny_config_is_tiny(family: str) -> None:
 
 @pytest.mark.parametrize(
     ("family", "result"),
-    [("llama", models.PACKED), ("falcon", models.ALONE), ("mamba", models.REFUSED),
-     ("musicgen", models.UNBUILT)],
+    [("llama", outcomes.PACKED), ("falcon", outcomes.ALONE), ("mamba", outcomes.REFUSED),
+     ("musicgen", outcomes.UNBUILT)],
 )  # fmt: skip
 def test_each_outcome_has_a_name(family: str, result: str) -> None:
-    assert models.try_family(family).result == result
+    assert outcomes.try_family(family).result == result
 
 
 def test_a_difference_is_seen(monkeypatch, tmp_path: Path) -> None:
     """With counts that are off by one the sweep says so: it does not believe the proof."""
-    models.save_tiny("llama", tmp_path)
-    real = models.TransformersEngine.count
+    outcomes.save_tiny("llama", tmp_path)
+    real = outcomes.TransformersEngine.count
 
     def off(self, prompts):
         for counted in real(self, prompts):
             counted.neurons[:, ::50] += 1
             yield counted
 
-    monkeypatch.setattr(models.TransformersEngine, "count", off)
-    outcome = models.compare("llama", "", tmp_path)
-    assert outcome.result == models.DIFFERENT
+    monkeypatch.setattr(outcomes.TransformersEngine, "count", off)
+    outcome = outcomes.compare("llama", "", tmp_path)
+    assert outcome.result == outcomes.DIFFERENT
     assert outcome.differ == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_class_that_crashes_is_an_outcome_of_its_own() -> None:
     code = (
         "import os, models\n"
-        "models.try_family = lambda family: os._exit(3)\n"
+        "models.try_family = lambda family, engine: os._exit(3)\n"
         "print(models.sweep(['llama'])[0].why)"
     )
     done = subprocess.run(
@@ -104,7 +105,7 @@ def test_the_models_in_use_are_named_with_what_the_tables_say() -> None:
         assert row[1] == f"`{MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[used.model_type]}`"
         assert (row[2], row[3]) == tuple(results[used.model_type] for results in of)
     assert len(models.USED) == 20
-    counted = [sum(row[at] in models.COUNTED for row in table) for at in (2, 3)]
+    counted = [sum(row[at] in outcomes.COUNTED for row in table) for at in (2, 3)]
     assert re.findall(r"counts (\d+), and vLLM on a CPU (\d+)\.", section) == [
         (str(counted[0]), str(counted[1]))
     ]

@@ -13,6 +13,7 @@ from tiny_models import save_tiny_model
 from vllm_tools import SHAPE, by_id, make_prompts, reference, share_of_differing_cells
 
 import models
+import outcomes
 from sparcom.engines.transformers.loading import describe_model, load_config
 from sparcom.engines.vllm.engine import VllmEngine
 from sparcom.engines.vllm.options import VllmOptions
@@ -45,7 +46,7 @@ def test_counts_equal_the_transformers_engine(tmp_path, family):
         engine.close()
 
 
-def outcome_of(family: str, folder: Path) -> models.Outcome:
+def outcome_of(family: str, folder: Path) -> outcomes.Outcome:
     """What the sweep says of a family, from a process of its own, in which vLLM runs as well."""
     kept = folder / "outcomes"
     done = subprocess.run(
@@ -53,38 +54,39 @@ def outcome_of(family: str, folder: Path) -> models.Outcome:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    return models.Outcome(**json.loads(kept.read_text()))
+    return outcomes.Outcome(**json.loads(kept.read_text()))
 
 
 @pytest.mark.parametrize(
     "family",
     ["granitemoeshared", "ernie4_5_moe", "lfm2_moe", "llama4_text", "glm4_moe", "minimax_m2",
-     "deepseek_v3", "nemotron_h"],
+     "deepseek_v3", "nemotron_h", "afmoe", "gemma3n_text"],
 )  # fmt: skip
 def test_counts_equal_those_of_unmodified_modules(tmp_path, family) -> None:
     """A shared MLP beside experts, biased routers, short convolutions, weighed inputs, latent
-    attention, experts without a gate."""
+    attention, experts without a gate, shared experts first, products that are no MLP."""
     outcome = outcome_of(family, tmp_path)
-    assert outcome.result == models.EQUAL, outcome.why
+    assert outcome.result == outcomes.EQUAL, outcome.why
     assert outcome.differ == outcome.near
 
 
-def test_counts_in_bfloat16_are_as_near_as_those_of_transformers(tmp_path) -> None:
+def test_counts_are_equal_but_for_a_kernel_of_bfloat16(tmp_path) -> None:
     """Gated delta rule: vLLM computes it on a CPU in bfloat16 alone."""
     outcome = outcome_of("qwen3_next", tmp_path)
-    assert outcome.result == models.ROUNDED, outcome.why
+    assert outcome.result == outcomes.ROUNDED, outcome.why
+    assert outcome.differ == outcome.near
 
 
 @pytest.mark.skipif(find_spec("torchvision") is None, reason="vLLM imports it with torchvision")
 def test_a_multimodal_model_counts_on_text(tmp_path) -> None:
     outcome = outcome_of("gemma3", tmp_path)
     assert outcome.model == "Gemma3ForConditionalGeneration"
-    assert outcome.result == models.EQUAL, outcome.why
+    assert outcome.result == outcomes.EQUAL, outcome.why
     assert outcome.differ == outcome.near
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 def test_a_multimodal_model_without_torchvision_is_refused_by_name(tmp_path) -> None:
     outcome = outcome_of("gemma3", tmp_path)
-    assert outcome.result == models.REFUSED
+    assert outcome.result == outcomes.REFUSED
     assert re.search(r"could not import its class .*: torchvision is not installed", outcome.why)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from sparcom.components import ComponentSpace, Site
+from sparcom.components import ComponentSpace, Site, site_order
 from sparcom.counting.activations import ACTIVATIONS
 from sparcom.counting.recorder import Recorder
 from sparcom.engines.transformers import gating, moe, scaled_experts
@@ -97,7 +97,7 @@ def find_ffns(model: nn.Module) -> list[Ffn]:
             names = ", ".join(ffn.name for ffn in found)
             why = f"several FFNs of one kind ({names}), such as experts that are modules"
             raise InputError(_unsupported(model, name, block, why))
-        ffns += found
+        ffns += sorted(found, key=lambda ffn: site_order(ffn.site))  # AFMoE's shared one is first
     if not ffns:  # a layer without one is no fault: hybrids have some
         name, block = decoder_layers(model)[0]
         raise InputError(_unsupported(model, name, block, "no FFN found in it or in another layer"))

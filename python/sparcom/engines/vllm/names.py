@@ -128,6 +128,7 @@ USED: Mapping[str, Sequence[str]] = {
     f"{_MOE}.router.fused_moe_router": ("FusedMoERouter.select_experts",),
     f"{_MOE}.router.cpu_router": ("CPURouter._compute_routing", "_grouped_topk"),
     "model_executor.layers.rotary_embedding.base": ("RotaryEmbedding.forward_cpu",),
+    "model_executor.layers.mamba.ops.cpu.gdn_attention": ("_cpu_gdn_attention_nonspec",),
     # 0.32 and 0.33
     "entrypoints.launchers.cli_args | entrypoints.common.cli_args": (
         "make_arg_parser", "validate_parsed_serve_args",

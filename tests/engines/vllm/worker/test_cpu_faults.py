@@ -98,3 +98,48 @@ def test_other_routing_is_left_to_vllm(vllm_classes):
     )
     _, ids = grouped._compute_routing(torch.zeros(5, 4), logits, None)
     assert torch.equal(ids[:, 0] // 2, ids[:, 1] // 2)  # both in one group of two experts
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+def test_a_pass_of_one_token_is_convolved(vllm_classes, tokens):
+    """vLLM's kernels meet rows that are cut from a wider product, as Qwen3.5 cuts them."""
+    from vllm.model_executor.layers.mamba.ops.cpu import gdn_attention
+
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor does not run the kernel that refuses a single row")
+    torch.manual_seed(2)
+    seen: list[torch.Tensor] = []
+
+    def convolve(layer, metadata, mixed_qkv, b, a, out):
+        seen.extend([mixed_qkv.contiguous(), b.contiguous(), a.contiguous()])
+        states = torch.zeros(2, 3, 64, dtype=torch.bfloat16).transpose(1, 2)
+        found = gdn_attention.ops.causal_conv1d_fwd_cpu(
+            x=seen[0].transpose(0, 1),
+            weight=gdn_attention.ops.causal_conv1d_weight_pack(layer),
+            bias=None,
+            conv_states=states,
+            query_start_loc=torch.tensor([0, tokens], dtype=torch.int32),
+            cache_indices=torch.tensor([1], dtype=torch.int32),
+            has_initial_state=torch.tensor([False]),
+            silu_activation=True,
+            is_weight_packed=True,
+        )
+        out.copy_(found.transpose(0, 1))
+
+    from sparcom.engines.vllm.worker.cpu_faults import _of_whole_rows
+
+    weight = torch.randn(64, 4).bfloat16()
+    wide, gates = torch.randn(tokens, 96).bfloat16(), torch.randn(tokens, 8).bfloat16()
+    given = wide[:, :64], *gates.chunk(2, 1)
+    out = torch.empty(tokens, 64, dtype=torch.bfloat16)
+    if tokens == 1:
+        with pytest.raises(RuntimeError, match="expect x to be transposed"):
+            convolve(weight, None, *given, out)
+        seen.clear()
+    _of_whole_rows(convolve)(weight, None, *given, out)
+    for one, other in zip(seen, given, strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == (other.shape[1], 1)
+    before = torch.cat([torch.zeros(3, 64), given[0].float()])
+    plain = sum(before[at : at + tokens] * weight[:, at].float() for at in range(4))
+    torch.testing.assert_close(out.float(), torch.nn.functional.silu(plain), rtol=2**-7, atol=2**-7)

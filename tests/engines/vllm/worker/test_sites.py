@@ -1,6 +1,7 @@
 """What a loaded vLLM model's MLPs are taken for, from their parts."""
 
 import pytest
+import torch
 from torch import nn
 
 from sparcom.errors import InputError
@@ -43,7 +44,7 @@ def test_what_an_mlp_is_taken_for(sites, projections, gated):
     assert parts.act_fn is counting
 
 
-def whole_mlp(sites, up: int = 8) -> nn.Module:
+def whole_mlp(sites, up: int = 8, names: tuple[str, str] = ("c_fc", "c_proj")) -> nn.Module:
     """An MLP of vLLM's transformers backend, of a model that names no way to split it."""
 
     class Whole(sites.ReplicatedLinear):
@@ -52,7 +53,9 @@ def whole_mlp(sites, up: int = 8) -> nn.Module:
             self.input_size, self.output_size = inputs, outputs
 
     made = nn.Module()
-    made.c_fc, made.c_proj, made.act = Whole(4, up), Whole(8, 4), nn.GELU()
+    for name, product in zip(names, (Whole(4, up), Whole(8, 4)), strict=True):
+        setattr(made, name, product)
+    made.act = nn.GELU()
     return made
 
 
@@ -64,6 +67,8 @@ def test_products_that_are_not_split_are_an_mlp_too(sites, monkeypatch):
     assert (local.site.name, local.units, local.site.gated) == ("layer1.dense", (0, 8), False)
     assert parts.act is counting
     assert sites._exchange("transformer.h.1.attn", whole_mlp(sites, up=7), "dense", "gate") == []
+    other = whole_mlp(sites, names=("per_layer_input_gate", "per_layer_projection"))  # Gemma3n
+    assert sites._exchange("model.layers.1", other, "dense", "gate") == []
     workers = 2
     with pytest.raises(InputError, match=r"h\.1\.mlp: every worker holds this MLP whole"):
         sites._exchange("transformer.h.1.mlp", whole_mlp(sites), "dense", "gate")
@@ -96,3 +101,14 @@ def test_an_mlp_is_shared_if_it_is_called_so_in_its_layer(sites, name, kind):
     at.add_module(last, mlp(sites, "gate_proj", "up_proj"))
     (local,) = sites.instrument(holder, "gate").local
     assert local.site.name == f"layer1.{kind}"
+
+
+def test_fused_weights_of_a_layer_are_refused_and_others_are_not(sites):
+    """Experts that vLLM does not hold in its own modules; positions of image patches are none."""
+    fused = nn.Module()
+    fused.weight = nn.Parameter(torch.zeros(4, 2, 8))
+    with pytest.raises(InputError, match=r"layers.1.mlp.experts \(Module\): weights of three dim"):
+        sites._refuse_experts("model.layers.1.mlp.experts", fused)
+    sites._refuse_experts("vision_embedder", fused)
+    fused.weight = nn.Parameter(torch.zeros(4, 1, 8))  # a depthwise convolution
+    sites._refuse_experts("model.layers.1.conv", fused)

@@ -1,18 +1,23 @@
 """What vLLM 0.32.0 computes wrongly on CPU, and nowhere else, put right in this process.
 
-Both faults are silent: vLLM serves another model than the one that was trained. The classes are
+The first two are silent: vLLM serves another model than the one that was trained. The classes are
 changed before a model is built, since vLLM binds the methods of its modules as it makes them.
 
 - `CPURouter` (fused_moe/router/cpu_router.py) ignores the correction bias of experts that are not
   grouped, and has no sigmoid scores for them: ERNIE 4.5, MiniMax-M2.
 - The CPU kernel of `ops.rotary_embedding` takes the heads of a query of shape [tokens, heads, head]
   for its tokens, so that only the first tokens are rotated: LFM2, LFM2-MoE.
+- The gated delta rule (mamba/ops/cpu/gdn_attention.py) fails in a pass of one token: what it takes
+  in is a part of a wider product, and `contiguous()` keeps the strides of a single row, which the
+  kernel of the convolution refuses ("expect x to be transposed"): Qwen3.5.
 """
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from vllm.model_executor.layers.fused_moe.router import cpu_router
+from vllm.model_executor.layers.mamba.ops.cpu import gdn_attention
 from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 from vllm.platforms import current_platform
 
@@ -20,12 +25,14 @@ _MARK = "sparcom_put_right"
 
 
 def put_right() -> None:
-    """Change vLLM's classes, once in a process; nothing on another device than a CPU."""
+    """Change vLLM's code, once in a process; nothing on another device than a CPU."""
     if current_platform.is_cpu() and not hasattr(RotaryEmbedding, _MARK):
         setattr(RotaryEmbedding, _MARK, True)
         RotaryEmbedding.forward_cpu = _rotating(RotaryEmbedding.forward_cpu)
         router = cpu_router.CPURouter
         router._compute_routing = _routing(router._compute_routing)
+        plain = gdn_attention._cpu_gdn_attention_nonspec
+        gdn_attention._cpu_gdn_attention_nonspec = _of_whole_rows(plain)
 
 
 def _rotating(rotate: Any) -> Any:
@@ -74,3 +81,20 @@ def _routing(route: Any) -> Any:
         return route(self, hidden_states, router_logits, *others, **more)
 
     return compute_routing
+
+
+def _of_whole_rows(attend: Any) -> Any:
+    """`_cpu_gdn_attention_nonspec` that takes a single row of a wider tensor as well.
+
+    mixed_qkv: [tokens, query, key and value]. b, a: [tokens, heads].
+    """
+
+    def whole(row: Tensor) -> Tensor:
+        return row.clone(memory_format=torch.contiguous_format) if len(row) == 1 else row
+
+    def cpu_gdn_attention(
+        layer: Any, metadata: Any, mixed_qkv: Tensor, b: Tensor, a: Tensor, out: Tensor
+    ) -> None:
+        attend(layer, metadata, whole(mixed_qkv), whole(b), whole(a), out)
+
+    return cpu_gdn_attention

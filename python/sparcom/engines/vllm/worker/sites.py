@@ -25,6 +25,8 @@ from sparcom.errors import InputError
 _ACT_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
 # Modules whose input is gate and up side by side, and their f.
 _PAIRED = {"SiluAndMul": "silu"}
+# Gemma3n's layers have two products around an activation, for what each layer adds to a token.
+_DOWN_NAMES = {"down_proj", "w2", "output_linear", "c_proj", "dense_4h_to_h", "fc2", "fc_out"}
 _FFN_NAMES = {"mlp", "ffn", "feed_forward", "experts"}
 _SHAPED = ("SiluAndMulWithClamp", "SwigluStepAndMul", "SituAndMul")  # they have parameters
 _SINGLE = {
@@ -112,17 +114,21 @@ def _down_projection(name: str, children: Mapping[str, nn.Module]) -> LinearBase
     """What follows the activation of an MLP; None if its children are not those of an MLP.
 
     vLLM's transformers backend leaves products whole in models that name no way to split them: the
-    last one is down. Raises InputError if several workers hold it whole: each would count it.
+    last one is down, by its name and by its shape. Raises InputError if several workers hold it
+    whole: each would count it.
     """
     downs = [c for c in children.values() if isinstance(c, RowParallelLinear)]
     if downs:
         return downs[0] if len(downs) == 1 else None
-    whole = [c for c in children.values() if isinstance(c, ReplicatedLinear)]
-    if not (2 <= len(whole) <= 3 and whole[0].output_size == whole[-1].input_size):
+    names = [n for n, c in children.items() if isinstance(c, ReplicatedLinear)]
+    if not (2 <= len(names) <= 3 and names[-1] in _DOWN_NAMES):
+        return None
+    first, down = children[names[0]], children[names[-1]]
+    if first.output_size != down.input_size:
         return None
     if get_tensor_model_parallel_world_size() > 1:
         raise InputError(f"{name}: every worker holds this MLP whole; use tensor-parallel 1")
-    return whole[-1]
+    return down
 
 
 def _is_shared(name: str) -> bool:
@@ -175,13 +181,15 @@ def _refuse_experts(name: str, module: nn.Module) -> None:
     """Raise InputError for fused weights outside vLLM's experts modules: nothing counts there.
 
     Attention holds some for its heads, a depthwise convolution has [channels, 1, width], and a
-    quantised product may lie in blocks.
+    quantised product may lie in blocks. What lies in no layer is no expert: Gemma 4's positions of
+    image patches.
     """
-    if isinstance(module, AttentionLayerBase | LinearBase):
+    in_layer = any(part.isdigit() for part in name.split("."))
+    if not in_layer or isinstance(module, AttentionLayerBase | LinearBase):
         return
     if any(p.dim() == 3 and p.shape[1] > 1 for p in module.parameters(recurse=False)):
         raise InputError(
-            f"{name or 'model'} ({type(module).__name__}): weights of three dimensions outside "
+            f"{name} ({type(module).__name__}): weights of three dimensions outside "
             "vLLM's experts modules; experts of this kind are not supported by the vllm engine"
         )
 
