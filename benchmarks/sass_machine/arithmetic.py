@@ -92,8 +92,9 @@ def to_fp8(x: np.ndarray) -> np.ndarray:
 def special(function: str, x: np.ndarray, error: float) -> np.ndarray:
     """The special function unit: 2^x, 1/x or 1/sqrt(x) of float32; subnormals count as zero.
 
-    error: relative, of 2^x; half of it of the others, on which the division of integers relies. A
-    hash of the result says in which direction, or that there is none.
+    error: relative, of 2^x. If it is not 0, the others are off by less than a unit in the last
+    place, on which the division of integers relies. A hash of the result says in which direction,
+    or that there is none.
     """
     wide = flushed(x).astype(np.float64)
     if function == "EX2":
@@ -104,8 +105,14 @@ def special(function: str, x: np.ndarray, error: float) -> np.ndarray:
         y = 1 / np.sqrt(wide)
     else:
         raise UnknownError(f"sass_machine: MUFU.{function} is not known")
+    near = np.asarray(y, np.float32)
     if error:
-        error = error if function == "EX2" else error / 2
-        hashed = np.asarray(y, np.float32).view(np.uint32) * np.uint32(2654435761) >> np.uint32(30)
-        y = y * (1 + error * np.array([-1.0, 0.0, 0.0, 1.0])[hashed])
-    return flushed(y.astype(np.float32))
+        hashed = near.view(np.uint32) * np.uint32(2654435761) >> np.uint32(30)
+        way = np.array([-1.0, 0.0, 0.0, 1.0])[hashed]
+        if function == "EX2":
+            near = (y * (1 + error * way)).astype(np.float32)
+        else:
+            other = np.nextafter(near, np.where((near > y), -np.inf, np.inf).astype(np.float32))
+            wanted = (way != 0) & (np.sign(other.astype(np.float64) - y) == way)
+            near = np.where(wanted & (near != y), other, near)
+    return flushed(near)

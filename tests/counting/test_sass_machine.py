@@ -151,6 +151,13 @@ def machine(architecture: str, **more: object) -> Callable:
 
 
 @both_architectures
+@pytest.mark.parametrize("width", [1, 3, 17, 19, 33, 65, 97, 131])
+def test_one_row_of_any_width(architecture: str, width: int) -> None:
+    """Its threads divide by the width, with a reciprocal of the special function unit."""
+    compare(machine(architecture), 1, width, torch.float32, next(iter(BINS)))
+
+
+@both_architectures
 @pytest.mark.parametrize("dtype", list(FORMATS))
 @pytest.mark.parametrize("kind", list(BINS))
 def test_counts_of_adversarial_numbers(architecture: str, dtype: torch.dtype, kind: str) -> None:
