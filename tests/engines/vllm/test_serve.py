@@ -90,12 +90,20 @@ def ask(port: int, server: subprocess.Popen) -> list[int]:
     raise AssertionError(f"the server ended with {server.returncode}")
 
 
-def plain_answer(folder: Path, neurons: np.ndarray | None) -> list[int]:
-    """The same by transformers, the columns of some neurons of the second layer cut off."""
+def plain_answer(folder: Path, neurons: np.ndarray, word: str) -> list[int]:
+    """The same by transformers, neurons of the second layer silenced by "0" or "negative"."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    if neurons is not None:
-        with torch.no_grad():
-            model.model.layers[1].mlp.down_proj.weight[:, neurons] = 0
+    mlp, gates = model.model.layers[1].mlp, []
+
+    def silence(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+        h, gate = inputs[0].clone(), gates.pop()[..., neurons]
+        where = gate < 0 if word == "negative" else torch.ones_like(gate, dtype=torch.bool)
+        h[..., neurons] = torch.where(where, 0, h[..., neurons])
+        return h
+
+    if word:
+        mlp.gate_proj.register_forward_hook(lambda *of: gates.append(of[2]))
+        mlp.down_proj.register_forward_pre_hook(silence)
     ids = list(IDS)
     for _ in range(8):
         with torch.inference_mode():
@@ -106,6 +114,7 @@ def plain_answer(folder: Path, neurons: np.ndarray | None) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--compile"]], ids=["eager", "compiled"])
 def test_the_server_answers_with_and_without(tmp_path: Path, more: list[str]) -> None:
+    """As transformers, with neurons silenced everywhere, or where their gate is negative."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
     folder = save_tiny_llm(tmp_path / "model", **SHAPE)
     space = ComponentSpace(tuple(Site("dense", layer, 56, "silu") for layer in range(3)))
@@ -113,7 +122,9 @@ def test_the_server_answers_with_and_without(tmp_path: Path, more: list[str]) ->
     listed = str(tmp_path / "list.csv")
     write_components(listed, component_table(space, "neurons", 56 + neurons))
     found = []
-    for scale in ([], ["--scale", f"{listed}=0"]):
+    words = ["", "0", "negative"]
+    for word in words:
+        scale = ["--scale", f"{listed}={word}"] if word else []
         port = free_port()
         command = [sys.executable, "-m", "sparcom.cli", "serve", str(folder), *scale, *more]
         command += ["--dtype", "float32", "--cpus", "1", "--port", str(port)]
@@ -128,6 +139,6 @@ def test_the_server_answers_with_and_without(tmp_path: Path, more: list[str]) ->
                 server.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
-    whole, cut = plain_answer(folder, None), plain_answer(folder, neurons)
-    assert whole != cut
-    assert found == [whole, cut]
+    expected = [plain_answer(folder, neurons, word) for word in words]
+    assert len(set(map(tuple, expected))) == len(words)
+    assert found == expected
