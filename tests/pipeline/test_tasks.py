@@ -20,7 +20,7 @@ from sparcom.store.profiles.spans import FAN
 
 @pytest.fixture(scope="module")
 def ray_local() -> Iterator[None]:
-    """A local Ray with two CPUs."""
+    """A local Ray with one CPU."""
     with ray_session(RunConfig(cpus=1)):
         yield
 
@@ -43,7 +43,7 @@ def counted(tmp_path: Path) -> Plan:
 
 
 def test_merging_does_not_wait_for_actors_that_hold_every_cpu(ray_local, counted) -> None:
-    @ray.remote(num_cpus=2)
+    @ray.remote(num_cpus=1)
     class Holder:
         def holds(self) -> bool:
             return True
