@@ -1,6 +1,5 @@
 """One run from a config to a finished run directory."""
 
-import importlib
 import logging
 import time
 from collections.abc import Sequence
@@ -118,7 +117,6 @@ def count(
 
             def meanwhile() -> None:
                 made.append(make())
-                importlib.import_module("pandas")  # which Ray Data needs next
 
             stack.enter_context(ray_session(config, meanwhile=meanwhile))
             return made[0]

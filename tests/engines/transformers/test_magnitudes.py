@@ -7,7 +7,7 @@ from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 from transformers_tools import load, make_prompts
 
-from models import save_tiny
+from outcomes import save_tiny
 from sparcom.counting.magnitudes import EXPERTS, NEURONS
 from sparcom.errors import InputError
 

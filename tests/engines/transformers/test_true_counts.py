@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers_tools import load
 
-from models import ALONE, PACKED, REFUSED, compare, plain_counts, save_tiny
+from outcomes import ALONE, PACKED, REFUSED, compare, plain_counts, save_tiny
 from sparcom.corpus.prompts.prompts import Prompt
 from sparcom.engines.base import EngineOptions
 from sparcom.engines.transformers.loading import read_model

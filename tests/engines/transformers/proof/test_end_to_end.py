@@ -10,7 +10,7 @@ from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 from transformers_tools import DTYPES, count_all, load
 
-from models import plain_counts
+from outcomes import plain_counts
 from sparcom.counting.counted import Counted
 from sparcom.engines.proof import DisagreementError
 from sparcom.engines.transformers.proof.end_to_end import compare_counts
