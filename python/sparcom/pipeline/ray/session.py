@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,13 +260,12 @@ def _errors_to_stderr() -> None:
 
     ray_internals: Any = worker
     told = ray_internals.print_to_stdstream
-    if not hasattr(told, "sends_to_stderr"):
+    if getattr(told, "func", None) is not _tell_on_stderr:  # once for a process
+        ray_internals.print_to_stdstream = partial(_tell_on_stderr, told)
 
-        def tell(data: dict[str, Any], ignore_prefix: bool) -> None:
-            told({**data, "is_err": True}, ignore_prefix)
 
-        tell.sends_to_stderr = True  # type: ignore[attr-defined]
-        ray_internals.print_to_stdstream = tell
+def _tell_on_stderr(told: Callable[..., None], data: dict[str, Any], ignore_prefix: bool) -> None:
+    told({**data, "is_err": True}, ignore_prefix)
 
 
 @contextmanager
