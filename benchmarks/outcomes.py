@@ -125,7 +125,13 @@ def try_family(family: str, engine: str = "transformers") -> Outcome:
             return compare(family, name, Path(folder))
         if family in BFLOAT16:
             return compare_but_for_one_kernel(family, name, Path(folder))
-        return compare(family, name, Path(folder), count_vllm)
+        return compare(family, name, Path(folder), partial(alone, count_vllm))
+
+
+def alone(count: Callable[..., Any], *arguments: object) -> Any:
+    """A count by vLLM in a process of its own: for the classes that vLLM takes from transformers it
+    changes them, and the plain model is to be transformers' own."""
+    return isolated(SECONDS["vllm"] / 2, count, *arguments)
 
 
 def save_tiny(family: str, folder: Path, *, whole: bool = False, **changes: object) -> None:
@@ -245,10 +251,6 @@ def compare_but_for_one_kernel(family: str, name: str, folder: Path) -> Outcome:
 
     Two runs, each in a process of its own: in float32 without the kernel, in bfloat16 with it.
     """
-
-    def alone(count: Callable[..., Any], *arguments: object) -> Any:
-        return isolated(SECONDS["vllm"] / 2, count, *arguments)
-
     outcome = compare(family, name, folder, partial(alone, count_with_plain_rule))
     if outcome.result != EQUAL:
         return outcome

@@ -51,6 +51,9 @@ def test_the_statement_is_the_range_and_the_mean() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "QA, attribution", "MATH, attribution",
     ]  # fmt: skip
+    axes = section.pictures[1].figure.axes[0]
+    shown = [text.get_text() for text in axes.get_xticklabels(which="both")]
+    assert shown == ["10", "20"]
 
 
 @pytest.mark.parametrize("rules", [("attribution",), ("attribution", "relp")])

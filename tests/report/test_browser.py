@@ -194,6 +194,7 @@ def test_a_unit_opens_its_examples_and_the_way_goes_on(chromium: Any, run: Run) 
         assert [b.inner_text() for b in links.all()] == [row["id"] for row in rows]
         told = page.locator("#dialog .example").first.inner_text()
         assert f"fires on {rows[0]['count']} of {rows[0]['tokens']} tokens" in told
+        assert "%), not traced" in told
         assert "Name the river <b>Oder</b>" in told
         assert f"--unit {unit}" in page.locator("#dialog code").inner_text()
         links.first.click()

@@ -134,7 +134,7 @@ async function showUnit(run, family, unit) {
     const found = rowsOf(text.examples).filter((row) => row.family === of && row.unit === unit && !seen.has(row.id));
     if (!found.length && !traced.length) body.append(el("p", { class: "hint" }, "No examples are stored of this unit: they are kept of specific, enriched, depleted and unique units, and of those that most sets of each layer hold."));
     const instruction = new Map(rowsOf(text.instructions).map((row) => [row.id, row]));
-    if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires."));
+    if (traced.length) body.append(el("p", { class: "hint" }, "Marked: the tokens on which it fires. Of those that were not traced, only their number is known."));
     for (const row of [...traced, ...found].sort((a, b) => shareOf(b) - shareOf(a))) body.append(example(run, row, instruction.get(row.id)));
     if (of === "neurons" && traced.length) topTokens(body, rowsOf(text.top_tokens).filter((row) => row.unit === unit));
     if (of === "neurons" && !traced.length) body.append(el("p", { class: "hint" }, "sparcom trace shows its firing tokens: ", el("code", {}, `sparcom trace RUN --unit ${unit}`)));
@@ -176,5 +176,5 @@ function example(run, row, of) {
   } else text.append(of ? of.text + (of.cut ? " …" : "") : "The page does not hold this text.");
   return el("div", { class: "example" },
     el("div", { class: "of" }, instructionLink(run, row.id), of ? el("span", {}, of.category) : null,
-      el("span", {}, `fires on ${Math.round(share * row.tokens)} of ${row.tokens} tokens (${percent(share)})`)), text);
+      el("span", {}, `fires on ${Math.round(share * row.tokens)} of ${row.tokens} tokens (${percent(share)})${row.family === "neurons" ? ", not traced" : ""}`)), text);
 }
