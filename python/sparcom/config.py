@@ -140,8 +140,9 @@ class RunConfig:
     ray_address: str | None = _key(None, "a running cluster's address (default: $RAY_ADDRESS, else "
                                    "a local Ray, stopped at the end)", "nothing")  # fmt: skip
     dashboard: bool = _key(False, "start the local Ray's dashboard, on loopback", "nothing")
-    part_size: int = _key(128, "instructions per part: the unit of work and of resuming", "counts",
-                          least=1)  # fmt: skip
+    part_size: int | None = _key(None, "instructions per part: the unit of work and of resuming "
+                                 "(default: an eighth of an actor's, 128 to 1024, and counts of "
+                                 "512 MB)", "counts", least=1)  # fmt: skip
     out: str | None = _key(None, "run directory (default: runs/MODEL-CORPUS)", "nothing",
                            group="output")  # fmt: skip
     examples: int = _key(3, "sparcom run: instructions shown as examples of each neuron that the "

@@ -115,6 +115,15 @@ def test_two_actors_and_any_order_of_parts_give_the_same_bytes(work, whole, tmp_
     assert parts_of(tmp_path / "two") == expected
 
 
+def test_a_resumed_run_keeps_the_size_of_its_parts(work, tmp_path) -> None:
+    free = config_of(work, tmp_path / "run", part_size=None)
+    assert prepare(config_of(work, tmp_path / "run")).parts == 5
+    assert prepare(free, resume=True).todo == [0, 1, 2, 3, 4]
+    plan = prepare(free, overwrite=True)
+    assert (plan.parts, plan.manifest["config"]["part_size"]) == (1, 128)
+    assert prepare(free, resume=True).parts == 1
+
+
 @pytest.mark.parametrize(
     "changes", [{"part_size": 7}, {"part_size": 100}, {"slots": 1}, {"verify": True}]
 )

@@ -56,7 +56,7 @@ def maker_of(config: RunConfig) -> PromptMaker:
 
 
 def prompts_of(maker: PromptMaker) -> list:
-    return [prompt for _, prompts in maker.parts() for prompt in prompts]
+    return [prompt for _, prompts in maker.parts(8) for prompt in prompts]
 
 
 def judged(config: RunConfig, **options: object) -> list:

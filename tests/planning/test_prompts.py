@@ -34,7 +34,7 @@ def maker(model, tmp_path, **options):
 def test_long_prompts_and_bad_rows_are_named_all_at_once(model, tmp_path):
     made = maker(model, tmp_path)
     with pytest.raises(InputError) as caught:
-        list(made.parts())
+        list(made.parts(4))
     first, second, third = sorted(str(caught.value).split("\n"))
     assert first.endswith("c.jsonl:10: field 'instruction' is blank")
     assert second.startswith("instruction i03: ")
@@ -44,7 +44,7 @@ def test_long_prompts_and_bad_rows_are_named_all_at_once(model, tmp_path):
 
 def test_they_are_skipped_and_the_parts_stay_full(model, tmp_path):
     made = maker(model, tmp_path, on_error="skip")
-    parts = list(made.parts())
+    parts = list(made.parts(4))
     assert [len(items) for items, _ in parts] == [4, 4, 4, 4, 4, 2]
     kept = [item.id for items, _ in parts for item in items]
     assert kept == [row["id"] for at, row in enumerate(rows()) if at not in (3, 9, 17)]
@@ -57,13 +57,13 @@ def test_nothing_left_is_an_error_when_skipping_too(model, tmp_path):
     corpus = write_corpus(tmp_path / "c.jsonl", [r for r in rows() if r["id"] in ("i03", "i17")])
     config = RunConfig(model=model, corpus=str(corpus), on_error="skip")
     with pytest.raises(InputError, match="instruction i03: .*\ninstruction i17: "):
-        list(PromptMaker(config, engine_options(config)).parts())
+        list(PromptMaker(config, engine_options(config)).parts(4))
 
 
 def test_no_prompt_is_lost_between_a_part_and_the_corpus(model, tmp_path):
     """The parts against one call for all."""
     made = maker(model, tmp_path, on_error="skip", max_tokens=5)
-    items = [item for part, _ in made.parts() for item in part]
+    items = [item for part, _ in made.parts(4) for item in part]
     alone = [prompt for item in items for prompt in made.prompts([item])]
-    assert [prompt for _, prompts in made.parts() for prompt in prompts] == alone
+    assert [prompt for _, prompts in made.parts(4) for prompt in prompts] == alone
     assert len(alone) == 22

@@ -34,6 +34,7 @@ from sparcom.planning.manifest import (
     stamped,
 )
 from sparcom.planning.options import engine_options
+from sparcom.planning.part_size import default_part_size
 from sparcom.planning.prompts import PromptMaker
 from sparcom.planning.sizes import stored_bytes
 from sparcom.selection.rules import LIFT_HINT, Selection
@@ -136,10 +137,11 @@ def prepare(
         before = with_stored_choice(store, before)
         config = with_number(_as_stored(config, before), before)
     begin("reading the corpus")
-    texts = judge_corpus(config)
+    texts, instructions = judge_corpus(config)
     options = _options(config)
     if before is None:
         maker = beside(partial(PromptMaker, config, options))
+        config = _with_part_size(config, maker.space, instructions)
         begin("planning: the prompts' tokens")
         _check_signs(config, maker.space)
         manifest, tokens = _lay_out(config, store, options, maker, texts, overwrite=overwrite)
@@ -174,7 +176,7 @@ def _lay_out(
         store.files.sweep(())
     tally = Tally()
     with writing_corpus(store.files) as writer:
-        for instructions, prompts in maker.parts():
+        for instructions, prompts in maker.parts(config.part_size):
             writer.add(instructions, prompts)
             tally.add(instructions, prompts)
         _check_space(config, store, maker.space, tally.instructions)
@@ -224,7 +226,7 @@ def _read_again(
 ) -> dict[str, Any]:
     """The manifest of a stored run whose corpus is tokenized again; raises as `_recognised`."""
     tally, maker = Tally(), PromptMaker(config, options)
-    for part in maker.parts():
+    for part in maker.parts(config.part_size):
         tally.add(*part)
     manifest = make_manifest(config, options, maker.space, maker.layers, tally)
     check_same(store.location, before, manifest)
@@ -243,8 +245,19 @@ def _options(config: RunConfig) -> EngineOptions:
 def _as_stored(config: RunConfig, manifest: dict[str, Any]) -> RunConfig:
     """The config with what a resumed run fixed when it was created, unless it is given now."""
     # Other threads would round differently, and another day is another prompt in some templates.
-    date = manifest["config"].get("date")
-    return replace(config, cpus=config.cpus or manifest["threads"], date=config.date or date)
+    fixed = manifest["config"]
+    return replace(
+        config,
+        cpus=config.cpus or manifest["threads"],
+        date=config.date or fixed.get("date"),
+        part_size=config.part_size or fixed["part_size"],
+    )
+
+
+def _with_part_size(config: RunConfig, space: ComponentSpace, instructions: int) -> RunConfig:
+    """The config with the size of its parts, unless it names one."""
+    default = default_part_size(instructions, space, config.actors, signs=config.signs)
+    return replace(config, part_size=config.part_size or default)
 
 
 def _dated(config: RunConfig) -> RunConfig:

@@ -18,21 +18,23 @@ _SUFFIXES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 _PACKAGES = ("sparcom", "transformers", "tokenizers", "jinja2")
 
 
-def judge_corpus(config: RunConfig) -> str:
-    """Read the corpus of a config once; returns the sha256 of its instructions, in order.
+def judge_corpus(config: RunConfig) -> tuple[str, int]:
+    """Read the corpus of a config once; returns the sha256 of its instructions, in order, and how
+    many they are.
 
     Raises InputError if it cannot be read, or has bad rows that the config does not skip.
     """
-    digest = hashlib.sha256()
+    digest, instructions = hashlib.sha256(), 0
     for item in open_corpus(config.corpus, config.reading()):
         digest.update(json.dumps(astuple(item)).encode())
-    return digest.hexdigest()
+        instructions += 1
+    return digest.hexdigest(), instructions
 
 
 def inputs_of(config: RunConfig, model: str, texts: str) -> dict[str, str]:
     """What decides the tokens of a run beside the keys of its config, as run.json has it.
 
-    model: what `resolve_model` returned. texts: from `judge_corpus`.
+    model: what `resolve_model` returned. texts: the digest of `judge_corpus`.
     """
     return {"texts": texts, "tokenizer": _tokenizer_digest(config, model)}
 

@@ -87,25 +87,25 @@ class PromptMaker:
             return self._tokenizer
         return load_tokenizer(self._path, trust_remote_code=self._config.trust_remote_code)
 
-    def parts(self) -> Iterator[Part]:
-        """The corpus of the config, a part at a time.
+    def parts(self, size: int | None) -> Iterator[Part]:
+        """The corpus of the config, `size` instructions at a time; None: all at once.
 
         Raises InputError after the last part: it names every bad row and every instruction without
         a prompt, if the config does not skip them.
         """
         self.skipped = log = ProblemLog()
-        pairs, none = self._pairs(log), True
-        while part := list(islice(pairs, self._config.part_size)):
+        pairs, none = self._pairs(size, log), True
+        while part := list(islice(pairs, size)):
             none = False
             yield [item for item, _ in part], [prompt for _, prompt in part]
         if log.count and (none or self._config.on_error == "stop"):
             raise log.error()
 
-    def _pairs(self, log: ProblemLog) -> Iterator[tuple[Instruction, Prompt]]:
+    def _pairs(self, size: int | None, log: ProblemLog) -> Iterator[tuple[Instruction, Prompt]]:
         """Each instruction that has a prompt, with it; the log takes bad rows and the others."""
         reading = replace(self._config.reading(), on_error="skip")
         items = iter(open_corpus(self._config.corpus, reading, log))
-        while chunk := list(islice(items, self._config.part_size)):
+        while chunk := list(islice(items, size)):
             made = {prompt.id: prompt for prompt in self.prompts(chunk, log)}
             yield from ((item, made[item.id]) for item in chunk if item.id in made)
 
