@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sparcom.components import Site
 from sparcom.counting import recorder as recorder_module
-from sparcom.counting.recorder import Recorder, check_conservation, check_signs_conserved
+from sparcom.counting.conservation import check_conservation, check_signs_conserved
+from sparcom.counting.recorder import Recorder
 from sparcom.errors import CountError, InputError
 
 DENSE = (Site("dense", 0, 6, "silu"), Site("dense", 1, 9, "gelu", gated=False))

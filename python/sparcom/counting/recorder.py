@@ -8,7 +8,7 @@ the corpus side expects.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,62 +16,14 @@ import torch
 from sparcom.components import Site
 from sparcom.counting import layout, nvtx, reference
 from sparcom.counting.changes import Change
+from sparcom.counting.conservation import check_conservation, check_signs_conserved
+from sparcom.counting.count_buffers import CountBuffers, Gathered
 from sparcom.counting.counted import Counted
 from sparcom.counting.magnitude_buffers import MagnitudeBuffers
 from sparcom.counting.ops import act_mul_count, check_signs
 from sparcom.counting.quant_ops import act_mul_count_quant
 from sparcom.counting.trace import Trace
 from sparcom.errors import CountError
-
-
-class _Buffers:
-    """counts [slots * bins, width], rows [slots * bins] and, if wanted, signs [2, slots * bins,
-    width] of every site, int32, zeroed. striped: as `counting.layout` says; else in order."""
-
-    def __init__(
-        self, sites: Sequence[Site], slots: int, signs: bool, device: torch.device, striped: bool
-    ) -> None:
-        def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(*shape, dtype=torch.int32, device=device)
-
-        self.striped = striped
-        self.counts = [zeros(slots * s.bins, s.width) for s in sites]
-        self.rows = [zeros(slots * s.bins) for s in sites]
-        self.signs = [zeros(2, slots * s.bins, s.width) for s in sites] if signs else []
-
-    def of(self, site: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """(counts, rows, signs or None) of a site."""
-        return self.counts[site], self.rows[site], self.signs[site] if self.signs else None
-
-    def gather(self, slots: torch.Tensor, n_slots: int) -> "_Gathered":
-        """The counts of some slots, their columns in order."""
-
-        def gathered(buffer: torch.Tensor) -> torch.Tensor:
-            """[..., slots * bins, width] -> [..., n, bins * width]."""
-            *first, rows, width = buffer.shape
-            found = buffer.view(*first, n_slots, rows // n_slots, width)[..., slots, :, :]
-            return (layout.in_order(found) if self.striped else found).flatten(-2)
-
-        counts = torch.cat([gathered(c) for c in self.counts], 1)
-        rows = torch.cat([r.view(n_slots, -1)[slots] for r in self.rows], 1)
-        signs = [gathered(s) for s in self.signs]
-        return _Gathered(counts, rows, torch.cat(signs, 2) if signs else None)
-
-    def clear(self, slots: torch.Tensor, n_slots: int) -> None:
-        for buffer in (*self.counts, *self.rows, *(half for both in self.signs for half in both)):
-            buffer.view(n_slots, -1)[slots] = 0
-
-    def discard(self) -> None:
-        for buffer in (*self.counts, *self.rows, *self.signs):
-            buffer.zero_()
-
-
-class _Gathered(NamedTuple):
-    """counts [n, neurons], rows [n, bins of all sites], signs [2, n, neurons] or None."""
-
-    counts: torch.Tensor
-    rows: torch.Tensor
-    signs: torch.Tensor | None
 
 
 class Recorder:
@@ -111,8 +63,8 @@ class Recorder:
         self.signs = signs
         self.device = torch.device(device)
         striped = layout.striped(self.device)
-        self._buffers = _Buffers(self.sites, slots, signs, self.device, striped)
-        recount = _Buffers(self.sites, slots, signs, self.device, False) if verify else None
+        self._buffers = CountBuffers(self.sites, slots, signs, self.device, striped)
+        recount = CountBuffers(self.sites, slots, signs, self.device, False) if verify else None
         self._recount = recount
         self._magnitudes = MagnitudeBuffers(self.sites, slots, self.device) if magnitudes else None
         self._bins = torch.zeros(0, dtype=torch.int32, device=self.device)
@@ -373,7 +325,7 @@ class Recorder:
     def _bin_starts(self) -> np.ndarray:
         return np.cumsum([0, *(s.bins for s in self.sites)])[:-1]
 
-    def _check_recount(self, ids: Sequence[str], found: _Gathered, recount: _Gathered) -> None:
+    def _check_recount(self, ids: Sequence[str], found: Gathered, recount: Gathered) -> None:
         for what, ours, plain in zip(found._fields, found, recount, strict=True):
             if ours is None or plain is None:
                 continue
@@ -385,81 +337,3 @@ class Recorder:
                     f"instruction {ids[at[-2]]}, column {at[-1]}: kernel {int(ours[at])}, "
                     f"plain {int(plain[at])}"
                 )
-
-
-def check_conservation(
-    sites: Sequence[Site],
-    ids: Sequence[str],
-    tokens: np.ndarray,
-    neurons: np.ndarray,
-    rows: np.ndarray,
-    partial: Collection[int] = (),
-) -> None:
-    """Check that every site saw every counted token once, and that no neuron fired more often.
-
-    Requires, for each instruction: rows == T at dense and shared sites, sum of rows == top_k * T at
-    routed ones (at most that at partial ones), and 0 <= c <= rows of its bin.
-
-    tokens: [n] T from the corpus side.
-    neurons: [n, neurons] counts.
-    rows: [n, bins of all sites], the rows that the kernel itself saw.
-    partial: indices of sites of which this worker has only some experts.
-
-    Raises CountError naming site, instruction and both numbers.
-    """
-    start_bin = start_neuron = 0
-    for index, site in enumerate(sites):
-        seen = rows[:, start_bin : start_bin + site.bins]
-        fired = neurons[:, start_neuron : start_neuron + site.neurons]
-        start_bin, start_neuron = start_bin + site.bins, start_neuron + site.neurons
-        expected = tokens * max(site.top_k, 1)
-        total = seen.sum(1, dtype=np.int64)
-        wrong = np.flatnonzero(total > expected if index in partial else total != expected)
-        if len(wrong):
-            at = int(wrong[0])
-            raise CountError(
-                f"conservation: {site.name} saw {int(seen[at].sum())} rows of instruction "
-                f"{ids[at]}, expected {int(expected[at])}; {len(wrong)} of {len(ids)} instructions "
-                "are wrong there"
-            )
-        top = fired.reshape(len(ids), site.bins, site.width).max(2, initial=0)
-        low = fired.min(1, initial=0)
-        wrong = np.flatnonzero((top > seen).any(1) | (low < 0))
-        if len(wrong):
-            at = int(wrong[0])
-            raise CountError(
-                f"conservation: {site.name} counts {int(top[at].max())} firings of a neuron in "
-                f"instruction {ids[at]} (lowest count {int(low[at])}), but saw "
-                f"{seen[at].tolist()} rows"
-            )
-
-
-def check_signs_conserved(
-    sites: Sequence[Site],
-    ids: Sequence[str],
-    neurons: np.ndarray,
-    signs: np.ndarray,
-    rows: np.ndarray,
-) -> None:
-    """Check that the four combinations of signs are counts: none below 0.
-
-    Requires 0 <= both <= min(gate, up) and gate + up - both <= rows of the bin.
-
-    neurons, rows: as in `check_conservation`; signs: [2, n, neurons].
-    Raises CountError naming site, instruction and the counts.
-    """
-    start_bin = start_neuron = 0
-    for site in sites:
-        shape = (len(ids), site.bins, site.width)
-        at = slice(start_neuron, start_neuron + site.neurons)
-        gate, up, both = (x[:, at].reshape(shape) for x in (neurons, *signs))
-        seen = rows[:, start_bin : start_bin + site.bins, None]
-        start_bin, start_neuron = start_bin + site.bins, at.stop
-        wrong = (both < 0) | (both > np.minimum(gate, up)) | (gate + up - both > seen)
-        if wrong.any():
-            row, expert, unit = (int(v) for v in np.argwhere(wrong)[0])
-            values = [int(x[row, expert, unit]) for x in (gate, up, both)]
-            raise CountError(
-                f"conservation: {site.name} counts gate, up and both positive {values} times in "
-                f"{int(seen[row, expert, 0])} rows of instruction {ids[row]}"
-            )
