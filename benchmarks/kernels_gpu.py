@@ -20,9 +20,12 @@ from sass_machine.kernel import ARCHITECTURES, red_sectors_per_warp_run
 from sparcom import native
 from sparcom.counting import layout, reference
 from sparcom.counting.ops import act_mul_count
+from sparcom.counting.quant_ops import act_mul_count_quant
 
 ROUNDS, WARM_UP = 30, 5
 BYTES = 6  # per element: bf16, two reads and one write
+QUANT_BYTES = 5 + 4 / 128  # the write in fp8, with a scale for each 128 columns
+DEVICE = "cuda"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def bins_of(shape: Shape) -> tuple[torch.Tensor, int]:
     run = torch.floor(torch.arange(shape.rows) / shape.run).to(torch.int32)
     n = int(run[-1]) + 1
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(torch.int32)
-    return order[run].cuda(), n
+    return order[run].to(DEVICE), n
 
 
 def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
@@ -106,51 +109,104 @@ def device_times(calls: dict[str, Callable[[int], object]]) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+class Inputs:
+    """Gates and ups of a shape, so many in turn that none is still in the L2 cache; and buffers."""
+
+    def __init__(self, shape: Shape, bytes_per_element: float) -> None:
+        self.shape, self.sets = shape, 1 + int(256e6 / (BYTES * shape.elements))
+        self.striped = layout.striped(torch.device(DEVICE))  # as the recorder's
+        self.both = torch.randn(self.sets, shape.rows, 2 * shape.width, device=DEVICE).bfloat16()
+        self.bins, n_bins = bins_of(shape)
+        self.counts = torch.zeros(n_bins, shape.width, dtype=torch.int32, device=DEVICE)
+        self.rows = torch.zeros(n_bins, dtype=torch.int32, device=DEVICE)
+        self.out = torch.empty(self.sets, shape.rows, shape.width, dtype=torch.bfloat16,
+                               device=DEVICE)  # fmt: skip
+        size = int(shape.elements * bytes_per_element / 2)  # a copy reads and writes each byte
+        self.source = torch.empty(self.sets, size, dtype=torch.uint8, device=DEVICE)
+        self.copied = torch.empty_like(self.source)
+
+    def halves(self, turn: int) -> tuple[torch.Tensor, ...]:
+        return self.both[turn % self.sets].chunk(2, dim=1)
+
+    def copy(self, turn: int) -> None:
+        self.copied[turn % self.sets].copy_(self.source[turn % self.sets])
+
+    def check(self) -> None:
+        """Exit unless the counts are those of one call with the inputs of turn 0."""
+        counts, rows = torch.zeros_like(self.counts), torch.zeros_like(self.rows)
+        reference.act_mul_count(*self.halves(0), self.bins, counts, rows)
+        ours = layout.in_order(self.counts) if self.striped else self.counts
+        if not (torch.equal(ours, counts) and torch.equal(self.rows, rows)):
+            raise SystemExit(f"kernels: wrong counts at {self.shape}; run the tests marked gpu")
+
+
 def measure_shape(shape: Shape) -> dict[str, float]:
     """Seconds of ours, torch's activation alone, torch with counts, a copy, and vLLM's if any."""
-    # So many inputs in turn that none is still in the L2 cache.
-    sets = 1 + int(256e6 / (BYTES * shape.elements))
-    both = torch.randn(sets, shape.rows, 2 * shape.width, device="cuda").to(torch.bfloat16)
-    bins, n_bins = bins_of(shape)
-    counts = torch.zeros(n_bins, shape.width, dtype=torch.int32, device="cuda")
-    rows = torch.zeros(n_bins, dtype=torch.int32, device="cuda")
-    out = torch.empty(sets, shape.rows, shape.width, dtype=torch.bfloat16, device="cuda")
-    source = torch.empty(sets, shape.elements * 3 // 2, dtype=torch.bfloat16, device="cuda")
-    copied = torch.empty_like(source)
-    halves = [b.chunk(2, dim=1) for b in both]
-    at = bins.long()
+    given = Inputs(shape, BYTES)
+    at = given.bins.long()
 
-    def ours(i: int) -> None:  # striped, as the recorder's
-        act_mul_count(*halves[i % sets], bins, counts, rows, out=out[i % sets], striped=True)
+    def out(i: int) -> torch.Tensor:
+        return given.out[i % given.sets]
+
+    def ours(i: int) -> None:
+        act_mul_count(*given.halves(i), given.bins, given.counts, given.rows, out=out(i),
+                      striped=given.striped)  # fmt: skip
 
     def activation(i: int) -> None:
-        gate, up = halves[i % sets]
-        torch.mul(torch.nn.functional.silu(gate), up, out=out[i % sets])
+        gate, up = given.halves(i)
+        torch.mul(torch.nn.functional.silu(gate), up, out=out(i))
 
     def unfused(i: int) -> None:
         activation(i)
-        counts.index_add_(0, at, (halves[i % sets][0] > 0).to(torch.int32))
+        given.counts.index_add_(0, at, (given.halves(i)[0] > 0).to(torch.int32))
 
     ours(0)
-    expected = (torch.zeros_like(counts), torch.zeros_like(rows))
-    reference.act_mul_count(*halves[0], bins, *expected)
-    if not (torch.equal(layout.in_order(counts), expected[0]) and torch.equal(rows, expected[1])):
-        raise SystemExit(f"kernels: wrong counts at {shape}; run the tests marked gpu")
-    calls = {
-        "ours": ours,
-        "torch": activation,
-        "unfused": unfused,
-        "copy": lambda i: copied[i % sets].copy_(source[i % sets]),
-    }
-    baseline, _ = silu_and_mul.find("cuda")
+    given.check()
+    calls = {"ours": ours, "torch": activation, "unfused": unfused, "copy": given.copy}
+    baseline, _ = silu_and_mul.find(DEVICE)
     if baseline is not None:
-        calls["vllm"] = lambda i: baseline(out[i % sets], both[i % sets])
+        calls["vllm"] = lambda i: baseline(out(i), given.both[i % given.sets])
+    return device_times(calls)
+
+
+def measure_quant(shape: Shape) -> dict[str, float]:
+    """Seconds of act_mul_count_quant in fp8, of act_mul_count and quantising by torch, of a copy,
+    and of vLLM's silu_and_mul with its quantising if there are any."""
+    given = Inputs(shape, QUANT_BYTES)
+    q = torch.empty(given.sets, shape.rows, shape.width, dtype=torch.float8_e4m3fn, device=DEVICE)
+    scales = torch.empty(given.sets, shape.rows, shape.width // 128, device=DEVICE)
+
+    def ours(i: int) -> None:
+        at = i % given.sets
+        act_mul_count_quant(*given.halves(i), given.bins, given.counts, given.rows, q=q[at],
+                            scales=scales[at], striped=given.striped)  # fmt: skip
+
+    def unfused(i: int) -> None:
+        h = act_mul_count(*given.halves(i), given.bins, given.counts, given.rows,
+                          out=given.out[i % given.sets], striped=given.striped)  # fmt: skip
+        reference.quantise(h, torch.float8_e4m3fn)
+
+    ours(0)
+    given.check()
+    calls = {"ours": ours, "unfused": unfused, "copy": given.copy}
+    baseline, _ = silu_and_mul.find(DEVICE)
+    if baseline is not None:
+        from vllm.model_executor.layers.quantization.utils.fp8_utils import (
+            per_token_group_quant_fp8,
+        )
+
+        def vllm(i: int) -> None:
+            h = given.out[i % given.sets]
+            baseline(h, given.both[i % given.sets])
+            per_token_group_quant_fp8(h, 128)
+
+        calls["vllm"] = vllm
     return device_times(calls)
 
 
 def measure() -> dict[str, Any]:
     """act_mul_count on this device: us, GB/s, and the percent of a copy of the same bytes."""
-    source = silu_and_mul.find("cuda")[1]
+    source = silu_and_mul.find(DEVICE)[1]
     print(f"GPU: silu_and_mul: {source}")
     found, table = {}, []
     for shape in SHAPES:
@@ -174,7 +230,32 @@ def measure() -> dict[str, Any]:
     head = ["shape", "silu_and_mul us", "silu, mul us", "with counts us", "ours us", "GB/s",
             "ratio counting", "% of copy"]  # fmt: skip
     print_table(head, table)
+    found |= measure_quantised()
     return {"device": torch.cuda.get_device_name(), "silu_and_mul": source, "shapes": found}
+
+
+def measure_quantised() -> dict[str, dict[str, float]]:
+    """act_mul_count_quant on this device, where the width is a multiple of 128."""
+    found, table = {}, []
+    for shape in (one for one in SHAPES if one.width % 128 == 0):
+        seconds = measure_quant(shape)
+        ours = seconds["ours"]
+        found[f"{shape.name}, fp8"] = f = {
+            "us": ours * 1e6,
+            "gb_per_s": QUANT_BYTES * shape.elements / ours / 1e9,
+            "copy_fraction": seconds["copy"] / ours,
+            "unfused_ratio": seconds["unfused"] / ours,
+        }
+        vllm = f"{seconds['vllm'] * 1e6:.1f}" if "vllm" in seconds else "-"
+        table.append(
+            [f"{shape.name} {shape.rows}x{shape.width}", vllm,
+             *(f"{seconds[name] * 1e6:.1f}" for name in ("unfused", "ours")),
+             f"{f['gb_per_s']:.0f}", f"{f['unfused_ratio']:.2f}", f"{100 * f['copy_fraction']:.0f}"]
+        )  # fmt: skip
+    head = ["shape, to fp8", "vllm's two us", "ours, then torch us", "ours in one us", "GB/s",
+            "ratio", "% of copy"]  # fmt: skip
+    print_table(head, table)
+    return found
 
 
 # --- without one ----------------------------------------------------------------------------------
