@@ -62,6 +62,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "glm4v_text": {"rope_parameters": _ROPE},
     "glm4v_moe_text": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5,
                                            "mrope_section": [2, 1, 1]}},
+    "gpt_bigcode": {"num_key_value_heads": 1},  # what its class makes of multi_query
     "gptj": {"rotary_dim": 8},
     "codegen": {"rotary_dim": 8},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},

@@ -47,7 +47,19 @@ def make_worker(name: str) -> type:
         def fail(self, *args, **options):
             raise MemoryError("no room for the weights")
 
-    made = (PoisonedWorker, DeafWorker, HooklessWorker, RoomlessWorker)
+    class KernelWorker(CountingWorker):
+        """Its model calls one of vLLM's Triton kernels."""
+
+        def load_model(self, *args, **options):
+            super().load_model(*args, **options)
+            self.model_runner._model_forward = self.call_kernel
+
+        def call_kernel(self, **inputs):
+            from vllm.v1.attention.ops import metadata
+
+            metadata._token_request_mapping_kernel[(1,)]()
+
+    made = (PoisonedWorker, DeafWorker, HooklessWorker, RoomlessWorker, KernelWorker)
     return {w.__name__: w for w in made}[name]
 
 

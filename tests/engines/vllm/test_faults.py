@@ -107,6 +107,17 @@ def test_a_start_that_fails_half_way_leaves_no_process_behind(load):
     assert not workers()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton has kernels where a GPU is")
+def test_a_model_that_needs_triton_is_refused_with_the_reason(load):
+    with pytest.raises(
+        SparcomError,
+        match=r"loads it, but its first pass fails here: TypeError: .* not subscriptable; it calls "
+        "a Triton kernel there, which runs on GPUs alone$",
+    ):
+        load("KernelWorker")
+    assert not workers()
+
+
 def test_passes_that_nobody_counts_cannot_go_unnoticed(load):
     with pytest.raises(
         CountError, match=r"layer0.dense saw 0 rows of instruction sparcom-self-test"

@@ -27,6 +27,8 @@ from sparcom.models import versions
 SELF_TEST = "sparcom-self-test"  # the id of an instruction
 _REFUSED = f"{InputError.__name__}: "  # in a worker's note: it cannot count this model
 _NOT_IMPORTED = "failed to be inspected"  # vLLM's word for a model class that it cannot import
+# Without a backend of Triton, vLLM leaves its kernels plain functions, and triton an empty module.
+_NO_TRITON = ("'function' object is not subscriptable", "module 'triton' has no attribute")
 
 
 class RunningEngine:
@@ -150,8 +152,16 @@ class RunningEngine:
     def _self_test(self) -> None:
         """Count a few tokens: an engine that does not count must not come to life."""
         ids = (1, 1, 1)[: context_of(self._options, self._facts)]
-        for _ in self.results([Prompt(SELF_TEST, ids, ((0, 1),))]):
-            pass
+        try:
+            for _ in self.results([Prompt(SELF_TEST, ids, ((0, 1),))]):
+                pass
+        except PromptError as error:
+            triton = any(sign in error.reason for sign in _NO_TRITON)
+            why = "; it calls a Triton kernel there, which runs on GPUs alone" if triton else ""
+            raise SparcomError(
+                f"model {self._options.model}: vllm {launch.installed_version()} loads it, but its "
+                f"first pass fails here: {error.reason}{why}"
+            ) from error
 
     def _die(self, error: BaseException, ids: Sequence[str]) -> SparcomError:
         """Called by the stream when a pass failed: ends the processes, and names the cause."""
