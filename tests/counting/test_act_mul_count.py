@@ -9,8 +9,9 @@ from torch import Tensor
 from sparcom.counting.ops import DTYPES, act_mul_count
 from sparcom.errors import InputError
 
-# Almost empty, one off a vector (4, 8, 16) or a block (8, 16, 32), one past the widest tile.
+# Almost empty, one off a vector (4, 8, 16) or a block (8, 16, 32), as wide as a layer.
 WIDTHS = (1, 7, 8, 15, 17, 31, 32, 33, 127, 1536, 8193)
+WIDEST, WIDEST_APART = 32768, 8192  # of a tile; of one in which gate and up take turns
 
 
 def runs(*lengths: int) -> Tensor:
@@ -32,6 +33,16 @@ def test_equals_the_reference(dtype: torch.dtype, activation: str, gated: bool) 
         gate = draw(len(bins), width, dtype, width)
         up = draw(len(bins), width, dtype, width + 1) if gated else None
         check(act_mul_count, Case(gate, up, bins, 5, {"activation": activation}))
+
+
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_wider_than_a_tile(dtype: torch.dtype, signs: bool) -> None:
+    bins = runs(2, -1, 1)
+    both = draw(len(bins), 2 * (WIDEST + 33), dtype, 0)
+    check(act_mul_count, Case(*both.chunk(2, dim=1), bins, 3, signs=signs))
+    both = both[:, : 2 * (WIDEST_APART + 33)]
+    check(act_mul_count, Case(both[:, ::2], both[:, 1::2], bins, 3, signs=signs))
 
 
 @settings(max_examples=300)

@@ -3,21 +3,31 @@
 // A tile is some rows x some columns; each thread computes one tile at a time. In a tile the rows
 // go in order, and each row is read once from left to right, block by block, so that memory
 // streams. The rows of a run (neighbours with the same bin) add up in byte counters, one per
-// column, which stay in the first-level cache: a tile has at most `max_columns` columns, and a run
-// is cut every 255 rows. At the end of a run the counters are added to counts[bin]. With `signs`
-// there are two more counters per column: up > 0, and both.
+// column; a run is cut every 255 rows. At the end of a run the counters are added to counts[bin].
+// With `signs` there are two more counters per column: up > 0, and both. A tile has at most
+// `max_columns` columns, so that rows of a usual width are read whole: where a row is cut, memory
+// stops streaming. That costs more than counters that leave the first-level cache.
 //
 // Threads split the rows and, if there are few rows, the columns too. Two threads may then add to
 // the same bin: a lock makes them take turns. Counts are integers, so no order changes a result.
 //
-// If f is computed, f is the limit: on AVX-512, bf16 silu takes some 45 cycles for 32 elements, of
-// which 15 are not f's. If gathers are fast, f of a 16-bit dtype is looked up (table.h: 23 cycles
-// in all), and memory is the limit. Gathers leave the processor no room to look far ahead, so rows
-// are prefetched, and an output larger than the caches is stored past them (`Tile::stream`). On 2
-// cores of a Xeon, 4096 x 11008 took 14.5 ms with neither, 12.8 ms with prefetching, 10.5 ms with
-// both; a copy of as many bytes took 10.3 ms. (On a machine whose shared cache of 480 MB could keep
-// such an output, the product that reads it next became slower by as much as this kernel became
-// faster.)
+// Memory is the limit, if the processor looks far enough ahead. While it computes f it does not:
+// its queues hold about the operations of a block and a half of 32 elements, so that a block takes
+// longer, the more operations it has and the longer their chain is. Hence few steps and a division
+// (activations.h, avx512.h), and prefetches. An output larger than the caches is stored past them
+// (`Tile::stream`).
+//
+// On AVX-512, bf16 silu takes 31 cycles for 32 elements (Zen 4), of which 13 are not f's. On 2
+// cores of an EPYC, 4096 x 11008 took 10.0 ms with f in 37 cycles and rows cut at 8,192 columns,
+// 8.8 ms with f in 31, 7.2 ms with rows whole too, 6.8 ms with prefetches 2,048 bytes ahead that go
+// on in the next row, not 512. Without f (relu) it takes 5.4 ms, a copy of as many bytes 5.8 ms.
+// (Processor time of a thread. Where the buffers lie moves all of these by up to a third.)
+//
+// If gathers are fast, f of a 16-bit dtype is looked up (table.h: 23 cycles in all). Gathers leave
+// the processor even less room to look ahead. On 2 cores of a Xeon, 4096 x 11008 took 14.5 ms with
+// neither prefetching nor streaming stores, 12.8 ms with prefetching, 10.5 ms with both; a copy of
+// as many bytes took 10.3 ms. (On a machine whose shared cache of 480 MB could keep such an output,
+// the product that reads it next became slower by as much as this kernel became faster.)
 #pragma once
 
 #include "../../act_mul_count.h"
@@ -28,9 +38,9 @@
 
 namespace sparcom {
 
-constexpr int64_t max_columns = 8192;
+constexpr int64_t max_columns = 32768, max_apart = 8192;
 constexpr int64_t max_run = 255;
-constexpr int64_t ahead = 512;  // bytes
+constexpr int64_t ahead = 2048, burst = 128;  // of prefetches, in bytes
 
 // What decides: one range of the gate's bits (the usual case), this and the same range of up's
 // (`signs`), or any ranges of either signal.
@@ -47,7 +57,18 @@ struct Row {
   int64_t width;
   const float* table;
   bool stream;
+  int64_t gate_gap, up_gap;  // elements from the end of this row to the next one
 };
+
+// Prefetches what the loop reads `ahead` bytes after element i, of the next row too. Beyond the
+// last row it does nothing: a prefetch of memory that does not exist is ignored.
+template <class T>
+SPARCOM_INLINE void prefetch(const T* row, int64_t i, int64_t width, int64_t gap) {
+  const int64_t at = i * int64_t(sizeof(T)) + ahead, end = width * int64_t(sizeof(T));
+  const char* const p =
+      reinterpret_cast<const char*>(row) + at + (at < end ? 0 : gap * int64_t(sizeof(T)));
+  for (int64_t k = 0; k < burst; k += 64) __builtin_prefetch(p + k);
+}
 
 // True if V looks f of T up in a table.
 template <class V, class T, class = void>
@@ -118,9 +139,10 @@ SPARCOM_INLINE void row(const ActMulCount& p, const Row<T> r) {
   typename V::Mask masks[counters_of<C>] = {};
   int64_t i = 0;
   for (; i + n <= r.width; i += n) {
-    // Beyond the end of a row too: a prefetch of memory that does not exist does nothing.
-    __builtin_prefetch(reinterpret_cast<const char*>(r.gate + i) + ahead);
-    if (gated) __builtin_prefetch(reinterpret_cast<const char*>(r.up + i) + ahead);
+    if (i % (burst / int64_t(sizeof(T))) == 0) {
+      prefetch(r.gate, i, r.width, r.gate_gap);
+      if (gated) prefetch(r.up, i, r.width, r.up_gap);
+    }
     const auto h = block<V, T, A, gated, C>(r.gate + i, r.up + i, r.table, parameters, counted,
                                             signal, masks);
     if (r.stream) V::stream(r.out + i, h);
@@ -195,11 +217,11 @@ void take_apart(const T* both, T* gate, T* up, int64_t width) {
   }
 }
 
-// One tile of at most max_columns columns.
+// One tile of at most max_columns columns; max_apart if gate and up take turns.
 template <class V, class T, Activation A, bool gated, Count counting>
 void narrow_tile(const ActMulCount& p, const Tile& t) {
   alignas(64) uint8_t counters[counters_of<counting> * counters_apart];
-  alignas(64) T apart[2][max_columns];  // touched only if gate and up take turns
+  alignas(64) T apart[2][max_apart];  // touched only if gate and up take turns
   const auto at = [&](const void* base, int64_t r, int64_t stride, int64_t step = 1) {
     return base ? static_cast<const T*>(base) + r * stride + t.col_begin * step : nullptr;
   };
@@ -213,7 +235,8 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
       T* const out = const_cast<T*>(at(p.out, r, p.width));
       const bool stream = t.stream && reinterpret_cast<uintptr_t>(out) % 64 == 0;
       Row<T> one{at(p.gate, r, p.gate_stride, p.step), at(p.up, r, p.up_stride, p.step),
-                 out, counters, width, t.table, stream};
+                 out, counters, width, t.table, stream,
+                 p.gate_stride - width, p.up_stride - width};
       if (p.step == 2) {
         take_apart(one.gate, apart[0], apart[1], width);
         one.gate = apart[0];
@@ -232,10 +255,10 @@ void narrow_tile(const ActMulCount& p, const Tile& t) {
 
 template <class V, class T, Activation A, bool gated>
 void tile(const ActMulCount& p, const Tile& t) {
+  const int64_t most = p.step == 2 ? max_apart : max_columns;
   Tile part = t;
   do {
-    part.col_end = t.col_end - part.col_begin < max_columns ? t.col_end
-                                                             : part.col_begin + max_columns;
+    part.col_end = t.col_end - part.col_begin < most ? t.col_end : part.col_begin + most;
     part.count_rows = t.count_rows && part.col_begin == 0;
     if (p.signal == Signal::product || p.counted.n != 1)
       narrow_tile<V, T, A, gated, Count::any>(p, part);

@@ -22,6 +22,34 @@ template <class V>
 struct Exp {
   typename V::F p, n;  // e^x = p 2^floor(n)
 };
+// The same of a V that looks 2^(i/16) up in a register: a shorter polynomial is enough.
+template <class V>
+struct SteppedExp {
+  typename V::F root, p, n;  // e^x = root p 2^floor(n), root = 2^(i/16)
+};
+template <class V, class = void>
+constexpr bool has_steps = false;
+template <class V>
+constexpr bool has_steps<V, std::void_t<decltype(V::split_steps(typename V::F{}))>> = true;
+
+template <class V>
+SPARCOM_INLINE Exp<V> joined(Exp<V> e) {
+  return e;
+}
+template <class V>
+SPARCOM_INLINE Exp<V> joined(SteppedExp<V> e) {
+  return {V::mul(e.root, e.p), e.n};
+}
+
+// 1 + e^x
+template <class V>
+SPARCOM_INLINE typename V::F one_plus(Exp<V> e) {
+  return V::add(V::set(1), V::scale(e.p, e.n));
+}
+template <class V>
+SPARCOM_INLINE typename V::F one_plus(SteppedExp<V> e) {
+  return V::fma(V::scale(e.root, e.n), e.p, V::set(1));
+}
 
 // A polynomial; c: its coefficients, the constant first.
 template <class V, int N>
@@ -32,8 +60,19 @@ SPARCOM_INLINE typename V::F horner(typename V::F x, const float (&c)[N]) {
 }
 
 // 2^t for 16-bit results. Minimax polynomials on [0, 1]: relative error 2^-18.5 (bf16), 2^-23.6
-// (fp16).
-template <class V, class T>
+// (fp16); with steps on [0, 1/16]: 2^-21.1, 2^-29.7.
+template <class V, class T, std::enable_if_t<has_steps<V>, int> = 0>
+SPARCOM_INLINE SteppedExp<V> exp2_split(typename V::F t, T) {
+  const auto part = V::split_steps(t);
+  if constexpr (std::is_same_v<T, Bf16>) {
+    static constexpr float c[] = {1.00000048f, 0.693024218f, 0.245479584f};
+    return {part.root, horner<V>(part.rest, c), part.n};
+  } else {
+    static constexpr float c[] = {1.0f, 0.693147779f, 0.240179047f, 0.0567181595f};
+    return {part.root, horner<V>(part.rest, c), part.n};
+  }
+}
+template <class V, class T, std::enable_if_t<!has_steps<V>, int> = 0>
 SPARCOM_INLINE Exp<V> exp2_split(typename V::F t, T) {
   const auto part = V::split(t);
   if constexpr (std::is_same_v<T, Bf16>) {
@@ -71,19 +110,18 @@ SPARCOM_INLINE typename V::F over_one_plus_far(typename V::F x, Exp<V> e) {
 }
 
 // x / (1 + e) of both vectors of a pair.
-template <class V, class T>
-SPARCOM_INLINE typename V::Pair over_one_plus(typename V::Pair x, Exp<V> a, Exp<V> b, T) {
+template <class V, class T, class E>
+SPARCOM_INLINE typename V::Pair over_one_plus(typename V::Pair x, E a, E b, T) {
   if (__builtin_expect(V::any_above({a.n, b.n}, 100), 0))
-    return {over_one_plus_far<V>(x.a, a), over_one_plus_far<V>(x.b, b)};
-  const auto da = V::add(V::set(1), V::scale(a.p, a.n));
-  const auto db = V::add(V::set(1), V::scale(b.p, b.n));
+    return {over_one_plus_far<V>(x.a, joined<V>(a)), over_one_plus_far<V>(x.b, joined<V>(b))};
+  const auto da = one_plus<V>(a), db = one_plus<V>(b);
   if constexpr (sizeof(T) == 2) return {V::quotient(x.a, da), V::quotient(x.b, db)};
   else return {V::div(x.a, da), V::div(x.b, db)};
 }
 
 // e^-x
 template <class V, class T>
-SPARCOM_INLINE Exp<V> exp_minus(typename V::F x, T t) {
+SPARCOM_INLINE auto exp_minus(typename V::F x, T t) {
   if constexpr (sizeof(T) == 2) return exp2_split<V>(V::mul(x, V::set(-1.44269504f)), t);
   else return exp_split<V>(V::sub(V::set(0), x), V::set(0));
 }
@@ -137,7 +175,7 @@ SPARCOM_INLINE typename V::F at_most(typename V::F x, float limit) {
 
 // e^-2u = e^(x (c0 + c1 x^2)). For |x| > 40, gelu_tanh is x or 0 in every dtype.
 template <class V, class T>
-SPARCOM_INLINE Exp<V> gelu_tanh_exp(typename V::F x, T t) {
+SPARCOM_INLINE auto gelu_tanh_exp(typename V::F x, T t) {
   const auto z = V::max(V::set(-40), V::min(V::set(40), x));
   const auto square = V::mul(z, z);
   if constexpr (sizeof(T) == 2) {
@@ -208,7 +246,7 @@ SPARCOM_INLINE typename V::F gelu(typename V::F x, T t) {
   const auto square = V::mul(a, a);
   const auto exp_half_square = [&] {
     if constexpr (sizeof(T) == 2) {
-      return exp2_split<V>(V::mul(square, V::set(-0.721347520f)), t);
+      return joined<V>(exp2_split<V>(V::mul(square, V::set(-0.721347520f)), t));
     } else {
       const auto square_lo = V::fma(a, a, V::sub(V::set(0), square));
       return exp_split<V>(V::mul(V::set(-0.5f), square), V::mul(V::set(-0.5f), square_lo));

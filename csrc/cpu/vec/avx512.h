@@ -20,6 +20,9 @@ struct Avx512Words {
 struct Avx512 : WideBlocks<Avx512Words> {
   static constexpr int lanes = 16;
   using Mask = __mmask32;
+  struct Steps {
+    F root, rest, n;  // t = n' + i / 16 + rest, n' = floor(n), root = 2^(i / 16), 0 <= rest < 1/16
+  };
 
   static F set(float x) { return _mm512_set1_ps(x); }
   static F add(F a, F b) { return _mm512_add_ps(a, b); }
@@ -42,10 +45,19 @@ struct Avx512 : WideBlocks<Avx512Words> {
                                 _mm512_cmp_ps_mask(x.b, set(bound), _CMP_GT_OQ));
   }
   static Pair split(F t) { return {_mm512_reduce_ps(t, 9), t}; }
-  static F quotient(F a, F b) {
-    const F r = _mm512_rcp14_ps(b);
-    return mul(mul(a, r), fnma(b, r, set(2)));
+  // As split, in steps of 1/16, whose powers of two lie in a register.
+  static Steps split_steps(F t) {
+    // The sum is rounded down to a multiple of 1/16; its last four bits are the step.
+    const F sum = _mm512_add_round_ps(t, set(0x1.8p19f), 9);
+    const F roots = _mm512_setr_ps(1.0f, 1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f,
+                                   1.24185781f, 1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f,
+                                   1.54221083f, 1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f,
+                                   1.91520656f);
+    return {_mm512_permutexvar_ps(_mm512_castps_si512(sum), roots), _mm512_reduce_ps(t, 0x49), t};
   }
+  // One operation, not the four of an estimate and a Newton step: what waits in the processor's
+  // queues is the limit, not the divider.
+  static F quotient(F a, F b) { return div(a, b); }
 
   static void fence() { _mm_sfence(); }
 
@@ -62,8 +74,7 @@ struct Avx512 : WideBlocks<Avx512Words> {
     const __m512i high = _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(a, 16), b);
     const __m512i low = _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16));
     const __m512i even = _mm512_andnot_si512(high, _mm512_set1_epi16(1));
-    const __mmask32 up = _mm512_movepi16_mask(_mm512_subs_epu16(low, even));
-    return {_mm512_mask_sub_epi16(high, up, high, _mm512_set1_epi16(-1))};
+    return {_mm512_add_epi16(high, _mm512_srli_epi16(_mm512_subs_epu16(low, even), 15))};
   }
   static Raw16 narrow(Pair x, Fp16) {
     return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtps_ph(x.a, 8)),
