@@ -80,6 +80,17 @@ def sections(architecture: str) -> dict[str, bytes]:
     }
 
 
+@functools.cache
+def ptx() -> dict[int, dict[str, str]]:
+    """Of the PTX that later devices translate: compute capability (90 is 9.0) -> kernel -> text."""
+    found: dict[int, dict[str, str]] = {}
+    for text in re.split(r"(?m)^\.version ", _dump("-ptx"))[1:]:
+        (target,) = re.findall(r"(?m)^\.target sm_(\d+)", text)
+        bodies = re.split(r"\.entry (\w*act_mul_count\w*)\(", text)[1:]
+        found[int(target)] = dict(zip(bodies[::2], bodies[1::2], strict=True))
+    return found
+
+
 def parameters_at(architecture: str, kernel: str) -> tuple[int, int]:
     """(offset, size) of a kernel's parameters in constant bank 0, from its .nv.info."""
     info, at = sections(architecture)[f".nv.info.{kernel}"], 0

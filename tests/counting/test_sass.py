@@ -111,6 +111,19 @@ def test_no_access_comes_before_the_wait_for_earlier_kernels(architecture: str) 
         assert not [c for c in codes if c.startswith("LDG") and "CONSTANT" in c], name
 
 
+def test_what_later_devices_translate_waits_too() -> None:
+    """The launcher goes by the compute capability of the PTX: code for 9.0 and later waits."""
+    (found,) = sass.ptx().items()
+    capability, kernels = found
+    assert capability == max(int(a) for a in native._cuda.info()["cuda_architectures"].split())
+    assert len(kernels) == KERNELS + QUANT_KERNELS
+    for name, text in kernels.items():
+        wait = text.find("griddepcontrol.wait;")
+        assert (wait > 0) == (capability >= 90), name
+        assert "griddepcontrol.launch_dependents;" not in text[: max(wait, 0)], name
+        assert not re.search(r"\b(ld|st|red|atom)\.global", text[: max(wait, 0)]), name
+
+
 @pytest.mark.parametrize("architecture", WIDE)
 def test_a_thread_with_32_bytes_of_floats_issues_less_for_each(architecture: str) -> None:
     """Why fp32 has 8 columns a thread: with 4, instructions take longer than the bytes (B200)."""
