@@ -80,6 +80,17 @@ def sections(architecture: str) -> dict[str, bytes]:
     }
 
 
+@functools.cache
+def ptx() -> dict[int, dict[str, str]]:
+    """Of the PTX that later devices translate: compute capability (90 is 9.0) -> kernel -> text."""
+    found: dict[int, dict[str, str]] = {}
+    for text in re.split(r"(?m)^\.version ", _dump("-ptx"))[1:]:
+        (target,) = re.findall(r"(?m)^\.target sm_(\d+)", text)
+        bodies = re.split(r"\.entry (\w*act_mul_count\w*)\(", text)[1:]
+        found[int(target)] = dict(zip(bodies[::2], bodies[1::2], strict=True))
+    return found
+
+
 def parameters_at(architecture: str, kernel: str) -> tuple[int, int]:
     """(offset, size) of a kernel's parameters in constant bank 0, from its .nv.info."""
     info, at = sections(architecture)[f".nv.info.{kernel}"], 0
@@ -127,18 +138,53 @@ def instructions(architecture: str) -> dict[str, list[str]]:
     return {name: [i.operation for i in lines] for name, lines in code(architecture).items()}
 
 
-def instructions_per_element(architecture: str) -> float:
-    """How many instructions bf16 silu, gated, issues per element while the bin does not change.
+SILU = {2: "act_mul_countINS_4Bf16ELi8ELi0ELNS_4CallE0E", 4: "act_mul_countIfLi4ELi0ELNS_4CallE0E"}
 
-    They are those of the shortest path through the loop with the most stores, which leaves out the
-    adding of a finished run, divided by the 8 elements of each store.
+
+def instructions_per_element(architecture: str, size: int = 2, access: int = 16) -> float:
+    """How many instructions silu, gated, issues per element while the bin does not change.
+
+    size: bytes of an element, 2 of bf16, 4 of fp32. access: bytes of a store, 16 or 32.
+
+    They are those of the shortest path through the loop with the most such stores, which leaves out
+    the adding of a finished run, divided by the elements of these stores.
     """
-    silu = "act_mul_countINS_4Bf16ELi8ELi0ELNS_4CallE0E"
-    (lines,) = (c for name, c in code(architecture).items() if silu in name)
+    (lines,) = (c for name, c in code(architecture).items() if SILU[size] in name)
     paths = (shortest_loop(lines, i, line.target) for i, line in enumerate(lines))
     loops = [path for path in paths if path]
-    stores = [sum(x.operation.startswith("STG") for x in path) for path in loops]
-    return len(loops[stores.index(max(stores))]) / (8 * max(stores))
+    stores = [
+        sum(x.operation.startswith("STG") and x.operation.endswith(f".{8 * access}") for x in path)
+        for path in loops
+    ]
+    return len(loops[stores.index(max(stores))]) / (access // size * max(stores))
+
+
+def reached_without(operation: str, lines: list[Instruction]) -> list[Instruction]:
+    """The instructions of a kernel that can be executed before the first of this operation.
+
+    Raises ValueError if one of them leads where its text does not say.
+    """
+    index = {line.address: i for i, line in enumerate(lines)}
+    found, queue = set(), [0]
+    while queue:
+        i = queue.pop()
+        if i in found or lines[i].operation == operation:
+            continue
+        found.add(i)
+        queue += followers(lines, index, i)
+        if lines[i].operation.startswith(("BRX", "CALL", "RET")):
+            raise ValueError(f"sass: {lines[i]} leads elsewhere")
+    return [lines[i] for i in sorted(found)]
+
+
+def followers(lines: list[Instruction], index: dict[int, int], i: int) -> list[int]:
+    """What may be executed next: a branch's target, and the next one. index: of each address."""
+    line = lines[i]
+    steps = [] if line.target is None else [index[line.target]]
+    conditional = line.guard or "," in line.operands  # @P0 BRA 0x50, or BRA.U UP0, 0x50
+    if conditional or not line.operation.startswith(("BRA", "EXIT", "RET")):
+        steps.append(i + 1)
+    return steps
 
 
 def shortest_loop(
@@ -153,11 +199,7 @@ def shortest_loop(
     queue = collections.deque([first])
     while queue and last not in before:
         i = queue.popleft()
-        line = lines[i]
-        steps = [] if line.target is None else [index[line.target]]
-        if line.guard or not line.operation.startswith(("BRA", "EXIT", "RET")):
-            steps.append(i + 1)
-        for step in steps:
+        for step in followers(lines, index, i):
             if first <= step <= last and step not in before:
                 before[step] = i
                 queue.append(step)

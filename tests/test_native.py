@@ -1,8 +1,13 @@
 """Which native parts run here, and why not."""
 
+import contextlib
+import types
+
 import pytest
+import torch
 
 from sparcom import native
+from sparcom.counting import ops, quant_ops
 from sparcom.errors import SparcomError
 
 
@@ -37,3 +42,36 @@ def test_the_cause_of_a_failed_import_is_kept() -> None:
     assert module is None
     assert "ModuleNotFoundError" in cause
     assert "_no_such_part" in cause
+
+
+@pytest.mark.parametrize(("given", "pdl"), [("", False), ("1", True), ("0", False)])
+def test_the_environment_switches_early_launches_on(
+    given: str, pdl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a device: what a stand-in for the compiled module is told."""
+    told = []
+    module = types.SimpleNamespace(
+        act_mul_count=lambda *numbers: told.append(numbers[-1]),
+        act_mul_count_quant=lambda *numbers: told.append(numbers[-1]),
+    )
+    monkeypatch.setenv("SPARCOM_PDL", given)
+    monkeypatch.setattr(native, "cuda", lambda: module)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    stream = types.SimpleNamespace(cuda_stream=0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    native.pdl.cache_clear()
+    gate = torch.zeros(1, 128, dtype=torch.bfloat16)
+    bins, counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((1,), (1, 128), (1,)))
+    inputs = (gate, gate.clone(), bins, counts, rows, "silu", 0.0, "gate", None, None, None, None)
+    ops._cuda(*inputs)
+    q, scales = torch.zeros(1, 128, dtype=torch.int8), torch.zeros(1, 1)
+    quant_ops._cuda(*inputs, q, scales)
+    native.pdl.cache_clear()
+    assert told == [pdl, pdl]
+
+
+def test_another_value_of_the_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARCOM_PDL", "off")
+    native.pdl.cache_clear()
+    with pytest.raises(SparcomError, match="SPARCOM_PDL must be 0, 1 or unset, got 'off'"):
+        native.pdl()

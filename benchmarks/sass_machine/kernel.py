@@ -127,8 +127,13 @@ def _run(plan: dict, memory: Memory, architecture: str, error: float) -> Launche
     if table := sass.sections(architecture).get(f".nv.constant2.{kernel}"):
         banks[2] = table
     code = steps(architecture, kernel)
-    machine = Machine(code, OPERATIONS, banks, memory, plan["blocks"], plan["threads"], error)
+    early = int(architecture.removeprefix("sm_")) >= 90  # as csrc/cuda/act_mul_count.cu launches it
+    machine = Machine(
+        code, OPERATIONS, banks, memory, plan["blocks"], plan["threads"], error, early
+    )
     machine.run()
+    if not machine.waited.any():
+        raise ValueError(f"sass_machine: {kernel} may end before the kernels that it follows")
     return Launched(kernel, plan["blocks"], machine.executed, tuple(machine.sectors))
 
 

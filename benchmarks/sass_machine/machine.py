@@ -60,6 +60,8 @@ class Machine:
     operations: name -> what it does (operations.py).
     banks: bank -> bytes of its constants.
     error: of the special function unit (arithmetic.special).
+    early: it is launched while earlier kernels may run, so that no lane may touch memory, or let
+        the next kernel start, before it has waited for them.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Machine:
         blocks: int,
         threads: int,
         error: float = 0.0,
+        early: bool = False,
     ) -> None:
         if threads % WARP:
             raise ValueError(f"sass_machine: a block must have whole warps, got {threads} threads")
@@ -90,6 +93,7 @@ class Machine:
         self._warp = np.arange(lanes) // WARP
         self._pc = np.zeros(lanes, np.int32)
         self._done = np.zeros(lanes, bool)
+        self.waited = np.full(lanes, not early)  # for earlier kernels
         self._waits = np.full(lanes, -1, np.int8)  # for which barrier, or GATHERING
         self._party = np.full((16, lanes), -1, np.int64)  # of a barrier: who passed BSSY together
         self._parties = 0

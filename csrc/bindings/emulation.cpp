@@ -57,6 +57,7 @@ struct Emulate {
 py::dict described(const Launch& l) {
   py::dict d;
   d["vectors"] = l.vectors;
+  d["wide"] = l.wide;
   d["threads_per_row"] = l.threads_per_row;
   d["rows_per_thread"] = l.rows_per_thread;
   d["blocks"] = l.blocks;
@@ -64,8 +65,10 @@ py::dict described(const Launch& l) {
 }
 
 // Runs the kernel as a device with this many multiprocessors would; returns the launch parameters.
-py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed, bool striped) {
-  const Launch l = launch_parameters(p, multiprocessors, striped);
+// wide: the device moves 32 bytes at once.
+py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed, bool striped,
+                       bool wide) {
+  const Launch l = launch_parameters(p, {multiprocessors, wide}, striped);
   approximation_seed = seed;
   if (p.n_rows) with_kernel(p, l, Emulate{p, l, seed, nullptr, nullptr});
   return described(l);
@@ -73,8 +76,8 @@ py::dict act_mul_count(const ActMulCount& p, int multiprocessors, uint32_t seed,
 
 // The same of act_mul_count_quant.
 py::dict act_mul_count_quant(const ActMulCount& p, const Quant& to, int multiprocessors,
-                             uint32_t seed, bool striped) {
-  const Launch l = quant_launch_parameters(p, multiprocessors, striped);
+                             uint32_t seed, bool striped, bool wide) {
+  const Launch l = quant_launch_parameters(p, {multiprocessors, wide}, striped);
   approximation_seed = seed;
   if (p.n_rows) with_quant_kernel(p, to, Emulate{p, l, seed, nullptr, &to});
   return described(l);
@@ -82,9 +85,9 @@ py::dict act_mul_count_quant(const ActMulCount& p, const Quant& to, int multipro
 
 // The addresses to which each thread adds, in order.
 std::vector<std::vector<uintptr_t>> additions_of(const ActMulCount& p, int multiprocessors,
-                                                 bool striped) {
+                                                 bool striped, bool wide) {
   std::vector<std::vector<uintptr_t>> found;
-  const Launch l = launch_parameters(p, multiprocessors, striped);
+  const Launch l = launch_parameters(p, {multiprocessors, wide}, striped);
   if (p.n_rows) with_kernel(p, l, Emulate{p, l, 0, &found, nullptr});
   return found;
 }
@@ -99,14 +102,15 @@ std::vector<int64_t> places(int64_t width, int columns, bool striped) {
   return found;
 }
 
-// launch_parameters of contiguous, aligned, gated rows.
-py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors, bool striped) {
+// launch_parameters of contiguous, aligned, gated rows of a usual call.
+py::dict launch(int64_t n_rows, int64_t width, int dtype, int multiprocessors, bool striped,
+                bool wide) {
   ActMulCount p{};
   p.n_rows = n_rows;
   p.width = p.gate_stride = p.up_stride = width;
-  p.step = 1;
+  p.step = p.counted.n = 1;
   p.dtype = Dtype(dtype);
-  return described(launch_parameters(p, multiprocessors, striped));
+  return described(launch_parameters(p, {multiprocessors, wide}, striped));
 }
 
 }  // namespace
@@ -120,5 +124,6 @@ PYBIND11_MODULE(emulation, m) {
   m.def("act_mul_count_quant", from_numbers(read_act_mul_count, act_mul_count_quant));
   m.def("additions", from_numbers(read_act_mul_count, additions_of));
   m.def("places", places);
-  m.def("launch", launch);
+  m.def("launch", launch, py::arg("n_rows"), py::arg("width"), py::arg("dtype"),
+        py::arg("multiprocessors"), py::arg("striped"), py::arg("wide") = false);
 }

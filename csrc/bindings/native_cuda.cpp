@@ -18,13 +18,13 @@ namespace {
 
 // ValueError, before anything is queued, if check() finds a fault; RuntimeError if the launch is
 // refused.
-void act_mul_count(const ActMulCount& p, int device, uintptr_t stream, bool striped) {
-  act_mul_count_cuda(p, device, pointer<void>(stream), striped);
+void act_mul_count(const ActMulCount& p, int device, uintptr_t stream, bool striped, bool pdl) {
+  act_mul_count_cuda(p, device, pointer<void>(stream), striped, pdl);
 }
 
 void act_mul_count_quant(const ActMulCount& p, const Quant& to, int device, uintptr_t stream,
-                         bool striped) {
-  act_mul_count_quant_cuda(p, to, device, pointer<void>(stream), striped);
+                         bool striped, bool pdl) {
+  act_mul_count_quant_cuda(p, to, device, pointer<void>(stream), striped, pdl);
 }
 
 template <class T, int n, int A, Call C>
@@ -68,17 +68,17 @@ py::dict planned(const std::string& kernel, const Launch& l, const Parameters&..
   return d;
 }
 
-// What a device with this many multiprocessors would be told to run. It needs no device, so that
-// the machine code can be run in place of one.
+// What a device below sm_100 with this many multiprocessors would be told to run. It needs no
+// device, so that the machine code can be run in place of one.
 py::dict plan(const ActMulCount& p, int multiprocessors, bool striped) {
-  const Launch l = launch_parameters(p, multiprocessors, striped);
+  const Launch l = launch_parameters(p, {multiprocessors, false}, striped);
   std::string kernel;
   with_kernel(p, l, Name{kernel});
   return planned(kernel, l, p, l);
 }
 
 py::dict plan_quant(const ActMulCount& p, const Quant& to, int multiprocessors, bool striped) {
-  const Launch l = quant_launch_parameters(p, multiprocessors, striped);
+  const Launch l = quant_launch_parameters(p, {multiprocessors, false}, striped);
   std::string kernel;
   with_quant_kernel(p, to, Name{kernel});
   return planned(kernel, l, p, l, to);

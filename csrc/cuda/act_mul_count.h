@@ -13,10 +13,12 @@
 // Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one column if memory
 // is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring
 // columns, so a warp reads 512 bytes of a row at once. A thread loads two rows before it uses the
-// first. The rows of a run (neighbours with the same bin) add up in registers; at its end, every
-// sum that is not zero is added to counts, where count_layout.h says. Threads share these atomic
-// adds of integers and nothing else: no shared memory, shuffle or barrier. So no order of the
-// threads can change a result, and a plain loop over them is a faithful emulation.
+// first. If the launch is `wide` (sm_100), a thread of a usual call owns 8 columns of fp32, 32 bytes,
+// and loads one row before it uses it: the same bytes with fewer instructions. The rows of a run
+// (neighbours with the same bin) add up in registers; at its end, every sum that is not zero is added
+// to counts, where count_layout.h says. Threads share these atomic adds of integers and nothing else:
+// no shared memory, shuffle or barrier. So no order of the threads can change a result, and a plain
+// loop over them is a faithful emulation.
 //
 // Bytes. bf16, gated: 6 per element for the activation; to read and write the counts, at most 8 per
 // element of each run, or part of a run that a thread has. A count that stays 0 costs nothing. For
@@ -169,7 +171,7 @@ SPARCOM_DEVICE void take_rows(const ActMulCount& p, const Launch& l, To& to,
   SPARCOM_UNROLL for (int j = 0; j < at_once; ++j) {
     bins[j] = at.bins[j];
     if (!usual && gated && p.step == 2) {
-      V::load_turns(at.gate + j * p.gate_stride, g[j], u[j]);
+      V::load_turns(at.gate + j * p.gate_stride, l.wide, g[j], u[j]);
       continue;
     }
     g[j] = V::load_once(at.gate + j * p.gate_stride);
@@ -226,12 +228,12 @@ SPARCOM_DEVICE void count_rows(const ActMulCount& p, int64_t begin, int32_t n_ro
   }
 }
 
-// to: where h goes.
+// A thread that owns n columns. to: where h goes.
 template <class T, int n, int A, Call C, class To>
-SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread,
-                                         To to) {
+SPARCOM_DEVICE void act_mul_count_columns(const ActMulCount& p, const Launch& l, uint32_t thread,
+                                          To to) {
   using Out = typename To::Out;
-  constexpr int at_once = usual_call<C> ? 2 : 1;
+  constexpr int at_once = usual_call<C> && n * sizeof(T) <= 16 ? 2 : 1;
   const uint32_t chunk = thread / l.threads_per_row;
   const uint32_t col = (thread - chunk * l.threads_per_row) * n;
   const int64_t begin = int64_t(chunk) * l.rows_per_thread;
@@ -239,7 +241,11 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
   if (To::quantised && col >= p.width) return;
   const int64_t left = p.n_rows - begin;
   int32_t rows = left < l.rows_per_thread ? int32_t(left) : l.rows_per_thread;
-  if (n == 1 && p.width == 0) return count_rows(p, begin, rows);
+  if (n == 1 && p.width == 0) {
+    wait_for_earlier_kernels();
+    let_the_next_kernel_start();
+    return count_rows(p, begin, rows);
+  }
 
   const T* const up = static_cast<const T*>(p.up);
   Place<T, n, Out> at{p.bins + begin,
@@ -253,10 +259,20 @@ SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, 
                       0,
                       {}};
   if constexpr (To::quantised) to.begin(begin, col);
+  wait_for_earlier_kernels();
+  let_the_next_kernel_start();
   if constexpr (at_once > 1)
     for (; rows >= at_once; rows -= at_once) take_rows<at_once, A, C>(p, l, to, at);
   for (; rows > 0; --rows) take_rows<1, A, C>(p, l, to, at);
   add_run<C>(p, l, at);
+}
+
+template <class T, int n, int A, Call C, class To>
+SPARCOM_DEVICE void act_mul_count_thread(const ActMulCount& p, const Launch& l, uint32_t thread,
+                                         To to) {
+  if constexpr (moves_32_bytes && usual_call<C> && sizeof(T) == 4 && n > 1)
+    if (l.wide) return act_mul_count_columns<T, 2 * n, A, C>(p, l, thread, to);
+  act_mul_count_columns<T, n, A, C>(p, l, thread, to);
 }
 
 }  // namespace sparcom

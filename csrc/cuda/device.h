@@ -44,6 +44,51 @@ SPARCOM_DEVICE void store(void* p, const uint32_t (&word)[4]) {
   *static_cast<uint4*>(p) = make_uint4(word[0], word[1], word[2], word[3]);
 }
 
+// True where a thread can move 32 bytes at once: on sm_100 and later, by CUDA 12.9 and later.
+// Elsewhere the code that would is left out. In code for the host: true if a device may.
+constexpr bool moves_32_bytes =
+#ifdef __CUDA_ARCH__
+    __CUDA_ARCH__ >= 1000 &&
+#endif
+    __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1209;
+
+SPARCOM_DEVICE void load(const void* p, uint32_t (&word)[8]) {
+  asm volatile("ld.global.v8.b32 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3]), "=r"(word[4]),
+                 "=r"(word[5]), "=r"(word[6]), "=r"(word[7])
+               : "l"(p)
+               : "memory");
+}
+SPARCOM_DEVICE void load_once(const void* p, uint32_t (&word)[8]) {
+  asm volatile("ld.global.cs.v8.b32 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3]), "=r"(word[4]),
+                 "=r"(word[5]), "=r"(word[6]), "=r"(word[7])
+               : "l"(p)
+               : "memory");
+}
+SPARCOM_DEVICE void store(void* p, const uint32_t (&word)[8]) {
+  asm volatile("st.global.v8.b32 [%0], {%1, %2, %3, %4, %5, %6, %7, %8};"
+               :
+               : "l"(p), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]), "r"(word[4]),
+                 "r"(word[5]), "r"(word[6]), "r"(word[7])
+               : "memory");
+}
+
+// Programmatic dependent launch, on sm_90 and later. A kernel may start while earlier ones run; here
+// it waits until they have ended and what they wrote can be read. No access to memory comes before.
+SPARCOM_DEVICE void wait_for_earlier_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel may start, once every block has come by or returned. This comes after the wait, so
+// that what the next one does before its own wait overlaps with this kernel, but with none before.
+SPARCOM_DEVICE void let_the_next_kernel_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 SPARCOM_DEVICE void atomic_add(int32_t* p, int32_t n) { atomicAdd(p, n); }
 
 // x, such that the compiler computes what follows from it here, and keeps no register for it.

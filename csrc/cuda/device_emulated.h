@@ -44,6 +44,14 @@ inline void load(const void* p, uint32_t (&word)[4]) { std::memcpy(word, p, size
 inline void load_once(const void* p, uint32_t (&word)[4]) { load(p, word); }
 inline void store(void* p, const uint32_t (&word)[4]) { std::memcpy(p, word, sizeof word); }
 
+constexpr bool moves_32_bytes = true;
+inline void load(const void* p, uint32_t (&word)[8]) { std::memcpy(word, p, sizeof word); }
+inline void load_once(const void* p, uint32_t (&word)[8]) { load(p, word); }
+inline void store(void* p, const uint32_t (&word)[8]) { std::memcpy(p, word, sizeof word); }
+
+inline void wait_for_earlier_kernels() {}
+inline void let_the_next_kernel_start() {}
+
 // Where the running thread adds, in order; null: not wanted.
 inline std::vector<uintptr_t>* additions = nullptr;
 

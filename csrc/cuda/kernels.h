@@ -22,10 +22,6 @@ constexpr bool usual_call = C != Call::any && C != Call::any_signs;
 template <Call C>
 constexpr bool with_signs = C == Call::signs || C == Call::any_signs;
 
-inline bool is_any(const ActMulCount& p) {
-  return p.keep || p.fill || p.signal == Signal::product || p.counted.n != 1;
-}
-
 // Calls run.template of<T, n, A, C>() for the kernel that a call needs: one for each dtype,
 // activation and kind of call if memory is aligned, two for each dtype if it is not. Activations
 // with parameters have only Call::any and Call::any_signs.

@@ -1,4 +1,4 @@
-// n neighbouring elements of a row in registers: 16 bytes, or one element.
+// n neighbouring elements of a row in registers: 16 or 32 bytes, or one element.
 #pragma once
 
 #include "device.h"
@@ -7,8 +7,9 @@ namespace sparcom {
 
 template <class T, int n>
 struct Vec {
-  static_assert(n == 1 || n * sizeof(T) == 16, "a vector is 16 bytes or one element");
-  static constexpr int words = n == 1 ? 1 : 4;
+  static_assert(n == 1 || n * sizeof(T) == 16 || n * sizeof(T) == 32,
+                "a vector is 16 or 32 bytes or one element");
+  static constexpr int words = n == 1 ? 1 : n * int(sizeof(T)) / 4;
   static constexpr bool halves = sizeof(T) == 2;  // a word holds two elements, the first one low
   using Scalar = std::conditional_t<halves, uint16_t, uint32_t>;
 
@@ -50,16 +51,24 @@ struct Vec {
     }
     return v;
   }
-  // The elements of 2n in memory that have even places, and those that have odd ones.
-  static SPARCOM_DEVICE void load_turns(const T* p, Vec& even, Vec& odd) {
+  // The elements of 2n in memory that have even places, and those that have odd ones. wide: p is a
+  // multiple of 32 bytes, and the device moves so many at once.
+  static SPARCOM_DEVICE void load_turns(const T* p, bool wide, Vec& even, Vec& odd) {
     if constexpr (n == 1) {
       even = load(p);
       odd = load(p + 1);
     } else {
-      const Vec both[2] = {load_once(p), load_once(p + n)};
+      constexpr bool may_be_wide = moves_32_bytes && words == 4;
+      uint32_t both[2 * words];
+      if constexpr (may_be_wide)
+        if (wide) sparcom::load_once(p, both);
+      if (!may_be_wide || !wide) {
+        const Vec low = load_once(p), high = load_once(p + n);
+        SPARCOM_UNROLL for (int i = 0; i < words; ++i)
+          both[i] = low.word[i], both[words + i] = high.word[i];
+      }
       SPARCOM_UNROLL for (int i = 0; i < words; ++i) {
-        const uint32_t(&from)[4] = both[i / 2].word;
-        const uint32_t first = from[i % 2 * 2], second = from[i % 2 * 2 + 1];
+        const uint32_t first = both[2 * i], second = both[2 * i + 1];
         even.word[i] = halves ? (first & 0xffffu) | second << 16 : first;
         odd.word[i] = halves ? first >> 16 | (second & 0xffff0000u) : second;
       }

@@ -74,7 +74,8 @@ def _cuda_kernels() -> Fact:
     info = native.build_info()
     if not info["cuda"]:
         return Fact("cuda kernels", "none", str(info["cuda_cause"]))
-    return Fact("cuda kernels", "ok", f"built for sm {info['cuda_architectures']}")
+    pdl = ", with programmatic dependent launch" if info["cuda_pdl"] else ""
+    return Fact("cuda kernels", "ok", f"built for sm {info['cuda_architectures']}{pdl}")
 
 
 def _packages() -> list[Fact]:

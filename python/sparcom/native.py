@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from types import ModuleType
 
 from sparcom.errors import SparcomError
@@ -39,6 +40,20 @@ def cuda() -> ModuleType:
     if _cuda is None or cause:
         raise SparcomError(f"sparcom: tensors on CUDA need the CUDA kernels, got {cause}")
     return _cuda
+
+
+@functools.cache
+def pdl() -> bool:
+    """Whether the CUDA kernels use programmatic dependent launch: True with SPARCOM_PDL=1.
+
+    They may then start while the kernel before them ends, on devices of compute capability 9.0 and
+    later; on others it makes no difference. Off unless it is asked for, as long as no device has
+    run it. Raises SparcomError if SPARCOM_PDL is not 0 or 1.
+    """
+    wanted = os.environ.get("SPARCOM_PDL", "")
+    if wanted not in ("", "0", "1"):
+        raise SparcomError(f"sparcom: SPARCOM_PDL must be 0, 1 or unset, got {wanted!r}")
+    return wanted == "1"
 
 
 def cuda_cause() -> str:
@@ -79,7 +94,7 @@ def build_info() -> dict[str, object]:
     and `bits_isa` (the vector instructions of the kernels and of the bit kernels), `openmp` (the
     library whose threads run the loops; "": serial), `threads`, `compiler`; `cuda` (whether the
     CUDA kernels can run), `cuda_cause` (why not), and, if they are built, `cuda_runtime`,
-    `cuda_driver` (13000 is 13.0, 0 is none) and `cuda_architectures`.
+    `cuda_driver` (13000 is 13.0, 0 is none), `cuda_architectures` and `cuda_pdl` (see `pdl`).
 
     >>> build_info()["isa"]
     'avx512'
@@ -90,5 +105,5 @@ def build_info() -> dict[str, object]:
     cause = cuda_cause()
     info |= {"cuda": not cause, "cuda_cause": cause}
     if _cuda is not None:
-        info |= _cuda.info()
+        info |= {**_cuda.info(), "cuda_pdl": pdl()}
     return info

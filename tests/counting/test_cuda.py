@@ -10,6 +10,7 @@ from kernel_cases import ACTIVATIONS, Case, cases, check, check_activation, draw
 from quant_cases import QuantCase, quant_cases
 from quant_cases import check as check_quantised
 
+from sparcom import native
 from sparcom.counting import layout
 from sparcom.counting.ops import DTYPES, act_mul_count
 from sparcom.counting.quant_ops import act_mul_count_quant
@@ -122,6 +123,39 @@ def test_a_graph_captures_and_replays_it() -> None:
     assert torch.equal(out, expected[0])
     assert torch.equal(counts, 3 * expected[1])
     assert torch.equal(rows, 3 * expected[2])
+
+
+def chain(case: Case, times: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(out, counts, rows). Each call's gate is what the kernel before has just written, by turns
+    one of torch and one of ours: a kernel that did not wait for it would read other numbers.
+    """
+    counts, rows = new_counts(case.n_bins, case.gate.shape[1])
+    x = case.gate
+    for _ in range(times):
+        x = act_mul_count(x.tanh(), case.up, case.bins, counts, rows, striped=True)
+        x = act_mul_count(x, case.up, case.bins, counts, rows, striped=True)
+    return x, counts, rows
+
+
+@pytest.mark.parametrize("rows", [1, 64, 4096])
+def test_a_chain_of_kernels_that_start_early_is_that_of_kernels_that_wait(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programmatic dependent launch, on and off; on, also in a graph that is replayed."""
+    case = prompts(rows, 4096, torch.bfloat16)
+    monkeypatch.setattr(native, "pdl", lambda: False)
+    expected = chain(case, 20)
+    torch.cuda.synchronize()
+    monkeypatch.setattr(native, "pdl", lambda: True)
+    assert all(map(torch.equal, chain(case, 20), expected))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = chain(case, 20)
+    for _ in range(3):
+        for buffer in found[1:]:
+            buffer.zero_()
+        graph.replay()
+        assert all(map(torch.equal, found, expected))
 
 
 def test_it_runs_on_the_current_stream() -> None:

@@ -19,13 +19,16 @@ HALVES = [torch.bfloat16, torch.float16]
 @settings(max_examples=400, deadline=None)
 @given(
     case=cases(),
-    multiprocessors=st.integers(1, 3),
+    multiprocessors=st.integers(0, 3),
     seed=st.integers(0, 2**32 - 1),
     striped=st.booleans(),
+    wide=st.booleans(),
 )
-def test_property_any_case(case: Case, multiprocessors: int, seed: int, striped: bool) -> None:
+def test_property_any_case(
+    case: Case, multiprocessors: int, seed: int, striped: bool, wide: bool
+) -> None:
     call = in_order if striped else act_mul_count
-    check(functools.partial(call, multiprocessors=multiprocessors, seed=seed), case)
+    check(functools.partial(call, multiprocessors=multiprocessors, seed=seed, wide=wide), case)
 
 
 @pytest.mark.parametrize("width", [897, 4 * 897])
@@ -99,6 +102,62 @@ def test_aligned_rows_take_the_path_of_16_bytes() -> None:
     assert vectors(draw(3, 164, torch.float32, 0))
 
 
+def test_aligned_floats_and_turns_take_the_path_of_32_bytes() -> None:
+    """On devices that have it; floats only where threads of 16 bytes would have several rows."""
+
+    def wide(gate: torch.Tensor, up: torch.Tensor, activation: str = "silu", **more) -> bool:
+        width = gate.shape[1]
+        counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((1, width), (1,)))
+        more = {"multiprocessors": 0, "wide": True, "activation": activation} | more
+        bins = torch.zeros(len(gate), dtype=torch.int32)
+        launch = act_mul_count(gate, up, bins, counts, rows, **more)[1]
+        turns = gate.stride(1) == 2
+        bytes_ = 32 if launch["wide"] and not turns else 16
+        assert launch["threads_per_row"] == (width * gate.itemsize // bytes_ or 1)
+        return launch["wide"]
+
+    both = draw(3, 168, torch.float32, 0)
+    assert wide(both[:, :80], both[:, 80:160])
+    assert not wide(both[:, :80], both[:, 80:160], wide=False)
+    assert not wide(both[:, :80], both[:, 80:160], multiprocessors=1)  # a row for each thread
+    assert not wide(both[:, 4:84], both[:, 88:168])  # gate starts off 32 bytes
+    assert not wide(both[:, :80], both[:, 84:164])  # up does
+    assert not wide(both[:, :76], both[:, 80:156])  # the rows of out do
+    assert not wide(both[:, :80], both[:, 80:160], threshold=0.5, signal="product")
+    assert not wide(both[:, :80], both[:, 80:160], keep=torch.ones(1, 80))
+    assert not wide(both[:, :80], both[:, 80:160], "situ")
+    for dtype in DTYPES:
+        turns, floats = draw(3, 168, dtype, 0), dtype is torch.float32
+        assert wide(turns[:, :160:2], turns[:, 1:160:2], "swiglu") == floats  # 336 bytes of halves
+        turns = draw(3, 160, dtype, 0)
+        assert wide(turns[:, ::2], turns[:, 1::2], "swiglu")
+        assert wide(turns[:, :80].contiguous(), turns[:, 80:].contiguous()) == floats
+
+
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize("width", [8, 136, 264, 1376])
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_accesses_of_32_bytes_change_no_result(dtype: torch.dtype, width: int, signs: bool) -> None:
+    """Floats apart, and gate and up that take turns, in long and short runs."""
+    seen = []
+
+    def call(kernel, *inputs, **options):
+        out, launch = kernel(*inputs, multiprocessors=0, wide=True, seed=width, **options)
+        seen.append(launch["wide"])
+        return out
+
+    both = draw(37, 2 * width, dtype, width)
+    apart, turns = (both[:, :width], both[:, width:]), (both[:, ::2], both[:, 1::2])
+    for kernel in (act_mul_count, in_order):
+        for bins in (torch.arange(37) // 15 - 1, torch.arange(37) % 3 - 1):
+            for (gate, up), activation in ((apart, "gelu"), (turns, "swiglu(limit=1.3)")):
+                wanted = gate is turns[0] or dtype is torch.float32
+                options = {"activation": activation}
+                case = Case(gate, up, bins.to(torch.int32), 2, options, signs)
+                check(functools.partial(call, kernel), case)
+                assert seen.pop() == wanted
+
+
 @pytest.mark.parametrize("width", [1, 7, 8, 13, 64, 255, 256, 264, 1376, 1408, 2047, 11008])
 def test_every_thread_finds_the_places_that_the_layout_says(width: int) -> None:
     places = layout.places(width).tolist()
@@ -111,12 +170,16 @@ def test_every_thread_finds_the_places_that_the_layout_says(width: int) -> None:
         assert places[i : 8 * block : 8] == list(range(i * block, (i + 1) * block))
 
 
-def red_sectors(width: int, dtype: torch.dtype, striped: bool) -> list[int]:
-    """Sectors that the additions of each warp touch, in rows that are a run each."""
+def red_sectors(width: int, dtype: torch.dtype, striped: bool, wide: bool = False) -> list[int]:
+    """Sectors that the additions of each warp touch, in rows that are a run each.
+
+    wide: of a thread with 32 bytes, only in one row, the first.
+    """
     rows = 5
     gate = torch.ones(rows, width, dtype=dtype)
-    found = additions(gate, torch.arange(rows, dtype=torch.int32), rows, striped)
-    columns = 16 // dtype.itemsize
+    bins = torch.arange(rows, dtype=torch.int32)
+    found = additions(gate, torch.where(bins > 0, -1, 0) if wide else bins, rows, striped, wide)
+    columns = (32 if wide else 16) // dtype.itemsize
     per_warp = []
     for warp in range(0, len(found), 32):
         lanes = [lane for lane in found[warp : warp + 32] if lane]
@@ -137,6 +200,9 @@ def test_additions_of_a_warp_cover_neighbouring_words(dtype: torch.dtype) -> Non
     assert worst <= 64
     columns = 16 // dtype.itemsize
     assert set(red_sectors(2048, dtype, True)) == {4 * columns, 4 * columns + 1}
+    if dtype is torch.float32:  # 8 columns, as of halves
+        assert set(red_sectors(2048, dtype, True, wide=True)) == {32, 33}
+        assert max(max(red_sectors(w, dtype, True, wide=True)) for w in range(256, 1100, 8)) <= 64
     # In order, a thread of halves has a sector of its own, and two threads of floats one.
     alone = 32 * columns if columns == 8 else 16 * columns
     assert set(red_sectors(2048, dtype, False)) == {alone, alone + 1}

@@ -44,12 +44,15 @@ def calls(striped: bool = False, **options):
 @settings(max_examples=300, deadline=None)
 @given(
     case=quant_cases(),
-    multiprocessors=st.integers(1, 3),
+    multiprocessors=st.integers(0, 3),
     seed=st.integers(0, 2**32 - 1),
     striped=st.booleans(),
+    wide=st.booleans(),
 )
-def test_property_any_case(case: QuantCase, multiprocessors: int, seed: int, striped: bool) -> None:
-    check(*calls(striped, multiprocessors=multiprocessors, seed=seed), case)
+def test_property_any_case(
+    case: QuantCase, multiprocessors: int, seed: int, striped: bool, wide: bool
+) -> None:
+    check(*calls(striped, multiprocessors=multiprocessors, seed=seed, wide=wide), case)
 
 
 def quantise_rows(h: torch.Tensor, dtype: torch.dtype, *, ue8m0: bool = False, seed: int = 0):

@@ -266,13 +266,22 @@ def never_adds(step: Step) -> Step:
     return replace(step, guard=Operand("P", 7, inverted=True))
 
 
+def does_not_wait_for_earlier_kernels(step: Step) -> Step:
+    return replace(step, name="NOP") if step.name == "ACQBULK" else step
+
+
+def lets_the_next_kernel_start_first(step: Step) -> Step:
+    return replace(step, name="PREEXIT") if step.name == "ACQBULK" else step
+
+
 @pytest.mark.parametrize(
-    "mutation",
-    [counts_subnormals_no_more, swaps_halves, adds_one_word_further, reads_16_bytes_further,
-     never_adds],
+    ("architecture", "mutation"),
+    [("sm_80", counts_subnormals_no_more), ("sm_80", swaps_halves),
+     ("sm_80", adds_one_word_further), ("sm_80", reads_16_bytes_further), ("sm_80", never_adds),
+     ("sm_90", does_not_wait_for_earlier_kernels), ("sm_90", lets_the_next_kernel_start_first)],
 )  # fmt: skip
 def test_a_wrong_instruction_is_found(
-    mutation: Callable[[Step], Step], monkeypatch: pytest.MonkeyPatch
+    architecture: str, mutation: Callable[[Step], Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = kernel.steps
     changed = [0]
@@ -284,7 +293,7 @@ def test_a_wrong_instruction_is_found(
 
     monkeypatch.setattr(kernel, "steps", mutated)
     with pytest.raises((AssertionError, AccessError)):
-        compare(machine("sm_80"), 23, 264, torch.bfloat16, "runs")
+        compare(machine(architecture), 23, 264, torch.bfloat16, "runs")
     assert changed[0]
 
 

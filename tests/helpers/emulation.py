@@ -53,8 +53,10 @@ def _build(library: Path) -> None:
 def act_mul_count(
     gate, up, bins, counts, rows, *, activation="silu", threshold=0.0, signal="gate", keep=None,
     fill=None, expert=None, signs=None, out=None, multiprocessors=1, seed=0, striped=False,
+    wide=False,
 ):  # fmt: skip
-    """(out, launch parameters). multiprocessors: of the device; seed: of the order of threads."""
+    """(out, launch parameters). multiprocessors: of the device; 0: a thread has all rows. seed: of
+    the order of threads. wide: the device moves 32 bytes at once."""
     out = torch.empty_like(gate, memory_format=torch.contiguous_format) if out is None else out
     options = (activation, threshold, signal, keep, fill, expert, signs)
     inputs = (gate, up, bins, counts, rows, *options, out)
@@ -64,7 +66,7 @@ def act_mul_count(
     def kernel(*arguments):
         launch.append(emulation().act_mul_count(*arguments))
 
-    ops.launch(kernel, (multiprocessors, seed, striped), *inputs)
+    ops.launch(kernel, (multiprocessors, seed, striped, wide), *inputs)
     return out, launch[0]
 
 
@@ -77,9 +79,9 @@ def in_order(gate, up, bins, counts, rows, *, signs=None, **options):
     return result
 
 
-def additions(gate, bins, n_bins, striped):
+def additions(gate, bins, n_bins, striped, wide=False):
     """The addresses to which each thread adds, in order; ungated silu on a device of three
-    multiprocessors. Threads without rows have none."""
+    multiprocessors; wide: where a thread has all rows. Threads without rows have none."""
     counts, rows = (torch.zeros(s, dtype=torch.int32) for s in ((n_bins, gate.shape[1]), (n_bins,)))
     found = []
 
@@ -87,14 +89,15 @@ def additions(gate, bins, n_bins, striped):
         found.extend(emulation().additions(*arguments))
 
     options = ("silu", 0.0, "gate", None, None, None, None, torch.empty_like(gate))
-    ops.launch(kernel, (3, striped), gate, None, bins, counts, rows, *options)
+    where = (0 if wide else 3, striped, wide)
+    ops.launch(kernel, where, gate, None, bins, counts, rows, *options)
     return found
 
 
 def act_mul_count_quant(
     gate, up, bins, counts, rows, q, scales, *, activation="silu", threshold=0.0, signal="gate",
     keep=None, fill=None, expert=None, signs=None, ue8m0=False, multiprocessors=1, seed=0,
-    striped=False,
+    striped=False, wide=False,
 ):  # fmt: skip
     """launch parameters. q, scales: written. The rest is as in act_mul_count."""
     options = (activation, threshold, signal, keep, fill, expert, signs)
@@ -105,6 +108,6 @@ def act_mul_count_quant(
     def kernel(*arguments):
         launch.append(emulation().act_mul_count_quant(*arguments))
 
-    where = (*quant_ops.numbers(q, scales, ue8m0), multiprocessors, seed, striped)
+    where = (*quant_ops.numbers(q, scales, ue8m0), multiprocessors, seed, striped, wide)
     ops.launch(kernel, where, *inputs, q)
     return launch[0]

@@ -126,10 +126,33 @@ def atomic_add(m: Machine, s: Step) -> None:
 
 def at_fault(m: Machine, s: Step, call: Callable, *arguments: object) -> list[np.ndarray]:
     """Call it; say which instruction was at fault."""
+    require_waited(m, s)
     try:
         return call(*arguments)
     except AccessError as fault:
         raise AccessError(f"{fault}, by {s.address:#x} {s.text}") from None
+
+
+# --- earlier and later kernels --------------------------------------------------------------------
+
+
+@operation("ACQBULK")
+def wait_for_earlier_kernels(m: Machine, s: Step) -> None:
+    """griddepcontrol.wait"""
+    m.waited[m.at] = True
+
+
+@operation("PREEXIT")
+def let_the_next_kernel_start(m: Machine, s: Step) -> None:
+    """griddepcontrol.launch_dependents"""
+    require_waited(m, s)
+
+
+def require_waited(m: Machine, s: Step) -> None:
+    if not m.waited[m.at].all():
+        raise AccessError(
+            f"sass_machine: {s.address:#x} {s.text} comes before the wait for earlier kernels"
+        )
 
 
 # --- where to go ----------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def _launch_cuda(*inputs: Any) -> None:
     kernel, device = native.cuda().act_mul_count, tensors[0].device
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream().cuda_stream
-        launch(kernel, (device.index, stream, striped), *tensors)
+        launch(kernel, (device.index, stream, striped, native.pdl()), *tensors)
 
 
 def launch(

@@ -162,7 +162,7 @@ def _cuda(*inputs: Any) -> None:
     kernel, device = native.cuda().act_mul_count_quant, q.device
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream().cuda_stream
-        where = (*numbers(q, scales, ue8m0), device.index, stream, striped)
+        where = (*numbers(q, scales, ue8m0), device.index, stream, striped, native.pdl())
         ops.launch(kernel, where, *(*tensors, q))
 
 
