@@ -89,11 +89,13 @@ def test_prompts_that_share_a_prefix_count_it_each(engine, folder):
 
 @pytest.fixture
 def vllm_defaults(folder, monkeypatch):
-    """An engine with vLLM's own settings where ours differ: prefix caching, no room for a token."""
+    """An engine with vLLM's own settings where ours differ: any tokens from the prefix cache, no
+    room for a token."""
     build = launch.engine_args
+    own = {"enable_prefix_caching": True, "scheduler_cls": None, "max_model_len": LONG}
 
     def as_vllm(*arguments):
-        return {**build(*arguments), "enable_prefix_caching": True, "max_model_len": LONG}
+        return {**build(*arguments), **own}
 
     monkeypatch.setattr(launch, "engine_args", as_vllm)
     made = VllmEngine(VllmOptions(str(folder), dtype="float32", slots=2, restarts=0, threads=1))
