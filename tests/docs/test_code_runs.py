@@ -33,7 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A generous alpha: the pages need specific neurons of MATH, and ten instructions have few.
     few = sparcom.AnalysisOptions(alpha=0.5, permutations=50, bootstraps=50, small_draws=20)
     sparcom.analyse(sparcom.Run(first), few)
-    sparcom.export(sparcom.Run(first), "neurons-json", folder / "neurons.json")
+    lists = folder / "neurons.json"
+    sparcom.export(sparcom.Run(first), "neurons-json", lists, table="enriched_neurons")
     return folder
 
 
