@@ -167,6 +167,16 @@ def test_what_a_format_cannot_hold_is_one_line(mixed, tmp_path, what, given, lin
     assert not (tmp_path / "x").exists()
 
 
+def test_an_empty_list_is_not_written(dense, tmp_path: Path) -> None:
+    run = dense[0]
+    kinds = {"layer": pa.int32(), "kind": pa.string(), "expert": pa.int32(), "unit": pa.int32()}
+    nothing = pa.schema({**kinds, "category": pa.string()}).empty_table()
+    run.store.write_table("specific_neurons", nothing)
+    with pytest.raises(InputError, match="no neuron is in table 'specific_neurons'.*--table"):
+        export(run, "neurons-json", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_dense_model_has_no_experts_to_list(dense, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no routed experts"):
         export(dense[0], "expert-list", tmp_path / "x")

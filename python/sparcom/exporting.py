@@ -42,7 +42,7 @@ def export(
     category: steermoe needs one; expert-list takes the experts of one, or of all together; tables
         the rows of one, or of each.
     table: neurons-json: a table of neurons that the analysis has written.
-    Raises InputError for an unknown name, or a model that the format cannot hold.
+    Raises InputError for an unknown name, a model that the format cannot hold, or an empty list.
 
     >>> export(Run("runs/first"), "neurons-json", "neurons.json")
     """
@@ -67,6 +67,12 @@ def _neurons_json(run: Run, out: Path, category: str | None, table: str) -> list
         if row["unit"] is not None and category in (None, name):
             site = row["layer"], row["kind"], row["expert"]
             found.setdefault(name, {}).setdefault(site, []).append(row["unit"])
+    if not found:
+        where = f"table {table!r}" if category is None else f"table {table!r} for {category}"
+        raise InputError(
+            f"export: no neuron is in {where}, so there is no list to write; take another one with "
+            "--table, such as enriched_neurons"
+        )
     lists = {
         name: [
             {"layer": layer, "kind": kind, "expert": expert, "units": sorted(set(units))}
