@@ -90,7 +90,7 @@ def isolated(seconds: float, work: Callable[..., Any], *arguments: object) -> An
     def run() -> None:
         try:
             theirs.send((work(*arguments), None))
-        except Exception as error:
+        except Exception as error:  # whatever it is, the caller raises it
             theirs.send((None, error))
 
     process = context.Process(target=run)

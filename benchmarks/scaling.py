@@ -52,7 +52,7 @@ LIMITS = {
 }
 WORDS = [f"word{k}" for k in range(200)]
 SHORT, AS_HEXAINST = (5, 40), (20, 180)  # words of an instruction
-ACTORS_SIZE = 4800  # so many that the wait for the last part is under 2 % of the time
+ACTORS_SIZE = 4800  # the more, the less the wait for the last part weighs
 CATEGORIES = ("CLS", "CODE", "QA", "GEN", "MATH", "SUM")
 
 

@@ -112,8 +112,7 @@ def _activations_alone(model: nn.Module) -> Iterator[None]:
         return out.detach().requires_grad_()
 
     before = [(p, p.requires_grad) for p in model.parameters()]
-    # nn.Module declares no methods of the transformers class that the model is.
-    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]  # of transformers
     with ExitStack() as stack:
         for parameter, known in before:
             stack.callback(parameter.requires_grad_, known)

@@ -688,7 +688,7 @@ def ok(text):
     return re.fullmatch(REFERENCE, text) is not None
 
 assert all(ok(roman(n)) for n in range(1, 40))
-# Not numerals, or over XXXIX (39).
+# Not Roman numerals (four X in a row is none), or over XXXIX (39).
 assert not any(map(ok, ["", "XL", "XXXX", "IIII", "VV", "IIX", "VIX", "IXI", "VIIII", "L", "IVI"]))
 assert not any(map(ok, ["xiv", " X", "X ", "X1", "IL"]))
 """,

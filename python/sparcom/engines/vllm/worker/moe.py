@@ -89,8 +89,7 @@ class TokenOrder:
         topk_ids: Tensor, *others: Any, expert_map: Tensor | None, **more: Any,
     ) -> None:  # fmt: skip
         self._routing = topk_ids, expert_map
-        # mypy does not see the class of vLLM that this is mixed into.
-        super().apply(  # type: ignore[misc]
+        super().apply(  # type: ignore[misc]  # of vLLM's class that this is mixed into
             output, hidden_states, w1, w2, topk_weights, topk_ids, *others,
             expert_map=expert_map, **more,
         )  # fmt: skip
@@ -242,10 +241,9 @@ def _permitting_no_gate(check: Any) -> Any:
     def permitting(config: FusedMoEConfig) -> None:
         try:
             check(config)
-        # vLLM has no kernel of its own for them; ours counts them. Its other refusals stay.
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # vLLM has no kernel for them; ours counts them
             if config.is_act_and_mul or "is_act_and_mul" not in str(error):
-                raise
+                raise  # its other refusals stay
 
     return permitting
 
