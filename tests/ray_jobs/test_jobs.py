@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import job
@@ -19,6 +20,7 @@ from sparcom.errors import InputError
 from sparcom.store import Run
 
 JOBS = Path(__file__).parents[2] / "ray_jobs"
+RAY = Path(sys.executable).with_name("ray")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,15 @@ def test_keys_are_overridden_as_toml_or_plain_words(work: Path) -> None:
         job.load(work / "config.toml", ["actors"])
 
 
+def free_ports(number: int) -> list[int]:
+    """Not Ray's usual ones: another head's agent on them would take the jobs of this one."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a local head's job server, in a process of its own, with a token."""
@@ -61,22 +72,23 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = dict(os.environ)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
     folder = Path(tempfile.mkdtemp(prefix="sparcom-head-", dir="/tmp"))  # short: Unix sockets
-    with socket.socket() as free:  # not Ray's usual one, where another head's may still answer
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = (
-        "import ray, sys\n"
-        f"c = ray.init(num_cpus=4, include_dashboard=True, dashboard_port={port},"
-        f" _node_ip_address='127.0.0.1', _temp_dir='{folder}', object_store_memory=100 << 20,"
-        " logging_level='ERROR')\n"
-        "print('http://' + c.dashboard_url, flush=True)\nsys.stdin.read()\n"
-    )
+    jobs, agent = free_ports(2)
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    yield process.stdout.readline().strip()
-    process.stdin.close()
-    process.wait(60)
+        [RAY, "start", "--head", "--block", "--port=0", "--node-ip-address=127.0.0.1",
+         "--num-cpus=4", f"--object-store-memory={100 << 20}", f"--temp-dir={folder}",
+         f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={agent}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "Ray runtime started" in line:
+            break
+    else:
+        raise AssertionError("".join(said))
+    yield f"http://127.0.0.1:{jobs}"
+    process.terminate()
+    process.communicate(timeout=60)
     shutil.rmtree(folder, ignore_errors=True)
     os.environ.clear()
     os.environ.update(before)
@@ -84,8 +96,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def submitted(head: str, *words: object) -> subprocess.CompletedProcess:
     """What the CLI says of a job that it submits and waits for."""
-    ray = Path(sys.executable).with_name("ray")
-    submit = [ray, "job", "submit", "--address", head, "--working-dir", JOBS, "--", sys.executable]
+    submit = [RAY, "job", "submit", "--address", head, "--working-dir", JOBS, "--", sys.executable]
     return subprocess.run(
         [*submit, *words], capture_output=True, text=True, timeout=400, check=False
     )

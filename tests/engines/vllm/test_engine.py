@@ -1,5 +1,10 @@
 """The engine on one worker: counts equal the transformers engine's, each token once."""
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import save_tiny_model
+from tiny_runs import save_tiny_llm
 from vllm_tools import SHAPE, by_id, client_of, make_prompts, reference, share_of_differing_cells
 
 from sparcom.corpus.prompts.prompts import Prompt
@@ -171,3 +177,42 @@ def test_facts_of_the_engine(engine):
     assert (engine.info.name, engine.info.dtype, engine.info.device) == ("vllm", "float32", "cpu")
     assert engine.context == LONG
     assert engine.recomputed == 0
+
+
+SCRIPT = """
+import sys
+from sparcom import Model
+if __name__ == "__main__" or sys.argv[2] == "unguarded":
+    with Model(sys.argv[1], engine="vllm", dtype="float32") as model:
+        print(model.count(["words"]).tokens)
+"""
+
+
+def run_script(tmp_path: Path, how: str) -> subprocess.CompletedProcess:
+    """Run it with a temporary directory of its own, in which it must leave nothing."""
+    model, file = save_tiny_llm(tmp_path / "model", **SHAPE), tmp_path / "script.py"
+    file.write_text(SCRIPT)
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # short: Unix sockets
+    try:
+        return subprocess.run(
+            [sys.executable, file, model, how], text=True, capture_output=True, timeout=200,
+            check=False, env={**os.environ, "TMPDIR": str(temporary)},
+        )  # fmt: skip
+    finally:
+        left = list(temporary.iterdir())
+        shutil.rmtree(temporary)
+        assert not left
+
+
+def test_a_script_leaves_no_file_behind(tmp_path):
+    """vLLM by itself leaves the sockets of its processes in the temporary directory."""
+    done = run_script(tmp_path, "guarded")
+    assert done.returncode == 0, done.stderr
+    assert "[" in done.stdout
+
+
+def test_a_script_that_vllms_processes_run_again_is_told_what_to_do(tmp_path):
+    done = run_script(tmp_path, "unguarded")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "InputError: engine vllm: its processes import the script" in last

@@ -1,5 +1,6 @@
 """Starting Ray: what cannot work is said at once, a slow start is tried again."""
 
+import os
 import re
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from pipeline_helpers import Driver, lay_out, results_of, slow_config, some_parts_done, wait_for
+from tiny_runs import records, write_corpus
 
 from sparcom.cli.main import main
 from sparcom.config import RunConfig
@@ -65,6 +67,7 @@ def test_a_slow_start_is_tried_once_more(failures: int, starts: int) -> None:
 def test_a_local_ray_that_dies_ends_the_run_in_one_sentence(tmp_path: Path, server: str) -> None:
     """The driver says what died and exits 1 within seconds; resuming finishes the run."""
     work = lay_out(tmp_path)
+    write_corpus(work / "corpus.jsonl", records(200))  # seconds: the death is noticed in half a one
     config = slow_config(work, tmp_path / "run")
     driver = Driver(config)
     wait_for(some_parts_done(tmp_path / "run"), 120)
@@ -80,6 +83,26 @@ def test_a_local_ray_that_dies_ends_the_run_in_one_sentence(tmp_path: Path, serv
     subprocess.run(command, check=True, capture_output=True)
     count(slow_config(work, tmp_path / "whole"))
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+
+
+def test_a_head_that_hangs_is_not_waited_for() -> None:
+    """`ray.init` by itself asks it twenty times, for half a minute and more each."""
+    visit = """
+import sys
+from sparcom.config import RunConfig
+from sparcom.pipeline.ray.session import ray_session
+with ray_session(RunConfig(ray_address=sys.argv[1])):
+    pass
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", visit, address], capture_output=True, text=True, timeout=60,
+            env={**os.environ, "RAY_py_gcs_connect_timeout_s": "1"},
+        )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert f"the cluster at {address} could not be reached: no head of Ray answers there" in last
 
 
 def test_addresses_that_only_ray_understands_are_left_to_it() -> None:

@@ -12,7 +12,7 @@ from sparcom.component_list import read_components
 from sparcom.components import ComponentSpace
 from sparcom.counting.signs import GATE_SIGNS
 from sparcom.engines.vllm.options import ServingConfig, VllmOptions
-from sparcom.engines.vllm.process.faults import cause_of
+from sparcom.engines.vllm.process.faults import cause_of, fault_file_in
 from sparcom.engines.vllm.process.launch import (
     check_launch,
     environ,
@@ -77,8 +77,8 @@ def serve(
         signs=signs.tobytes(), kernel=kernel_version(),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="sparcom-serve-") as folder:
-        faults = Path(folder, "faults")
-        variables = environment(options, str(faults)) | _cache_of(os.environ)
+        faults = fault_file_in(Path(folder))
+        variables = environment(options, Path(folder)) | _cache_of(os.environ)
         with environ(variables):
             try:
                 _run(arguments(options, config, server))

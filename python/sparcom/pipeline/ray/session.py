@@ -60,6 +60,7 @@ def ray_session(
     with ExitStack() as stack:
         if address := cluster_address(config):
             stack.callback(_end, ray)
+            _meet_head(address)
             _start(ray, {"address": address})
         else:
             folder = stack.enter_context(ray_folder())
@@ -151,7 +152,7 @@ def _start(ray: Any, options: dict[str, Any], tries: int = 2) -> None:
         with _captured_stderr() as said:
             ray.init(logging_level="ERROR", log_to_driver=False, **options)
     except Exception as error:  # ray.init raises plain Exceptions too
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _first_line(error)
         if "address" in options:
             where = f"the cluster at {options['address']} could not be reached"
         elif _SLOW_START in reason and tries > 1:
@@ -160,6 +161,34 @@ def _start(ray: Any, options: dict[str, Any], tries: int = 2) -> None:
         else:
             where = "a local Ray could not be started"
         raise SparcomError(f"{where}: {reason} {said()}".rstrip()) from error
+
+
+def _meet_head(address: str) -> None:
+    """Raise SparcomError if no head of Ray answers at an address.
+
+    `ray.init` asks twenty times: it hides for 13 minutes that a head hangs, and for 20 seconds that
+    it does not take our token.
+    """
+    from ray._private import services  # Ray 2.60 has no public way
+    from ray._raylet import GcsClient
+    from ray.exceptions import RpcError
+
+    if address.startswith("ray://"):  # Ray's client has a time limit
+        return
+    try:
+        with _captured_stderr():
+            head = services.canonicalize_bootstrap_address(address)
+            if head is not None:  # else `ray.init` says that "auto" has found none
+                GcsClient(address=head)  # waits 40 seconds for an answer
+    except Exception as error:  # plain ones of Ray's C++ part too
+        reason = _first_line(error)
+        if isinstance(error, RpcError):
+            reason = f"no head of Ray answers there ({reason.rstrip('.')}); does it hang?"
+        raise SparcomError(f"the cluster at {address} could not be reached: {reason}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_resources(config: RunConfig) -> None:

@@ -12,6 +12,11 @@ _LONGEST = 600  # characters
 FAULT_FILE = "SPARCOM_VLLM_FAULT_FILE"  # the environment variable by which workers find it
 
 
+def fault_file_in(folder: Path) -> Path:
+    """Where the workers of an engine note their faults; folder: the engine's own."""
+    return folder / "faults"
+
+
 def note_fault(error: BaseException) -> None:
     """In a worker: append an exception, as one line, to the fault file, if there is one."""
     if path := os.environ.get(FAULT_FILE):

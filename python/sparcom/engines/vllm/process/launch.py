@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from sparcom.engines.vllm.model_facts import (
@@ -17,12 +18,14 @@ from sparcom.engines.vllm.model_facts import (
 )
 from sparcom.engines.vllm.names import check_names
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
-from sparcom.engines.vllm.process.faults import FAULT_FILE
+from sparcom.engines.vllm.process.faults import FAULT_FILE, fault_file_in
 from sparcom.errors import InputError
 
 TESTED = ("0.32.0",)
 SCHEDULER = "sparcom.engines.vllm.process.scheduler.CountingScheduler"
 ASYNC_SCHEDULER = "sparcom.engines.vllm.process.scheduler.AsyncCountingScheduler"
+_SOCKET_NAME = len("/00000000-0000-0000-0000-000000000000")  # as vLLM names them
+_SOCKET_PATH = 107  # bytes of a Unix socket's path
 _STARTING = threading.RLock()  # the environment belongs to the process: engines start one by one
 
 
@@ -85,8 +88,12 @@ def cpu_binding(options: VllmOptions) -> dict[str, str]:
     return {"VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, one)) for one in lists)}
 
 
-def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
-    """Environment variables that vLLM and its workers read while they start."""
+def environment(options: VllmOptions, folder: Path) -> dict[str, str]:
+    """Environment variables that vLLM and its workers read while they start.
+
+    folder: of this engine alone, removed with it. vLLM leaves the sockets of its processes in the
+    temporary directory for good, so theirs are in there.
+    """
     external = options.executor == "external_launcher"
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if external else "1",
@@ -95,9 +102,15 @@ def environment(options: VllmOptions, fault_file: str) -> dict[str, str]:
         "VLLM_CPU_INT4_W4A8": "0",  # the inputs of 4-bit weights keep 16 bits: AMX would take 8
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
-        FAULT_FILE: fault_file,
+        FAULT_FILE: str(fault_file_in(folder)),
         **cpu_binding(options),
+        **({} if external else _sockets_in(folder)),
     }
+
+
+def _sockets_in(folder: Path) -> dict[str, str]:
+    fits = len(os.fsencode(folder)) + _SOCKET_NAME <= _SOCKET_PATH
+    return {"VLLM_RPC_BASE_PATH": str(folder)} if fits else {}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sparcom.engines.vllm.model_facts import ModelFacts, context_of, end_tokens
 from sparcom.engines.vllm.options import CountingConfig, VllmOptions
 from sparcom.engines.vllm.process import launch
 from sparcom.engines.vllm.process.client import EngineClient
-from sparcom.engines.vllm.process.faults import cause_of, one_line
+from sparcom.engines.vllm.process.faults import cause_of, fault_file_in, note_fault, one_line
 from sparcom.engines.vllm.process.processes import EngineProcesses
 from sparcom.engines.vllm.process.stream import Finished, Stream
 from sparcom.engines.vllm.shards import lockstep
@@ -43,9 +44,10 @@ class RunningEngine:
     """
 
     def __init__(self, options: VllmOptions, facts: ModelFacts) -> None:
+        _check_not_imported_by_an_engine()
         self._options, self._facts = options, facts
         self._folder = Path(tempfile.mkdtemp(prefix="sparcom-vllm-"))
-        self._faults = self._folder / "faults"
+        self._faults = fault_file_in(self._folder)
         self._processes = EngineProcesses()
         self._llm: Any = None
         self._stream: Stream
@@ -88,7 +90,7 @@ class RunningEngine:
 
     def _start(self) -> None:
         options = self._options
-        variables = launch.environment(options, str(self._faults))
+        variables = launch.environment(options, self._folder)
         with launch.environ(variables), self._processes.starting():
             try:
                 self._llm = launch.start_engine(options, self._facts, counting_config(options))
@@ -172,6 +174,20 @@ class RunningEngine:
     def _end_processes(self) -> None:
         llm, self._llm = self._llm, None
         self._processes.end(None if llm is None else llm.engine_core.shutdown)
+
+
+def _check_not_imported_by_an_engine() -> None:
+    """Raise InputError in a process of vLLM that is importing the script which started it.
+
+    The script sees only that its engine did not start; the note tells it why.
+    """
+    if getattr(current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        error = InputError(
+            "engine vllm: its processes import the script that starts it, and would start another; "
+            "put what the script does under `if __name__ == '__main__':`"
+        )
+        note_fault(error)
+        raise error
 
 
 def counting_config(options: VllmOptions) -> CountingConfig | None:
