@@ -169,17 +169,18 @@ def _meet_head(address: str) -> None:
     `ray.init` asks twenty times: it hides for 13 minutes that a head hangs, and for 20 seconds that
     it does not take our token.
     """
-    from ray._private import services  # Ray 2.60 has no public way
-    from ray._raylet import GcsClient
+    from ray import _raylet  # Ray 2.60 has no public way
+    from ray._private import services
     from ray.exceptions import RpcError
 
     if address.startswith("ray://"):  # Ray's client has a time limit
         return
+    ray_internals: Any = _raylet
     try:
         with _captured_stderr():
             head = services.canonicalize_bootstrap_address(address)
             if head is not None:  # else `ray.init` says that "auto" has found none
-                GcsClient(address=head)  # waits 40 seconds for an answer
+                ray_internals.GcsClient(address=head)  # waits 40 seconds for an answer
     except Exception as error:  # plain ones of Ray's C++ part too
         reason = _first_line(error)
         if isinstance(error, RpcError):
