@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import save_tiny_model
@@ -22,11 +23,19 @@ MANY = 10**9
 class Engine:
     """An engine whose passes take as many seconds as a function of their rows says.
 
+    attention: further seconds for each pair of tokens of one prompt.
     read: rows of every pass that was run. fails: the size whose passes fail.
     """
 
-    def __init__(self, seconds: Callable[[int], float], slots: int = 64, fails: int = 0) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[int], float],
+        slots: int = 64,
+        fails: int = 0,
+        attention: float = 0.0,
+    ) -> None:
         self.seconds, self.slots, self.fails = seconds, slots, fails
+        self.attention = attention
         self.rows, self.now, self.read = 0, 0.0, list[int]()
 
     def set_batch_tokens(self, rows: int) -> None:
@@ -38,8 +47,10 @@ class Engine:
     def count(self, prompts: Sequence[Prompt]) -> Iterator[Counted]:
         if self.rows == self.fails:
             raise PromptError([p.id for p in prompts], "out of memory")
-        for one in self.plan([len(p.token_ids) for p in prompts]):
-            self.now += self.seconds(one.rows)
+        lengths = [len(p.token_ids) for p in prompts]
+        for one in self.plan(lengths):
+            pairs = sum(lengths[at] ** 2 for at in one.prompts)
+            self.now += self.seconds(one.rows) + self.attention * pairs
             self.read.append(one.rows)
             yield SimpleNamespace()  # type: ignore[misc]
 
@@ -83,6 +94,20 @@ def test_rows_that_stay_empty_count_against_a_size() -> None:
     assert choose(fast, [700, 700]).rows == 2048
     slots = Engine(lambda rows: 0.1 + rows / 1000)
     assert choose(slots, [10] * 1000).rows == 512
+
+
+def test_long_prompts_weigh_with_every_size_as_they_do_in_the_corpus() -> None:
+    """Passes that are packed longest first are of long prompts, then of short ones. Here a row
+    takes 1 ms in each size, and attention a third of the time: no size is faster by itself."""
+    lengths = np.random.default_rng(0).lognormal(4.5, 0.9, 300).clip(8, 1000).astype(int).tolist()
+    engine = Engine(lambda rows: rows * 1e-3, attention=1e-6)
+    found = choose(engine, lengths)
+    assert found.rows == 1024
+    for size, speed in found.tokens_per_s.items():
+        whole = Engine(engine.seconds, attention=engine.attention)
+        whole.set_batch_tokens(size)
+        list(whole.count(prompts(lengths)))
+        assert speed == pytest.approx(sum(lengths) / whole.now, rel=0.05)
 
 
 def test_equal_speeds_leave_the_size_as_it_was() -> None:

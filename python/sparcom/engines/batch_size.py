@@ -112,20 +112,26 @@ def _tokens_per_s(
 ) -> float:
     """Tokens a second at which an engine would read all prompts in passes of a size.
 
-    Timed is the fullest of these passes; its time for each row holds for the others.
+    Timed is one pass. Attention makes passes of long prompts slower, so it is the one whose squared
+    lengths, for each row, are nearest to those of all; its time for each row holds for the others.
     """
     engine.set_batch_tokens(size)
     lengths = [len(p.token_ids) for p in prompts]
     passes = engine.plan(lengths)
+    rows = sum(one.rows for one in passes)
+    of_a_row = sum(n * n for n in lengths) / rows
     # A prompt that is longer than the size has a pass of another size.
     usual = [one for one in passes if one.rows == size] or passes
-    fullest = max(usual, key=lambda one: sum(lengths[at] for at in one.prompts))
-    held = [prompts[at] for at in fullest.prompts]
+    typical = min(
+        usual,
+        key=lambda one: abs(sum(lengths[at] ** 2 for at in one.prompts) / one.rows - of_a_row),
+    )
+    held = [prompts[at] for at in typical.prompts]
     seconds = []
     for _ in range(_TIMES):
         started = clock()
         for _ in engine.count(held):
             pass
         seconds.append(clock() - started)
-    of_all = min(seconds) * sum(one.rows for one in passes) / fullest.rows
+    of_all = min(seconds) * rows / typical.rows
     return sum(lengths) / of_all if of_all else float("inf")
