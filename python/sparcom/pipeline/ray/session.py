@@ -154,13 +154,12 @@ def _start(ray: Any, options: dict[str, Any], tries: int = 2) -> None:
     except Exception as error:  # ray.init raises plain Exceptions too
         reason = _first_line(error)
         if "address" in options:
-            where = f"the cluster at {options['address']} could not be reached"
-        elif _SLOW_START in reason and tries > 1:
+            raise _not_reached(options["address"], reason) from error
+        if _SLOW_START in reason and tries > 1:
             _end(ray)
             return _start(ray, options, tries - 1)
-        else:
-            where = "a local Ray could not be started"
-        raise SparcomError(f"{where}: {reason} {said()}".rstrip()) from error
+        message = f"a local Ray could not be started: {reason} {said()}"
+        raise SparcomError(message.rstrip()) from error
 
 
 def _meet_head(address: str) -> None:
@@ -185,7 +184,11 @@ def _meet_head(address: str) -> None:
         reason = _first_line(error)
         if isinstance(error, RpcError):
             reason = f"no head of Ray answers there ({reason.rstrip('.')}); does it hang?"
-        raise SparcomError(f"the cluster at {address} could not be reached: {reason}") from error
+        raise _not_reached(address, reason) from error
+
+
+def _not_reached(address: str, reason: str) -> SparcomError:
+    return SparcomError(f"the cluster at {address} could not be reached: {reason}")
 
 
 def _first_line(error: Exception) -> str:
@@ -213,10 +216,8 @@ def check_resources(config: RunConfig) -> None:
     except (OverflowError, UnicodeError) as error:  # a port over 65535, a name that is no host's
         raise InputError(f"--ray-address {address}: expected HOST:PORT, got {error}") from error
     except OSError as error:
-        raise SparcomError(
-            f"the cluster at {address} could not be reached: {error}; is it running, and is its "
-            "port open from here?"
-        ) from error
+        reason = f"{error}; is it running, and is its port open from here?"
+        raise _not_reached(address, reason) from error
 
 
 def _check_machine(config: RunConfig) -> None:
