@@ -47,7 +47,7 @@ docs: env $(VENV)/.docs   ## the documentation site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "docs: build/site/index.html"
 
-bench: env       ## every benchmark, one after the other
+bench: env       ## the benchmarks of the stages, one after the other
 	@for b in kernels engines corpus analysis scaling startup; do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g

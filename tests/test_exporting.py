@@ -167,13 +167,17 @@ def test_what_a_format_cannot_hold_is_one_line(mixed, tmp_path, what, given, lin
     assert not (tmp_path / "x").exists()
 
 
-def test_an_empty_list_is_not_written(dense, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "way_out"),
+    [("specific_neurons", "such as enriched_neurons"), ("enriched_neurons", "more instructions")],
+)
+def test_an_empty_list_is_not_written(dense, tmp_path: Path, table: str, way_out: str) -> None:
     run = dense[0]
     kinds = {"layer": pa.int32(), "kind": pa.string(), "expert": pa.int32(), "unit": pa.int32()}
     nothing = pa.schema({**kinds, "category": pa.string()}).empty_table()
-    run.store.write_table("specific_neurons", nothing)
-    with pytest.raises(InputError, match="no neuron is in table 'specific_neurons'.*--table"):
-        export(run, "neurons-json", tmp_path / "x")
+    run.store.write_table(table, nothing)
+    with pytest.raises(InputError, match=f"no neuron is in table '{table}'.*{way_out}"):
+        export(run, "neurons-json", tmp_path / "x", table=table)
     assert not (tmp_path / "x").exists()
 
 

@@ -8,7 +8,7 @@
 //
 // Shapes: gate, up, out [n_rows, width]; bins, expert [n_rows]; counts [n_bins, width];
 // rows [n_bins]; keep, fill [n_experts, width]; signs [2, n_bins, width] or null. A row whose bin or
-// expert is out of range is not counted (its `out` is h), so that `rows` shows it.
+// expert is out of range is not counted, so that `rows` shows it; without an expert its `out` is h.
 //
 // Threads. One thread owns 16 bytes of columns (8 of bf16 or fp16, 4 of fp32; one column if memory
 // is not aligned) in `rows_per_thread` neighbouring rows. Neighbouring threads own neighbouring

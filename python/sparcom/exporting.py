@@ -69,9 +69,10 @@ def _neurons_json(run: Run, out: Path, category: str | None, table: str) -> list
             found.setdefault(name, {}).setdefault(site, []).append(row["unit"])
     if not found:
         where = f"table {table!r}" if category is None else f"table {table!r} for {category}"
+        wider = "take another one with --table, such as enriched_neurons"
         raise InputError(
-            f"export: no neuron is in {where}, so there is no list to write; take another one with "
-            "--table, such as enriched_neurons"
+            f"export: no neuron is in {where}, so there is no list to write; "
+            f"{'count more instructions' if table == 'enriched_neurons' else wider}"
         )
     lists = {
         name: [

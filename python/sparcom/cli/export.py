@@ -13,8 +13,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
           "with their risk difference), expert-list (experts of each layer, most used "
           "first), signs, magnitudes, expert-scores (tables by category)")  # fmt: skip
     given("out", help="file to write; lape-counts: a folder; tables: .csv or .parquet")
-    given("--category", help="steermoe: compare it with the others; neurons-json, expert-list: "
-          "only it")  # fmt: skip
+    given("--category", help="steermoe: compare it with the others; neurons-json, expert-list "
+          "and tables: only it")  # fmt: skip
     given("--table", default="specific_neurons",
           help="neurons-json: a table of neurons (default: specific_neurons)")  # fmt: skip
 

@@ -253,7 +253,7 @@ def _vllm(options: EngineOptions, config: Any, shapes: _Shapes | None) -> Engine
     from sparcom.engines.vllm.options import VllmOptions
 
     if importlib.util.find_spec("vllm") is None:
-        return EngineReport("vllm", refused="vLLM is not installed (see vllm.md)")
+        return EngineReport("vllm", refused="vLLM is not installed")
     served = VllmOptions.of(options)
     facts, refused = _try(lambda: model_facts.check_model(served))
     refused = refused or _unserved(config)

@@ -1,8 +1,8 @@
 """`sparcom view`: the page of stored runs on 127.0.0.1, its blocks sent when a view asks for them.
 
-For runs that one file cannot hold: the bounds of the blocks are ten times those of the page. Only
-this machine reaches the server, and only under its own name, so that no page of another site can
-read it through a name that resolves here.
+For runs that one file cannot hold: the bounds of the blocks are ten times those of the page, of
+units twenty times. Only this machine reaches the server, and only under its own name, so that no
+page of another site can read it through a name that resolves here.
 """
 
 import gzip

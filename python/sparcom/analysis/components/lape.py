@@ -2,7 +2,7 @@
 
 Language Activation Probability Entropy (arXiv 2402.16438), with categories in the place of
 languages. It looks at summed counts, not at sets, and is a rule without a test: it always selects
-its fraction. `specificity.py` says which components are specific beyond chance.
+its fraction. `contrast.py` says which components are specific beyond chance.
 """
 
 from dataclasses import dataclass
