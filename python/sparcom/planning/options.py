@@ -77,5 +77,7 @@ def cpus_per_actor(config: RunConfig) -> int:
 
 
 def cluster_address(config: RunConfig) -> str | None:
-    """The cluster to run on, None for a local Ray; a job finds its own in $RAY_ADDRESS."""
-    return config.ray_address or os.environ.get("RAY_ADDRESS") or None
+    """The cluster to run on, None for a local Ray ("local" to Ray); a job finds its own in
+    $RAY_ADDRESS."""
+    address = config.ray_address or os.environ.get("RAY_ADDRESS") or None
+    return None if address == "local" else address

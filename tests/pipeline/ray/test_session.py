@@ -17,6 +17,7 @@ from sparcom.config import RunConfig
 from sparcom.errors import SparcomError
 from sparcom.pipeline.ray import session
 from sparcom.pipeline.run import count
+from sparcom.planning.options import cluster_address
 
 SLOW = "The current node timed out during startup. This could happen because ..."
 
@@ -27,6 +28,9 @@ SLOW = "The current node timed out during startup. This could happen because ...
         (["--resources", "A=1"], 2, "only a cluster's machines have further resources"),
         (["--gpus", "1"], 2, "1 actors take 1 GPUs, this machine has 0"),
         (["--ray-address", "127.0.0.1:{port}"], 1, "could not be reached: .*refused"),
+        (["--ray-address", "127.0.0.1"], 2, "expected HOST:PORT of a head.*got '127.0.0.1'"),
+        (["--ray-address", "ray://"], 2, "expected HOST:PORT of a head.*got 'ray://'"),
+        (["--ray-address", "http://127.0.0.1:8265"], 2, "http://... is a job server"),
     ],
 )
 def test_what_cannot_work_is_said_at_once_and_leaves_nothing(
@@ -107,6 +111,13 @@ with ray_session(RunConfig(ray_address=sys.argv[1])):
 
 def test_addresses_that_only_ray_understands_are_left_to_it() -> None:
     session.check_resources(RunConfig(ray_address="auto"))
+    session.check_resources(RunConfig(ray_address="other://name"))
+
+
+def test_local_is_rays_word_for_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert cluster_address(RunConfig()) is None
+    assert cluster_address(RunConfig(ray_address="head:6379")) == "head:6379"
 
 
 def test_what_rays_servers_tell_is_not_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,7 +172,7 @@ def _meet_head(address: str) -> None:
     from ray._private import services
     from ray.exceptions import RpcError
 
-    if address.startswith("ray://"):  # Ray's client has a time limit
+    if "://" in address:  # Ray's client has a time limit
         return
     ray_internals: Any = _raylet
     try:
@@ -204,9 +204,15 @@ def check_resources(config: RunConfig) -> None:
     if (address := cluster_address(config)) is None:
         _check_machine(config)
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():  # "auto", or an address that only Ray understands
-        return
+    scheme, found, place = address.rpartition("://")
+    if address == "auto" or (found and scheme not in ("ray", "http", "https")):
+        return  # Ray alone understands it
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal() or scheme.startswith("http"):
+        raise InputError(
+            f"--ray-address: expected HOST:PORT of a head, ray://HOST:PORT or auto, got {address!r}"
+            "; http://... is a job server, for `ray job submit`"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except socket.gaierror as error:
