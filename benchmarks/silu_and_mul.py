@@ -20,7 +20,7 @@ def find(device: str) -> tuple[Callable[[torch.Tensor, torch.Tensor], None] | No
         operator = torch.ops._C.silu_and_mul
         x = torch.ones(1, 16, dtype=torch.bfloat16, device=device)
         operator(torch.empty_like(x[:, :8]), x)
-    # No vLLM, one without this operator, and one built for another device; the table says which.
-    except (ImportError, AttributeError, NotImplementedError) as error:  # in this order
+    # No vLLM, one without this operator, one built for another device: the table says which.
+    except (ImportError, AttributeError, NotImplementedError) as error:
         return None, f"no silu_and_mul for {device}: {str(error).splitlines()[0]}"
     return operator, f"vllm {vllm.__version__}"

@@ -112,7 +112,7 @@ def _activations_alone(model: nn.Module) -> Iterator[None]:
         return out.detach().requires_grad_()
 
     before = [(p, p.requires_grad) for p in model.parameters()]
-    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]  # of transformers
+    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]  # untyped
     with ExitStack() as stack:
         for parameter, known in before:
             stack.callback(parameter.requires_grad_, known)
